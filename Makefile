@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python 3.11 or newer, make and git; each makes its own
+# environment under .venv/ the first time, and again when what it was made from changed.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test constraints clean
+
+TEST := .venv/test/bin
+
+help: ## show this list
+	@echo "usage: make TARGET [PYTHON=/path/to/python3]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## meter a real language model on this machine, offline, and compare with its own counters
+	@scripts/setup_env.sh demo
+	@.venv/demo/bin/llm-metering demo
+
+# pytest comes last: its own last line says how many tests were skipped, and why.
+test: ## lint, types, layers, tests, examples and docs
+	@scripts/setup_env.sh test
+	@$(TEST)/ruff check
+	@$(TEST)/ruff format --check
+	@$(TEST)/mypy
+	@$(TEST)/lint-imports
+	@$(TEST)/pytest
+
+# certifi stays free: the newest list of certificate authorities is the right one.
+constraints: ## pin the newest versions that fit together
+	@rm -rf .venv/constraints
+	@scripts/setup_env.sh constraints
+	@sed '/^$$/q' requirements/constraints.txt > .venv/constraints/new.txt
+	@.venv/constraints/bin/pip freeze --exclude-editable | grep -v '^certifi==' >> .venv/constraints/new.txt
+	@cp .venv/constraints/new.txt requirements/constraints.txt
+
+clean: ## remove the environments and what the tools left behind
+	@rm -rf .venv .nox docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
