@@ -1,0 +1,86 @@
+"""Everything this library raises.
+
+Each error is a `MeteringError` and also the builtin it is a case of, so that
+`except ValueError` goes on working. Errors are raised while something is configured or
+queried; once a call is in flight, trouble is counted and shown by `status` instead.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "HomeError",
+    "InvalidUsageError",
+    "LedgerError",
+    "MeteringError",
+    "MissingExtraError",
+    "SinkURLError",
+    "SubjectError",
+    "UnknownUsageError",
+]
+
+
+class MeteringError(Exception):
+    """Root of all errors of this library."""
+
+
+class ConfigurationError(MeteringError, ValueError):
+    """A setting cannot be used.
+
+    Attributes:
+        setting: The name of the setting, as an argument of `configure()` spells it.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(f"{setting}: {message}")
+        self.setting = setting
+
+
+class SinkURLError(ConfigurationError):
+    """A sink's URL is not one we can deliver to."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("sinks", message)
+
+
+class HomeError(ConfigurationError, OSError):
+    """The folder of the journal and the ledger cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("home", message)
+
+
+class LedgerError(MeteringError, RuntimeError):
+    """The ledger is switched off, or was written by a newer version of this library."""
+
+
+class SubjectError(MeteringError, ValueError):
+    """A subject, or a dimension beside it, is not a non-empty string."""
+
+
+class InvalidUsageError(MeteringError, ValueError):
+    """Token counts contradict each other or are no counts at all."""
+
+
+class UnknownUsageError(MeteringError, ValueError):
+    """What a provider reported is in no shape we know.
+
+    Attributes:
+        shape: The shape that was expected.
+        keys: The names of the keys that were there; never their values.
+    """
+
+    def __init__(self, shape: str, *, keys: list[str]) -> None:
+        super().__init__(f"no {shape} usage in an object with keys {keys}")
+        self.shape = shape
+        self.keys = keys
+
+
+class MissingExtraError(MeteringError, ImportError):
+    """A feature needs a package that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed; run: pip install 'llm-metering[{extra}]'", name=package
+        )
+        self.extra = extra

@@ -1,0 +1,104 @@
+"""`TokenUsage`: the tokens of one LLM call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+from .errors import InvalidUsageError
+
+__all__ = ["MAX_COUNT", "TokenUsage"]
+
+MAX_COUNT: Final = 10**11
+"""No single call has a hundred billion tokens. A larger number is a provider's mistake, and one
+that stores with 64-bit integers would refuse or could not add up."""
+
+_PARTS = (
+    ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
+    ("input_tokens", ("input_audio_tokens",)),
+    ("output_tokens", ("reasoning_output_tokens",)),
+    ("output_tokens", ("output_audio_tokens",)),
+    (
+        "cache_creation_input_tokens",
+        ("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens of one LLM call; `None` is a count nobody knows, which is not 0.
+
+    Counts are inclusive, as the OpenTelemetry GenAI conventions have it: cache reads and
+    cache writes are part of `input_tokens`, reasoning is part of `output_tokens`. Adding
+    a part to its total would bill it twice.
+
+    >>> TokenUsage(input_tokens=100, output_tokens=20, cache_read_input_tokens=64).total_tokens
+    120
+    >>> TokenUsage(output_tokens=20).total_tokens is None
+    True
+
+    Attributes:
+        input_tokens: All prompt tokens, cached ones included.
+        output_tokens: All generated tokens, reasoning included.
+        cache_read_input_tokens: Prompt tokens served from the provider's cache.
+        cache_creation_input_tokens: Prompt tokens written to the provider's cache.
+        cache_creation_5m_input_tokens: Of those, the ones kept for five minutes.
+        cache_creation_1h_input_tokens: Of those, the ones kept for an hour.
+        reasoning_output_tokens: Output tokens spent on reasoning.
+        input_audio_tokens: Prompt tokens of audio.
+        output_audio_tokens: Output tokens of audio.
+        reported_total_tokens: The total the provider itself stated, kept as it came even
+            where it is not input + output.
+
+    Raises:
+        InvalidUsageError: If a count is not a whole number from 0 to `MAX_COUNT`, or the
+            parts exceed their total.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation_5m_input_tokens: int | None = None
+    cache_creation_1h_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    reported_total_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in _NAMES:
+            count = getattr(self, name)
+            # bool is an int to Python, but True is no token count.
+            if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
+                # Not the value: what is no count may be anything, a piece of an answer too.
+                raise InvalidUsageError(f"{name} must be a whole number from 0 to {MAX_COUNT}")
+        for total_name, part_names in _PARTS:
+            total = getattr(self, total_name)
+            parts = sum(getattr(self, name) or 0 for name in part_names)
+            if total is not None and parts > total:
+                raise InvalidUsageError(
+                    f"{' + '.join(part_names)} is {parts}, more than {total_name} ({total})"
+                )
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input plus output; `None` where one of them is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the provider's own total, where it stated one, is input plus output."""
+        total = self.total_tokens
+        return None in (total, self.reported_total_tokens) or total == self.reported_total_tokens
+
+    def counts(self) -> dict[str, int]:
+        """The known counts by name, without the provider's own total."""
+        return {name: count for name in _COUNTS if (count := getattr(self, name)) is not None}
+
+
+_NAMES = tuple(field.name for field in fields(TokenUsage))
+_COUNTS = tuple(name for name in _NAMES if name != "reported_total_tokens")
