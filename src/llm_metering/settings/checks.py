@@ -1,0 +1,165 @@
+"""Each setting's own check: what may stand there, and how it is shown without its secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ..errors import ConfigurationError, SubjectError
+from ..subjects import check_subject
+
+__all__ = ["CHECKS", "DEFAULT_DURABILITY", "Found", "expand_path", "mask_url"]
+
+DEFAULT_DURABILITY: Final = "process"
+
+_SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+# CloudEvents makes `source` a URI reference (RFC 3986): a colon in its first segment ends a
+# scheme. OpenMeter parses it as one, so with a name like ":app" it would refuse every event.
+_SOURCE = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))"
+    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=@/?#\[\]:]|%[0-9A-Fa-f]{2})+"
+)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HALF_USERINFO = re.compile(r"[^/?#\[\]]*:(?!\d*(?:[,/?#]|$))[^/?#]*")
+_SECRET_PARAMETER = re.compile(
+    r"([?&#;][^=&#;]*(?:key|token|secret|pass|pwd|auth|sig)[^=&#;]*=)[^&#;]*", re.IGNORECASE
+)
+_MASK = "***"
+
+
+class Found(NamedTuple):
+    """A value nobody has checked yet.
+
+    Attributes:
+        value: As it was found.
+        origin: How to speak of the place.
+        folder: What a relative path in it is relative to; `None` is the working folder.
+    """
+
+    value: object
+    origin: str
+    folder: Path | None = None
+
+
+def mask_url(url: str) -> str:
+    """The URL without what may be a secret: userinfo, and parameters named like a secret.
+
+    >>> mask_url("openmeter+https://me:hush@example.org/base?api_key=hush&name=main")
+    'openmeter+https://***@example.org/base?api_key=***&name=main'
+    """
+    scheme = _SCHEME.match(url)
+    head = scheme.group() if scheme else ""
+    rest = url[len(head) :]
+    if "@" in rest:
+        # The last "@", since a password may hold anything; rather too much is masked.
+        rest = f"{_MASK}@{rest.rpartition('@')[2]}"
+    else:
+        # "user:password" of a URL that a comma or a space in the password cut in two.
+        rest = _HALF_USERINFO.sub(_MASK, rest, count=1) if _HALF_USERINFO.match(rest) else rest
+    return head + _SECRET_PARAMETER.sub(rf"\g<1>{_MASK}", rest)
+
+
+def expand_path(path: str, setting: str) -> Path:
+    """`path` with its `~` resolved.
+
+    Raises:
+        ConfigurationError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(setting, f"{path!r} names no home directory: {error}") from error
+
+
+def _refusal(name: str, found: Found, wanted: str) -> ConfigurationError:
+    return ConfigurationError(name, f"{wanted}, got {found.value!r} ({found.origin})")
+
+
+def _home(found: Found) -> Path:
+    value = os.fspath(found.value) if isinstance(found.value, os.PathLike) else found.value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise _refusal("home", found, "the path of a folder is wanted")
+    path = expand_path(value, "home")
+    if found.folder is not None:
+        path = found.folder / path
+    try:
+        # At once: the journal must not move when the application changes its working folder.
+        return path.absolute()
+    except FileNotFoundError as error:
+        wanted = "the working folder is gone, so an absolute path is wanted"
+        raise _refusal("home", found, wanted) from error
+
+
+def _sinks(found: Found) -> tuple[str, ...]:
+    value = found.value
+    if isinstance(value, str):
+        return tuple(url for url in re.split(r"[\s,]+", value) if url)
+    given = value if isinstance(value, Iterable) and not isinstance(value, Mapping) else (None,)
+    urls = []
+    for url in given:
+        if not isinstance(url, str) or not url.strip():
+            # The value is not repeated: a URL may hold a password.
+            raise ConfigurationError(
+                "sinks", f"URLs are wanted, as one string or a list of strings ({found.origin})"
+            )
+        urls.append(url.strip())
+    return tuple(urls)
+
+
+def _source(found: Found) -> str:
+    source = found.value
+    if not isinstance(source, str) or _SOURCE.fullmatch(source) is None:
+        wanted = (
+            "the application's name is wanted, in ASCII and without spaces (a URI reference), "
+            "such as 'my-app' or 'https://example.org/my-app'"
+        )
+        raise _refusal("source", found, wanted)
+    return source
+
+
+def _subject(found: Found) -> str:
+    try:
+        return check_subject(found.value)
+    except SubjectError as error:
+        raise SubjectError(f"subject: {error} ({found.origin})") from None
+
+
+def _ledger(found: Found) -> bool:
+    value = found.value
+    if isinstance(value, str):
+        value = _SWITCH.get(value.strip().lower())
+    if not isinstance(value, bool):
+        raise _refusal("ledger", found, "on or off is wanted (or true, false, 1, 0)")
+    return value
+
+
+def _durability(found: Found) -> str:
+    if found.value != DEFAULT_DURABILITY:
+        raise _refusal("durability", found, f"this version offers only {DEFAULT_DURABILITY!r}")
+    return DEFAULT_DURABILITY
+
+
+def _openmeter_token(found: Found) -> str:
+    token = found.value.strip() if isinstance(found.value, str) else ""
+    # It travels in an HTTP header, which takes no line break and nothing but ASCII.
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigurationError(
+            "openmeter_token",
+            f"an API key is wanted: ASCII characters without spaces or line breaks ({found.origin})",
+        )
+    return token
+
+
+CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
+    "home": _home,
+    "sinks": _sinks,
+    "source": _source,
+    "subject": _subject,
+    "ledger": _ledger,
+    "durability": _durability,
+    "openmeter_token": _openmeter_token,
+}
+"""By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

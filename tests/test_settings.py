@@ -1,0 +1,445 @@
+"""Settings: where they come from, which one wins, what is refused and what is shown."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llm_metering.errors import ConfigurationError, MeteringError, SubjectError
+from llm_metering.settings import (
+    CONFIG_VARIABLE,
+    VARIABLES,
+    Settings,
+    load_settings,
+    mask_url,
+    require_destination,
+    unknown_variables,
+)
+
+KEY = "om_very_secret_123"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch, tmp_path):
+    """No setting from the machine the tests run on; an empty working folder."""
+    for name in list(os.environ):
+        if name.startswith(("LLM_METERING_", "OPENMETER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return monkeypatch
+
+
+@pytest.fixture
+def write_file(tmp_path):
+    """Write `llm-metering.toml` into the working folder."""
+
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "work" / "llm-metering.toml"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+def test_with_nothing_set_the_defaults_hold(tmp_path):
+    """Without any setting usage goes to the ledger in the platform's data folder."""
+    settings = load_settings()
+
+    assert settings == Settings(home=tmp_path / "data" / "llm-metering")
+    assert settings.describe() == (
+        ("home", str(tmp_path / "data" / "llm-metering"), "default"),
+        ("sinks", (), "default"),
+        ("source", "llm-metering", "default"),
+        ("subject", None, "default"),
+        ("ledger", True, "default"),
+        ("durability", "process", "default"),
+        ("openmeter_token", "not set", "default"),
+    )
+
+
+VALUES = {
+    "home": ("/srv/one", Path("/srv/one")),
+    "sinks": ("openmeter+https://om.example", ("openmeter+https://om.example",)),
+    "source": ("shop", "shop"),
+    "subject": ("acme", "acme"),
+    "ledger": ("off", False),
+    "durability": ("process", "process"),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_argument_wins_over_environment_and_file(name, monkeypatch, write_file):
+    """What the caller says holds, whatever else is set."""
+    write_file('home = "/srv/file"\nsinks = []\nsource = "file"\nsubject = "file"\nledger = true')
+    if name != "durability":
+        monkeypatch.setenv(VARIABLES[name][0], "on" if name == "ledger" else "/environment")
+
+    settings = load_settings(**{name: VALUES[name][0]})
+
+    assert getattr(settings, name) == VALUES[name][1]
+    assert settings.origins[name] == "argument"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_environment_wins_over_the_file(name, monkeypatch, write_file):
+    """A deployment can override what the file in its image says."""
+    write_file('home = "/srv/file"\nsinks = []\nsource = "file"\nsubject = "file"\nledger = true')
+    monkeypatch.setenv(VARIABLES[name][0], VALUES[name][0])
+
+    settings = load_settings(**{name: None})
+
+    assert getattr(settings, name) == VALUES[name][1]
+    assert settings.origins[name] == f"environment {VARIABLES[name][0]}"
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_file_wins_over_the_default(name, write_file):
+    """A file in the working folder is read."""
+    path = write_file(f'{name} = "{VALUES[name][0]}"')
+
+    settings = load_settings()
+
+    assert getattr(settings, name) == VALUES[name][1]
+    assert settings.origins == {**dict.fromkeys(VARIABLES, "default"), name: f"file {path}"}
+
+
+def test_the_file_may_stand_elsewhere(monkeypatch, tmp_path, write_file):
+    """LLM_METERING_CONFIG names the file; then the one in the working folder is not read."""
+    write_file('source = "here"')
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text('home = "usage"')
+    monkeypatch.setenv(CONFIG_VARIABLE, str(elsewhere))
+
+    settings = load_settings()
+
+    assert settings.source == "llm-metering"
+    # Relative to the file, so that it means the same from every working folder.
+    assert settings.home == tmp_path / "usage"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    """`~` means what it means in a shell, in the home and in the name of the file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.toml").write_text('home = "~/usage"')
+    monkeypatch.setenv(CONFIG_VARIABLE, "~/mine.toml")
+
+    assert load_settings().home == tmp_path / "usage"
+
+
+def test_the_home_does_not_move_with_the_working_folder(monkeypatch, tmp_path):
+    """A relative home is made absolute when it is read."""
+    settings = load_settings(home="usage")
+    monkeypatch.chdir("/")
+
+    assert settings.home == tmp_path / "work" / "usage"
+
+
+@pytest.mark.parametrize(
+    ("given", "sinks"),
+    [
+        pytest.param("", (), id="empty"),
+        pytest.param(" , \n", (), id="only separators"),
+        pytest.param("memory:", ("memory:",), id="one"),
+        pytest.param("memory: jsonl:///a", ("memory:", "jsonl:///a"), id="spaces"),
+        pytest.param("memory:,jsonl:///a,", ("memory:", "jsonl:///a"), id="commas"),
+        pytest.param("\n  memory:,\n  jsonl:///a\n", ("memory:", "jsonl:///a"), id="lines"),
+    ],
+)
+def test_sinks_in_one_string(given, sinks, monkeypatch, write_file):
+    """URLs in one string are parted by spaces, commas or line breaks, wherever it stands."""
+    monkeypatch.setenv("LLM_METERING_SINKS", given)
+    assert load_settings().sinks == sinks
+
+    monkeypatch.delenv("LLM_METERING_SINKS")
+    write_file(f'sinks = """{given}"""')
+    assert load_settings().sinks == sinks
+    assert load_settings(sinks=given).sinks == sinks
+
+
+def test_an_empty_list_of_sinks_is_a_value(monkeypatch):
+    """`sinks=()` means the ledger alone; only `None` leaves it to the environment."""
+    monkeypatch.setenv("LLM_METERING_SINKS", "memory:")
+
+    assert load_settings(sinks=()).sinks == ()
+    assert load_settings(sinks=None).sinks == ("memory:",)
+    assert load_settings(sinks=["a:", " b: "]).sinks == ("a:", "b:")
+
+
+@pytest.mark.parametrize(
+    ("word", "ledger"),
+    [
+        *[(word, True) for word in ("on", "ON", "true", "1", " on ")],
+        *[(word, False) for word in ("off", "False", "0")],
+    ],
+)
+def test_the_ledger_is_a_switch(word, ledger, monkeypatch):
+    """All the usual words for on and off are understood."""
+    monkeypatch.setenv("LLM_METERING_LEDGER", word)
+
+    assert load_settings().ledger is ledger
+
+
+def test_the_ledger_is_a_boolean_where_there_are_booleans(write_file):
+    """Python and TOML have true and false of their own."""
+    write_file("ledger = false")
+
+    assert load_settings().ledger is False
+    assert load_settings(ledger=True).ledger is True
+
+
+@pytest.mark.parametrize("variable", VARIABLES["openmeter_token"])
+def test_the_key_comes_from_either_variable(variable, monkeypatch):
+    """Both names in use are read, and a line break at the end of a mounted secret is no harm."""
+    monkeypatch.setenv(variable, f"{KEY}\n")
+
+    settings = load_settings()
+
+    assert settings.openmeter_token == KEY
+    assert settings.origins["openmeter_token"] == f"environment {variable}"
+
+
+def test_an_empty_key_is_no_key(monkeypatch):
+    """A secret that a deployment does not have may arrive as an empty variable."""
+    monkeypatch.setenv("OPENMETER_API_KEY", "")
+    assert load_settings().openmeter_token is None
+
+    monkeypatch.setenv("OPENMETER_TOKEN", KEY)
+    assert load_settings().openmeter_token == KEY
+
+
+def test_two_different_keys_are_refused(monkeypatch):
+    """Usage must not go to one of two accounts by chance; the same key twice is fine."""
+    monkeypatch.setenv("OPENMETER_API_KEY", KEY)
+    monkeypatch.setenv("OPENMETER_TOKEN", KEY)
+    assert load_settings().openmeter_token == KEY
+
+    monkeypatch.setenv("OPENMETER_TOKEN", "another")
+    with pytest.raises(ConfigurationError, match="OPENMETER_API_KEY and OPENMETER_TOKEN") as caught:
+        load_settings()
+    assert KEY not in str(caught.value)
+    assert load_settings(openmeter_token="given").openmeter_token == "given"
+
+
+BAD_ARGUMENTS = [
+    pytest.param("home", 5, id="home that is a number"),
+    pytest.param("home", "", id="empty home"),
+    pytest.param("home", b"/srv", id="home in bytes"),
+    pytest.param("home", "a\0b", id="home with a null"),
+    pytest.param("home", "~nobody-of-this-name/x", id="home of nobody"),
+    pytest.param("sinks", 5, id="sinks that are a number"),
+    pytest.param("sinks", [5], id="a sink that is a number"),
+    pytest.param("sinks", ["a:", " "], id="an empty sink"),
+    pytest.param("sinks", {"a:": 1}, id="sinks that are a table"),
+    pytest.param("source", "", id="empty source"),
+    pytest.param("source", 5, id="source that is a number"),
+    pytest.param("source", "my app", id="source with a space"),
+    pytest.param("source", ":app", id="source with a colon in front"),
+    pytest.param("source", "1app:x", id="source with a broken scheme"),
+    pytest.param("source", "app%zz", id="source with a broken escape"),
+    pytest.param("source", "größe", id="source beyond ASCII"),
+    pytest.param("source", "app\n", id="source with a line break"),
+    pytest.param("subject", "", id="empty subject"),
+    pytest.param("subject", " ", id="blank subject"),
+    pytest.param("subject", 5, id="subject that is a number"),
+    pytest.param("subject", "\udcff", id="subject that is no UTF-8"),
+    pytest.param("ledger", "maybe", id="ledger that is neither"),
+    pytest.param("ledger", 1, id="ledger that is a number"),
+    pytest.param("ledger", "", id="empty ledger"),
+    pytest.param("durability", "power", id="durability not offered yet"),
+    pytest.param("durability", True, id="durability that is a switch"),
+    pytest.param("openmeter_token", "", id="empty key"),
+    pytest.param("openmeter_token", 5, id="key that is a number"),
+    pytest.param("openmeter_token", "a\nb", id="key with a line break"),
+    pytest.param("openmeter_token", "a b", id="key with a space"),
+    pytest.param("openmeter_token", "ключ", id="key beyond ASCII"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_ARGUMENTS)
+def test_a_value_that_cannot_be_used_is_refused(name, value):
+    """The error is ours, names the setting and says where the value came from."""
+    with pytest.raises(MeteringError) as caught:
+        load_settings(**{name: value})
+
+    assert isinstance(caught.value, SubjectError if name == "subject" else ConfigurationError)
+    assert str(caught.value).startswith(f"{name}: ")
+    if value != "~nobody-of-this-name/x":
+        assert str(caught.value).endswith("(argument)")
+
+
+@pytest.mark.parametrize("name", [name for name in VALUES if name != "sinks"])
+def test_an_empty_variable_is_refused_by_name(name, monkeypatch):
+    """An empty variable is a mistake of the deployment, not a wish for the default."""
+    monkeypatch.setenv(VARIABLES[name][0], "")
+
+    with pytest.raises(MeteringError, match=rf"{name}: .*\(environment {VARIABLES[name][0]}\)"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["shop", "shop.eu-1", "https://example.org/a?b#c", "urn:x:y", "/a:b", "host:80", "a%20b"],
+)
+def test_every_uri_reference_can_be_a_source(source):
+    """Whatever CloudEvents allows as a source is taken."""
+    assert load_settings(source=source).source == source
+
+
+def test_a_secret_is_never_repeated():
+    """Neither an error nor a `repr` nor the description holds any part of a secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(openmeter_token=f"{KEY}\n{KEY}")
+    settings = load_settings(
+        openmeter_token=KEY, sinks=[f"openmeter+https://u:{KEY}@om.example?token={KEY}"]
+    )
+
+    shown = f"{caught.value} {settings!r} {settings.describe()}"
+    assert "om_very" not in shown
+    assert ("openmeter_token", "set", "argument") in settings.describe()
+    assert "openmeter+https://***@om.example?token=***" in shown
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(sinks=[f"https://{KEY}", 5])
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        pytest.param("openmeter+https://om.example/base", None, id="nothing to hide"),
+        pytest.param("openmeter+http://127.0.0.1:8888?name=x", None, id="a port"),
+        pytest.param("openmeter+http://[::1]:8888/", None, id="IPv6"),
+        pytest.param("kafka://b1:9092,b2:9092/topic", None, id="two brokers"),
+        pytest.param("jsonl:///var/usage.jsonl", None, id="a path"),
+        pytest.param("memory:", None, id="no host"),
+        pytest.param("x://key@host/p", "x://***@host/p", id="a user"),
+        pytest.param("x://a:b@c@host/p", "x://***@host/p", id="a password with an at sign"),
+        pytest.param("x://a:b/c@host", "x://***@host", id="a password with a slash"),
+        pytest.param("x:a:b@host", "***@host", id="no slashes"),
+        pytest.param("key:@host", "***@host", id="a key for a scheme"),
+        pytest.param("x://a:b", "x://***", id="cut before the host"),
+        pytest.param("x://h/?API_KEY=b&name=c", "x://h/?API_KEY=***&name=c", id="a parameter"),
+    ],
+)
+def test_urls_are_shown_without_secrets(url, masked):
+    """Userinfo and parameters with the name of a secret are masked; the rest stays readable."""
+    assert mask_url(url) == (masked or url)
+
+
+def test_an_unknown_setting_is_refused():
+    """A misspelt keyword is an error that names what there is."""
+    with pytest.raises(ConfigurationError, match=r"sink: there is no such setting; .*sinks"):
+        load_settings(sink="memory:")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "source = ?\n", r"config: .*llm-metering.toml .*line 1, column 10", id="broken"
+        ),
+        pytest.param('sink = "x"', r"sink: .*llm-metering.toml .*sinks", id="unknown key"),
+        pytest.param('[llm-metering]\nhome = "x"', r"llm-metering: .*no such setting", id="table"),
+        pytest.param(f'openmeter_token = "{KEY}"', r"OPENMETER_API_KEY in the env", id="a secret"),
+        pytest.param(f'OPENMETER_API_KEY = "{KEY}"', r"OPENMETER_API_KEY in the", id="by variable"),
+        pytest.param("subject = 5", r"subject: .*\(file .*llm-metering.toml\)", id="a number"),
+        pytest.param("home = []", r"home: .*\(file .*llm-metering.toml\)", id="a list"),
+        pytest.param("sinks = [1]", r"sinks: .*\(file .*llm-metering.toml\)", id="a number in it"),
+        pytest.param("ledger = 1", r"ledger: .*\(file .*llm-metering.toml\)", id="no switch"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(text, message, write_file):
+    """The error names the file, and the position or the key, and no secret."""
+    write_file(text)
+
+    with pytest.raises(MeteringError, match=message) as caught:
+        load_settings()
+
+    assert KEY not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_refused(write_file):
+    """TOML is UTF-8; the error says on which line it is not."""
+    write_file('ledger = true\nsubject = "käse"', encoding="latin-1")
+
+    with pytest.raises(ConfigurationError, match=r"not UTF-8 \(at line 2\)"):
+        load_settings()
+
+
+def test_a_byte_order_mark_is_no_harm(write_file):
+    """Some editors put one in front of UTF-8."""
+    write_file('subject = "käse"', encoding="utf-8-sig")
+
+    assert load_settings().subject == "käse"
+
+
+def test_a_named_file_must_be_there(monkeypatch, tmp_path):
+    """Who names a file means it: a missing one, a folder and an empty name are errors."""
+    for named, message in [("/not/there.toml", "does not exist"), ("", "empty"), ("/", "cannot")]:
+        monkeypatch.setenv(CONFIG_VARIABLE, named)
+        with pytest.raises(ConfigurationError, match=f"config: .*{message}"):
+            load_settings()
+
+    # The documented way to have none.
+    monkeypatch.setenv(CONFIG_VARIABLE, "/dev/null")
+    assert load_settings().origins["source"] == "default"
+
+
+def test_a_working_folder_that_is_gone(monkeypatch, tmp_path):
+    """A process that outlives its folder is metered all the same, if its home is absolute."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert load_settings(home="/srv/usage").home == Path("/srv/usage")
+    with pytest.raises(ConfigurationError, match="home: the working folder is gone"):
+        load_settings(home="usage")
+
+
+def test_usage_must_go_somewhere():
+    """Without ledger and sinks the error says what to do; a sink of any kind is enough."""
+    nowhere = load_settings(ledger=False)
+
+    with pytest.raises(ConfigurationError, match=r"sinks: .*LLM_METERING_SINKS"):
+        require_destination(nowhere)
+    require_destination(nowhere, [object()])
+    require_destination(load_settings(ledger=False, sinks="memory:"))
+    require_destination(load_settings())
+
+
+def test_misspelt_variables_are_found(monkeypatch):
+    """What looks like a setting and is none can be shown."""
+    monkeypatch.setenv("LLM_METERING_SINK", "memory:")
+    monkeypatch.setenv("LLM_METERING_HOME", "/srv")
+
+    assert unknown_variables() == ("LLM_METERING_SINK",)
+
+
+def test_settings_load_without_heavy_imports(tmp_path):
+    """With a home and no file neither platformdirs nor the TOML parser is imported."""
+    code = (
+        "import sys; from llm_metering.settings import load_settings; load_settings(home='/srv');"
+        "print(sorted({'platformdirs', 'tomllib', 'httpx', 'sqlite3', 'rich', 'pydantic'}"
+        " & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_settings_page_names_everything():
+    """The reference names each setting and each variable, and no variable that is not read."""
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "settings.md").read_text("utf-8")
+    variables = {CONFIG_VARIABLE, *(name for names in VARIABLES.values() for name in names)}
+
+    for name in [*VARIABLES, *variables]:
+        assert f"`{name}`" in page, name
+    assert set(re.findall(r"LLM_METERING_[A-Z]+|OPENMETER_[A-Z_]+", page)) == variables
