@@ -1,0 +1,175 @@
+"""Opening the ledger's file: schema, versions, and what SQLite's errors mean for us."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ..errors import LedgerError
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "UnavailableError",
+    "check_version",
+    "explain",
+    "open_for_reading",
+    "open_for_writing",
+]
+
+SCHEMA_VERSION: Final = 1
+
+BUSY_TIMEOUT: Final = 2.0
+"""Seconds to wait for another process that writes. Short, since a shipper tries again anyway
+and an interpreter that ends waits for it."""
+
+_PASSING: Final = {
+    sqlite3.SQLITE_BUSY: "another process keeps the ledger locked",
+    sqlite3.SQLITE_LOCKED: "another process keeps the ledger locked",
+    sqlite3.SQLITE_PROTOCOL: "another process keeps the ledger locked",
+    sqlite3.SQLITE_FULL: "no space is left for the ledger",
+    sqlite3.SQLITE_IOERR: "the ledger's disk fails to read or write",
+    sqlite3.SQLITE_NOMEM: "no memory is left for the ledger",
+    sqlite3.SQLITE_INTERRUPT: "writing the ledger was interrupted",
+}
+_LASTING: Final = {
+    sqlite3.SQLITE_READONLY: "this process may not write the ledger or its folder",
+    sqlite3.SQLITE_PERM: "the ledger is not accessible to this process",
+    sqlite3.SQLITE_CANTOPEN: "the ledger cannot be opened; may this process write its folder?",
+    sqlite3.SQLITE_CORRUPT: "the ledger is damaged",
+    sqlite3.SQLITE_NOTADB: "the ledger's file is no SQLite database",
+}
+_PASSING_OS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO}
+
+
+class UnavailableError(LedgerError):
+    """The ledger can be neither written nor read now.
+
+    Attributes:
+        hold: Only a person can mend it.
+    """
+
+    def __init__(self, reason: str, *, hold: bool) -> None:
+        super().__init__(reason)
+        self.hold = hold
+
+
+def explain(error: sqlite3.Error | OSError) -> UnavailableError:
+    """Say what an error means for us.
+
+    Raises:
+        sqlite3.Error: The same, if it is a mistake of this library.
+    """
+    if isinstance(error, OSError):
+        hold = error.errno not in _PASSING_OS
+        return UnavailableError(f"the ledger's file or folder: {error.strerror}", hold=hold)
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        raise error
+    primary = code & 0xFF  # the rest tells apart how it came about
+    if primary in _PASSING:
+        return UnavailableError(_PASSING[primary], hold=False)
+    return UnavailableError(_LASTING.get(primary, f"the ledger: {error}"), hold=True)
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the ledger, making it if it is not there.
+
+    Raises:
+        UnavailableError: If the file is not ours to write.
+        sqlite3.Error: If SQLite cannot.
+        OSError: If the folder cannot be made.
+    """
+    _make_private(path)
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,  # we say BEGIN ourselves
+        check_same_thread=False,  # one thread after another; the caller sees to it
+    )
+    try:
+        # Before anything is changed, be it the journal mode: the file may not be ours.
+        connection.execute("BEGIN")
+        is_made = check_version(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Once we say accepted, the journal lets go of the event: it has to be on the disk.
+        connection.execute("PRAGMA synchronous = FULL")
+        if not is_made:
+            connection.execute("BEGIN IMMEDIATE")
+            if not check_version(connection):  # nobody was faster
+                _create(connection)
+            connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the ledger so that nothing can be written to it.
+
+    Raises:
+        sqlite3.Error: If SQLite cannot.
+    """
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
+    )
+
+
+def check_version(connection: sqlite3.Connection) -> bool:
+    """Make sure that this library may use the ledger.
+
+    Call it in a transaction: outside, somebody could make the ledger between two looks at it.
+
+    Returns:
+        Whether there is anything in it; a process may be about to make it.
+
+    Raises:
+        UnavailableError: If the file belongs to a newer library or to somebody else.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found == 0:
+        if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            return False
+        raise UnavailableError("the ledger's file holds another application's tables", hold=True)
+    (oldest,) = connection.execute(
+        "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'oldest_writer'"
+    ).fetchone()
+    if oldest > SCHEMA_VERSION:
+        raise UnavailableError(
+            f"the ledger was written by a newer llm-metering (schema {found}, for {oldest} and "
+            f"later; this is {SCHEMA_VERSION}); upgrade it here too",
+            hold=True,
+        )
+    return True
+
+
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite would make it readable to everybody, and it names customers. Never opened when it
+    # is there: closing would drop the locks this process holds on it.
+    if not path.exists():
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            return
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _statements(files(__package__).joinpath("schema.sql").read_text("utf-8")):
+        connection.execute(statement)
+
+
+def _statements(script: str) -> Iterator[str]:
+    # `executescript` would commit the transaction we are in.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

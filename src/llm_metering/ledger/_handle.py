@@ -1,0 +1,175 @@
+"""The one open connection of a ledger, which a fork must not carry into the child.
+
+SQLite keeps its POSIX locks per process, which a child does not inherit, while it does inherit
+SQLite's belief to hold them: a connection that the child opens beside an inherited one takes no
+locks at all, and what it commits can be lost (https://www.sqlite.org/howtocorrupt.html, section
+2.6). So it is closed before a fork, and opened again by whoever delivers next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ._files import UnavailableError, explain, open_for_reading, open_for_writing
+
+__all__ = ["Handle"]
+
+FORK_PATIENCE: Final = 0.05
+"""Seconds that a fork waits for a batch being written. It is the application's thread that
+waits."""
+
+_SPOILED: Final = (
+    "this process was forked while the ledger was open and cannot use it; its events stay in "
+    "the journal for a process that can (with uWSGI, set py-call-uwsgi-fork-hooks)"
+)
+
+
+class Handle:
+    """Lends the connection to one thread at a time.
+
+    Args:
+        path: The ledger's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._spoiled = False
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        _handles.add(self)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection that writes; after an error it is closed, and so rolled back.
+
+        Raises:
+            UnavailableError: If the ledger cannot be written.
+        """
+        with self._alone():
+            try:
+                yield self._connected()
+            except BaseException as error:
+                self._disconnect()
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise explain(error) from error
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Lend a connection that only reads; `None` while there is no ledger.
+
+        Raises:
+            UnavailableError: If the ledger cannot be read.
+        """
+        with self._alone():
+            if not self._path.exists():
+                yield None
+                return
+            try:
+                with contextlib.closing(open_for_reading(self._path)) as connection:
+                    yield connection
+            except sqlite3.Error as error:
+                raise explain(error) from error
+
+    def close(self) -> None:
+        """Close the connection; the next one who writes opens it again."""
+        with self._alone(spoiled_too=True):
+            self._disconnect()
+
+    @contextlib.contextmanager
+    def _alone(self, *, spoiled_too: bool = False) -> Iterator[None]:
+        if self._pid != os.getpid():
+            # Forked without Python's hooks, as uWSGI does.
+            self._inherit(clean=self._connection is None and not self._lock.locked())
+        if self._spoiled and not spoiled_too:
+            raise UnavailableError(_SPOILED, hold=True)
+        with self._lock:
+            yield
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and self._file != _identity(self._path):
+            # Somebody removed or replaced the file: what we wrote into the old one would be
+            # accepted and gone.
+            self._disconnect()
+        if self._connection is None:
+            self._connection = open_for_writing(self._path)
+            self._file = _identity(self._path)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _inherit(self, *, clean: bool) -> None:
+        """Begin anew in a forked child.
+
+        Args:
+            clean: Nothing was open or in use when the parent forked.
+        """
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        if not clean:
+            self._spoiled = True
+            _abandon(self._connection)
+            self._connection = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _abandon(connection: sqlite3.Connection | None) -> None:
+    # Closing it, as the interpreter does at its end with what nobody refers to, would roll back
+    # in memory that the parent's transaction shares. One reference too many keeps it open.
+    if connection is not None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    deadline = time.monotonic() + FORK_PATIENCE
+    _forking.held = []
+    for handle in list(_handles):
+        if handle._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):  # noqa: SLF001
+            _forking.held.append(handle)
+            handle._disconnect()  # noqa: SLF001
+
+
+def _after_fork_in_parent() -> None:
+    for handle in _forking.held:
+        handle._lock.release()  # noqa: SLF001
+    _forking.held = []
+
+
+def _after_fork_in_child() -> None:
+    for handle in list(_handles):
+        handle._inherit(clean=handle in _forking.held)  # noqa: SLF001
+    _forking.held = []
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,89 @@
+"""`Ledger`: the sink that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..meters import UsageQuery, UsageReport
+from ..sinks._payload import UnusableEventError
+from ..sinks.base import Delivery, Envelope, SinkLimits
+from ._files import UnavailableError, check_version
+from ._handle import Handle
+from ._queries import answer, tables
+from ._rows import INSERT, Row, read_row
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """Keeps every event once, for ever, and answers questions about them.
+
+    It is a sink: a batch is on the disk, and in the sums, when `deliver` says that it is
+    accepted. Many processes may share one file. It opens the file when it first delivers, and
+    again after `close` and after a fork.
+
+    Args:
+        path: The SQLite file; it and its folder are made, for this user only, when needed.
+    """
+
+    name = "ledger"
+    url = "ledger:"
+    account = ""
+    limits = SinkLimits()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = Handle(path)
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.path}>"
+
+    def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
+        rows: dict[str, Row] = {}
+        rejected: set[tuple[str, str]] = set()
+        for envelope in batch:
+            try:
+                rows[envelope.id] = read_row(envelope.payload)
+            except UnusableEventError as error:
+                rejected.add((envelope.id, str(error)))
+        try:
+            if rows:
+                self._insert(rows.values())
+        except UnavailableError as error:
+            return Delivery(
+                retryable=frozenset(rows),
+                rejected=frozenset(rejected),
+                reason=str(error),
+                hold=error.hold,
+            )
+        return Delivery(accepted=frozenset(rows), rejected=frozenset(rejected))
+
+    def query(self, query: UsageQuery) -> UsageReport:
+        """Report usage; `llm_metering.meters.usage_query` makes the question.
+
+        A ledger that nothing was delivered to yet has an empty report.
+
+        Raises:
+            QueryError: If the question groups by a key that cannot be looked up.
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._handle.reading() as connection:
+            if connection is None:
+                return UsageReport(query=query)
+            connection.execute("BEGIN")
+            if not check_version(connection):
+                return UsageReport(query=query)
+            quickest = next(tables(query))
+            return UsageReport(query=query, rows=answer(connection, query, quickest))
+
+    def close(self) -> None:
+        self._handle.close()
+
+    def _insert(self, rows: Iterable[Row]) -> None:
+        with self._handle.writing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            # Each time: a newer library may have changed the file while we had it open.
+            check_version(connection)
+            connection.executemany(INSERT, rows)
+            connection.execute("COMMIT")

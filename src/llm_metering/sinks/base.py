@@ -1,0 +1,116 @@
+"""What a sink is: the one port between the transport and the systems that count and bill.
+
+A third party's sink is any object with these attributes and methods; it needs nothing else
+of this library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Delivery", "Envelope", "Sink", "SinkLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event on its way.
+
+    Attributes:
+        id: The event's id, unique in its batch: a batch has one source.
+        payload: The CloudEvent in structured JSON, as the journal holds it. A sink that
+            wants these bytes sends them as they are.
+    """
+
+    id: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkLimits:
+    """The largest batch a sink takes.
+
+    Attributes:
+        max_events: Events in a batch.
+        max_bytes: Bytes of their payloads together. A single larger event goes alone.
+    """
+
+    max_events: int = 500
+    max_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What became of a batch; every event of it is in exactly one of the three.
+
+    Attributes:
+        accepted: Ids the sink now holds, duplicates it already held included.
+        retryable: Ids to offer again later.
+        rejected: Ids that will never be accepted, with the sink's reason.
+        reason: Why something is retryable, for `status`: never a payload, never a secret.
+        retry_after: Seconds the sink asked us to wait, if it did.
+        hold: Only a person can mend it, such as a wrong key: keep everything and probe once
+            in a while.
+    """
+
+    accepted: frozenset[str] = frozenset()
+    retryable: frozenset[str] = frozenset()
+    rejected: frozenset[tuple[str, str]] = frozenset()
+    reason: str | None = None
+    retry_after: float | None = None
+    hold: bool = False
+
+    @classmethod
+    def all_accepted(cls, batch: Iterable[Envelope]) -> Delivery:
+        """The sink holds every event of `batch`."""
+        return cls(accepted=frozenset(envelope.id for envelope in batch))
+
+    @classmethod
+    def try_later(
+        cls,
+        batch: Iterable[Envelope],
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        hold: bool = False,
+    ) -> Delivery:
+        """The sink holds no event of `batch`, or nobody knows whether it does."""
+        return cls(
+            retryable=frozenset(envelope.id for envelope in batch),
+            reason=reason,
+            retry_after=retry_after,
+            hold=hold,
+        )
+
+
+class Sink(Protocol):
+    """Where usage events go.
+
+    `deliver` may be called again with events it has seen: a sink is idempotent on
+    `source` + `id`, or says in its documentation that its readers must be. It raises only for
+    bugs; an unreachable server is a `Delivery` with everything `retryable`. It is never called
+    concurrently with itself, but not always from the same thread.
+
+    Attributes:
+        name: How `status` calls it: its scheme, or what `?name=` of its URL says.
+        url: Where it delivers, without secrets.
+        account: Whose books it writes. Together with `url` it is the sink's identity, which
+            the journal's debts are owed to: two applications with two keys for one server
+            never ship each other's events. Empty where every application writes one book.
+        limits: The largest batch it takes.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def limits(self) -> SinkLimits: ...
+
+    def deliver(self, batch: Sequence[Envelope], /) -> Delivery: ...
+
+    def close(self) -> None:
+        """Let go of connections; a later `deliver` opens them again."""

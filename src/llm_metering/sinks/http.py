@@ -1,0 +1,248 @@
+"""HTTP for sinks: one POST, and what its outcome means for the events.
+
+The only module that imports httpx, whose errors end here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Final
+
+import httpx
+
+from .base import Delivery, Envelope
+
+__all__ = ["Answer", "HTTPClient", "check_url", "judge", "retry_after"]
+
+TIMEOUT: Final = 30.0
+"""Seconds to connect, to send and to wait for each piece of an answer."""
+
+MAX_RETRY_AFTER: Final = 600.0
+"""Seconds; a server that asks for a day must not silence us for a day."""
+
+MAX_REASON: Final = 200
+_MAX_BODY: Final = 16 * 1024
+_PASSING: Final = frozenset([408, 425, 429])
+
+_inherited: list[httpx.Client] = []
+"""Clients of a parent process. Closing one could wait for a lock that nobody holds any more,
+and dropping it would warn about its sockets."""
+
+
+class Answer:
+    """What a server answered, as far as a sink looks at it.
+
+    Attributes:
+        status: The HTTP status code.
+        headers: By lower-case name.
+        body: The first 16 KiB.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class HTTPClient:
+    """Posts batches; safe to use after a fork and from one thread after another."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: httpx.Client | None = None
+        self._closings = 0
+
+    def post(
+        self,
+        batch: Sequence[Envelope],
+        url: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        secret: str | None = None,
+    ) -> Delivery:
+        """Send `body`, which holds `batch`.
+
+        Args:
+            batch: The events.
+            url: Where to.
+            body: As it goes over the wire.
+            headers: Beside User-Agent.
+            secret: What no reason may show, even where a server repeats it.
+        """
+        self._forget_parent()
+        try:
+            client, closings = self._take()
+        except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+            reason = f"{type(error).__name__}: check the proxy and certificate variables"
+            return Delivery.try_later(batch, reason, hold=True)
+        try:
+            answer = _send(client, url, body, headers)
+        except httpx.TimeoutException as error:
+            return Delivery.try_later(batch, f"no answer in time ({type(error).__name__})")
+        except httpx.HTTPError as error:
+            reason = _shorten(f"{type(error).__name__}: {error}", secret)
+            return Delivery.try_later(batch, reason)
+        except UnicodeError:
+            # From the resolver, for a label that is empty or longer than 63 bytes.
+            return Delivery.try_later(batch, "no server can have this name", hold=True)
+        finally:
+            self._give_back(client, closings)
+        return judge(batch, answer, secret=secret, now=datetime.now(UTC))
+
+    def close(self) -> None:
+        """Close the connections; a request in flight closes its own when it is done."""
+        self._forget_parent()
+        with self._lock:
+            self._closings += 1
+            client, self._idle = self._idle, None
+        if client is not None:
+            client.close()
+
+    def _forget_parent(self) -> None:
+        if self._pid != os.getpid():
+            if self._idle is not None:
+                _inherited.append(self._idle)
+            self._begin()
+
+    def _take(self) -> tuple[httpx.Client, int]:
+        with self._lock:
+            client, self._idle = self._idle, None
+            closings = self._closings
+        # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
+        return client or httpx.Client(
+            timeout=TIMEOUT,
+            follow_redirects=False,
+            headers={"User-Agent": f"llm-metering/{version('llm-metering')}"},
+        ), closings
+
+    def _give_back(self, client: httpx.Client, closings: int) -> None:
+        with self._lock:
+            if closings == self._closings and self._idle is None:
+                self._idle = client
+                return
+        client.close()
+
+
+def check_url(url: str) -> None:
+    """Refuse what cannot be posted to.
+
+    Raises:
+        ValueError: Without the URL, in which there may be a secret.
+    """
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError("not a URL") from None
+
+
+def judge(
+    batch: Sequence[Envelope], answer: Answer, *, secret: str | None, now: datetime
+) -> Delivery:
+    """Say what an answer means for the batch.
+
+    Args:
+        batch: The events that were sent.
+        answer: What came back.
+        secret: What no reason may show.
+        now: An aware time, to which an HTTP date in Retry-After is compared.
+    """
+    if 200 <= answer.status < 300:
+        return Delivery.all_accepted(batch)
+    reason = _reason(answer, secret)
+    if answer.status in _PASSING or answer.status >= 500:
+        wait = retry_after(answer.headers.get("retry-after"), now=now)
+        return Delivery.try_later(batch, reason, retry_after=wait)
+    # A wrong key or address, a redirect, or a body the server does not like: repeating it
+    # changes nothing, and dropping events for it would lose usage that was paid for.
+    return Delivery.try_later(batch, reason, hold=True)
+
+
+def retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), 600 at most.
+
+    >>> retry_after("120", now=datetime(2026, 11, 21, tzinfo=UTC))
+    120.0
+    >>> retry_after("Sat, 21 Nov 2026 00:00:30 GMT", now=datetime(2026, 11, 21, tzinfo=UTC))
+    30.0
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # More digits than a wait can have; int() refuses thousands of them.
+        seconds = float(value[:12])
+    else:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _send(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    with client.stream("POST", url, content=body, headers=dict(headers)) as response:
+        # The status is the answer. A body that breaks off or cannot be decoded takes nothing
+        # from it: a batch that was accepted must not be sent for ever.
+        return Answer(response.status_code, response.headers, _beginning(response))
+
+
+def _beginning(response: httpx.Response) -> bytes:
+    body = b""
+    try:
+        for piece in response.iter_bytes():
+            body += piece
+            if len(body) >= _MAX_BODY:
+                break
+    except httpx.HTTPError:
+        pass
+    return body[:_MAX_BODY]
+
+
+def _reason(answer: Answer, secret: str | None) -> str:
+    try:
+        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        status = str(answer.status)
+    return _shorten(": ".join([status, *_problem(answer, status)]), secret)
+
+
+def _problem(answer: Answer, status: str) -> list[str]:
+    """Title and detail of a problem document (RFC 9457), where they say more than the status."""
+    if "json" not in answer.headers.get("content-type", ""):
+        return []
+    try:
+        problem = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(problem, dict):
+        return []
+    texts = [problem.get(key) for key in ("title", "detail")]
+    # Only the first line: OpenMeter's validator appends the value it refused.
+    lines = [text.strip().partition("\n")[0] for text in texts if isinstance(text, str)]
+    return [line for line in lines if line and line not in status]
+
+
+def _shorten(text: str, secret: str | None) -> str:
+    if secret:
+        text = text.replace(secret, "***")
+    # It is shown in terminals, which obey control characters.
+    text = "".join(character if character.isprintable() else " " for character in text)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"

@@ -1,0 +1,159 @@
+"""OpenMeter, over its HTTP API.
+
+Source: the ingest handlers and the API documents of OpenMeter,
+https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c
+(`openmeter/ingest/httpdriver/ingest.go`, `api/openapi.yaml`). Facts that shape this module:
+
+- v1 compares the Content-Type with a plain string: with a charset behind it, it answers 400.
+- 2xx (204 in v1, 202 in v3) says that the server has the batch in memory.
+- It deduplicates on `source` + `id` only where an operator switched that on; ids never change,
+  so that it can.
+- There is no stated limit. 100 events are what its own collector sends at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from ..errors import ConfigurationError, SinkURLError
+from .base import Delivery, Envelope, SinkLimits
+from .http import HTTPClient, check_url
+
+__all__ = ["OpenMeterSink", "from_url"]
+
+CONTENT_TYPE: Final = "application/cloudevents-batch+json"
+LIMITS: Final = SinkLimits(max_events=100, max_bytes=512 * 1024)
+
+_PATHS: Final[Mapping[str, str]] = {
+    "v1": "/api/v1/events",
+    "v3": "/api/v3/openmeter/events",
+}
+_SHAPES: Final = ("call",)
+_PARAMETERS: Final = ("api", "shape", "account", "name")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class OpenMeterSink:
+    """Sends events to an OpenMeter server, as they are in the journal.
+
+    Whether the server counts a repeated event once is the server's setting.
+
+    Args:
+        base: Where its API begins: `https://openmeter.cloud`.
+        account: Whose books it writes: by default the name of the application.
+        token: Its API key; OpenMeter's open source server has none.
+        api: `v1` or `v3`.
+        name: How `status` calls it.
+
+    Raises:
+        ConfigurationError: If the token cannot stand in a header. The message does not hold it.
+    """
+
+    limits = LIMITS
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        account: str,
+        token: str | None = None,
+        api: str = "v1",
+        name: str = "openmeter",
+    ) -> None:
+        self.name = name
+        self.url = f"openmeter+{base}"
+        self.account = account
+        self._endpoint = base + _PATHS[api]
+        self._token = _checked_token(token)
+        self._http = HTTPClient()
+
+    def __repr__(self) -> str:
+        return f"<OpenMeterSink {self.name} {self.url} account={self.account}>"
+
+    def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
+        if not batch:
+            return Delivery()
+        headers = {"Content-Type": CONTENT_TYPE}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        body = b"[" + b",".join(envelope.payload for envelope in batch) + b"]"
+        return self._http.post(
+            batch, self._endpoint, body=body, headers=headers, secret=self._token
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def from_url(url: str, *, source: str, openmeter_token: str | None) -> OpenMeterSink:
+    """Make the sink that `openmeter+https://host[:port][/base][?parameters]` names.
+
+    Raises:
+        SinkURLError: Naming what is wrong and what is allowed, never what may be a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        base = _base(parts)
+        check_url(base)
+        parameters = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=20)
+    except ValueError as error:
+        if isinstance(error, SinkURLError):
+            raise
+        # urllib quotes what it could not read, and a password may be in it.
+        raise SinkURLError("the host or port of an openmeter sink cannot be read") from None
+    given = dict(parameters)
+    if len(given) < len(parameters) or not set(given) <= set(_PARAMETERS):
+        raise SinkURLError(
+            f"an openmeter sink takes the parameters {', '.join(_PARAMETERS)}, each once; "
+            "a key belongs in the environment variable OPENMETER_API_KEY"
+        )
+    api = _one_of("api", given.get("api", "v1"), tuple(_PATHS))
+    _one_of("shape", given.get("shape", "call"), _SHAPES)
+    return OpenMeterSink(
+        base,
+        account=_filled("account", given.get("account", source)),
+        token=openmeter_token,
+        api=api,
+        name=_filled("name", given.get("name", "openmeter")),
+    )
+
+
+def _base(parts: SplitResult) -> str:
+    if parts.username is not None or parts.password is not None:
+        raise SinkURLError(
+            "an openmeter sink takes no user or password; "
+            "put its key in the environment variable OPENMETER_API_KEY"
+        )
+    if not parts.hostname:
+        raise SinkURLError("an openmeter sink needs a host: openmeter+https://openmeter.cloud")
+    if parts.fragment:
+        raise SinkURLError("an openmeter sink takes no fragment ('#…')")
+    scheme = parts.scheme.removeprefix("openmeter+")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    # One server has one name, which the journal's debts are kept under.
+    port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
+    return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _one_of(parameter: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise SinkURLError(f"{parameter} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def _filled(parameter: str, value: str) -> str:
+    if not value.strip():
+        raise SinkURLError(f"{parameter} must not be empty")
+    return value
+
+
+def _checked_token(token: str | None) -> str | None:
+    token = (token or "").strip()
+    if not token:
+        return None
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        # httpx would quote the whole header in its error.
+        raise ConfigurationError("openmeter_token", "holds characters no HTTP header can carry")
+    return token

@@ -1,0 +1,421 @@
+"""The OpenMeter sink on the wire, against a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import pytest
+
+from llm_metering.errors import ConfigurationError, MeteringError, SinkURLError
+from llm_metering.sinks import Delivery, Envelope, SinkLimits, open_sink
+from llm_metering.sinks.http import Answer, judge, retry_after
+from llm_metering.sinks.openmeter import OpenMeterSink
+from tests.factories import batch_of, envelope_of, make_event
+from tests.openmeter_stub import OpenMeterStub
+
+KEY = "om_hunter2"
+
+
+@pytest.fixture
+def stub() -> Iterator[OpenMeterStub]:
+    with OpenMeterStub() as stub:
+        yield stub
+
+
+@pytest.fixture
+def sink(stub) -> Iterator[OpenMeterSink]:
+    with closing(open_sink(stub.url, source="tests")) as sink:
+        yield sink
+
+
+def problem(title: str, detail: str) -> dict[str, object]:
+    """What an answer with OpenMeter's error document looks like, for `answer_next`."""
+    return {
+        "headers": {"Content-Type": "application/problem+json"},
+        "body": json.dumps({"type": "about:blank", "title": title, "detail": detail}).encode(),
+    }
+
+
+def test_the_request_is_what_openmeter_takes(stub, sink):
+    """One POST, an array of the payloads as they are, a bare Content-Type, no key unasked."""
+    batch = batch_of([make_event(subject="Zoë"), make_event(usage=None)])
+
+    delivery = sink.deliver(batch)
+
+    [request] = stub.requests
+    assert delivery == Delivery.all_accepted(batch)
+    assert request.path == "/api/v1/events"
+    assert request.body == b"[" + batch[0].payload + b"," + batch[1].payload + b"]"
+    assert request.headers["Content-Type"] == "application/cloudevents-batch+json"
+    assert request.headers["User-Agent"] == f"llm-metering/{version('llm-metering')}"
+    assert "Authorization" not in request.headers
+    assert stub.violations == []
+
+
+def test_v3_has_a_path_of_its_own(stub):
+    """`api=v3` posts the same body to the newer path, which answers 202."""
+    batch = batch_of([make_event()])
+
+    with closing(open_sink(f"{stub.url}?api=v3", source="tests")) as sink:
+        assert sink.deliver(batch) == Delivery.all_accepted(batch)
+
+    assert [request.path for request in stub.requests] == ["/api/v3/openmeter/events"]
+    assert len(stub.unique()) == 1
+
+
+def test_a_base_path_comes_first(stub):
+    """A server behind a path is reached there."""
+    with closing(open_sink(f"{stub.url}/behind/", source="tests")) as sink:
+        sink.deliver(batch_of([make_event()]))
+
+    assert [request.path for request in stub.requests] == ["/behind/api/v1/events"]
+
+
+def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
+    """It authorises; no log, reason or representation shows it, though a server repeats it."""
+    caplog.set_level(logging.DEBUG)
+    batch = batch_of([make_event()])
+    with (
+        OpenMeterStub(token=KEY) as stub,
+        closing(open_sink(stub.url, source="tests", openmeter_token=f"{KEY}\n")) as sink,
+    ):
+        accepted = sink.deliver(batch)
+        stub.answer_next(403, **problem("Forbidden", f"key {KEY} may not ingest"))
+        refused = sink.deliver(batch)
+
+    assert accepted == Delivery.all_accepted(batch)
+    assert stub.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    assert refused.reason == "403 Forbidden: key *** may not ingest"
+    assert KEY not in caplog.text
+    assert KEY not in repr(sink) + repr(vars(sink)["_http"]) + sink.url
+
+
+def test_a_wrong_key_holds_everything():
+    """401 is for a person to mend: nothing is dropped, nothing is tried in a hurry."""
+    batch = batch_of([make_event()])
+    with OpenMeterStub(token=KEY) as stub, closing(open_sink(stub.url, source="tests")) as sink:
+        delivery = sink.deliver(batch)
+
+    assert delivery == Delivery.try_later(batch, "401 Unauthorized: no valid token", hold=True)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_2xx_is_accepted(stub, sink, status):
+    """Each API version has its own success."""
+    batch = batch_of([make_event()])
+    stub.answer_next(status)
+
+    assert sink.deliver(batch) == Delivery.all_accepted(batch)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+def test_what_passes_is_tried_again(stub, sink, status):
+    """A server in trouble keeps nothing from coming later, as early as it says itself."""
+    stub.answer_next(status, {"Retry-After": "7"})
+
+    delivery = sink.deliver(batch_of([make_event()]))
+
+    assert delivery.retryable
+    assert not delivery.hold
+    assert delivery.retry_after == 7.0
+    assert delivery.reason.startswith(str(status))
+
+
+@pytest.mark.parametrize(
+    "status", [301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422]
+)
+def test_what_does_not_pass_by_itself_is_held(stub, sink, status):
+    """Redirects are not followed: a POST would become a GET, and 200 would mean nothing."""
+    stub.answer_next(status, {"Location": f"{stub.base}/elsewhere"})
+
+    delivery = sink.deliver(batch_of([make_event()]))
+
+    assert delivery.retryable
+    assert delivery.hold
+    assert len(stub.requests) == 1
+
+
+def test_the_reason_is_the_first_line_and_short(stub, sink):
+    """OpenMeter's validator adds the value it refused below; terminals obey escapes."""
+    detail = "doesn't match \x1b[31mschema" + " and so on" * 50 + "\nValue:\n  customer-42"
+    stub.answer_next(400, **problem("Bad Request", detail))
+
+    reason = sink.deliver(batch_of([make_event()])).reason
+
+    assert reason.startswith("400 Bad Request: doesn't match [31mschema and so on")
+    assert len(reason) == 200
+    assert "customer-42" not in reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        pytest.param({}, b"<html>", id="a page"),
+        pytest.param({"Content-Type": "application/json"}, b"{", id="half a document"),
+        pytest.param({"Content-Type": "application/json"}, b"[" * 100_000, id="nested"),
+        pytest.param({"Content-Type": "application/json"}, b'"text"', id="no object"),
+        pytest.param({"Content-Type": "application/json"}, b'{"title": 1}', id="no text"),
+        pytest.param({"Content-Encoding": "gzip"}, b"no gzip", id="not decodable"),
+    ],
+)
+def test_an_answer_nobody_understands_is_its_status(stub, sink, headers, body):
+    """What stands in the body of a refusal is a courtesy."""
+    stub.answer_next(502, headers, body=body)
+
+    assert sink.deliver(batch_of([make_event()])).reason == "502 Bad Gateway"
+
+
+def test_a_success_with_a_broken_body_is_a_success(stub, sink):
+    """The server has the batch; sending it for ever would not mend its body."""
+    batch = batch_of([make_event()])
+    stub.answer_next(200, {"Content-Encoding": "gzip"}, body=b"no gzip")
+
+    assert sink.deliver(batch) == Delivery.all_accepted(batch)
+
+
+def test_an_outage_is_survived(stub, sink):
+    """Refused connections are tried later, and the same sink delivers when the server is back."""
+    batch = batch_of([make_event()])
+    sink.deliver(batch)
+
+    stub.down()
+    during = sink.deliver(batch)
+    stub.up()
+    after = sink.deliver(batch)
+
+    assert during.retryable == after.accepted == {batch[0].id}
+    assert "Connection refused" in during.reason
+    assert not during.hold
+
+
+def test_an_answer_that_never_comes_is_tried_again_under_the_same_id(stub, sink):
+    """The server may have it: only an id that stays lets anybody count it once."""
+    batch = batch_of([make_event()])
+    stub.drop_after_accept()
+
+    first = sink.deliver(batch)
+    second = sink.deliver(batch)
+
+    assert first.retryable == second.accepted == {batch[0].id}
+    assert not first.hold
+    assert len(stub.events) == 2
+    assert len(stub.unique()) == 1
+
+
+def test_one_wrong_event_holds_its_batch(stub, sink):
+    """OpenMeter stores nothing of a batch it refuses; so nothing of it is accepted."""
+    payload = envelope_of(make_event()).payload.replace(b'"calls":1', b'"calls":null')
+
+    delivery = sink.deliver([Envelope("wrong", payload), envelope_of(make_event())])
+
+    assert len(delivery.retryable) == 2
+    assert delivery.hold
+    assert delivery.reason.startswith("400 Bad Request: request body has an error")
+    assert stub.events == []
+
+
+def test_a_name_that_no_server_can_have_is_held():
+    """The resolver raises another error for it than for a name it does not know."""
+    with closing(open_sink("openmeter+http://a..b", source="tests")) as sink:
+        delivery = sink.deliver(batch_of([make_event()]))
+
+    assert delivery.hold
+    assert delivery.reason == "no server can have this name"
+
+
+def test_a_machine_without_certificates_is_no_crash(stub, sink, monkeypatch):
+    """What the environment says wrongly about TLS is for a person to mend."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+
+    delivery = sink.deliver(batch_of([make_event()]))
+
+    assert delivery.hold
+    assert delivery.reason == "FileNotFoundError: check the proxy and certificate variables"
+
+
+def test_close_does_not_disturb_a_request_in_flight(stub, sink):
+    """It ends by itself, and its connection is not kept."""
+    batch = batch_of([make_event()])
+    sink.deliver(batch)
+    http = vars(sink)["_http"]
+    client, closings = http._take()
+
+    sink.close()
+    assert not client.is_closed
+    http._give_back(client, closings)
+
+    assert client.is_closed
+    assert sink.deliver(batch) == Delivery.all_accepted(batch)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param(None, None, id="absent"),
+        pytest.param("0", 0.0, id="at once"),
+        pytest.param(" 30 ", 30.0, id="seconds"),
+        pytest.param("86400", 600.0, id="a day"),
+        pytest.param("9" * 5000, 600.0, id="for ever"),
+        pytest.param("Sat, 21 Nov 2026 12:00:30 GMT", 30.0, id="a date"),
+        pytest.param("Sat, 21 Nov 2026 11:00:00 GMT", 0.0, id="a date gone by"),
+        pytest.param("Sat, 21 Nov 2026 12:00:30 -0000", 30.0, id="a date without a zone"),
+        pytest.param("Sun, 22 Nov 2026 12:00:00 GMT", 600.0, id="tomorrow"),
+        pytest.param("-5", None, id="negative"),
+        pytest.param("1.5", None, id="a fraction"),
+        pytest.param("٣", None, id="other digits"),
+        pytest.param("soon", None, id="words"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value, seconds):
+    """Ten minutes at most; what cannot be read is no wish."""
+    assert retry_after(value, now=datetime(2026, 11, 21, 12, tzinfo=UTC)) == seconds
+
+
+def test_a_refusal_asks_for_no_wait():
+    """Retry-After counts where trying again helps."""
+    delivery = judge(
+        batch_of([make_event()]),
+        Answer(403, {"retry-after": "5"}),
+        secret=None,
+        now=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+
+    assert delivery.retry_after is None
+    assert delivery.hold
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param(
+            "openmeter+https://openmeter.cloud",
+            ("openmeter", "openmeter+https://openmeter.cloud", "shop"),
+            id="the cloud",
+        ),
+        pytest.param(
+            "OpenMeter+HTTPS://OpenMeter.Cloud:443/?api=v1&shape=call",
+            ("openmeter", "openmeter+https://openmeter.cloud", "shop"),
+            id="the cloud, written otherwise",
+        ),
+        pytest.param(
+            "openmeter+http://[::1]:8888/base/?account=books&name=backup",
+            ("backup", "openmeter+http://[::1]:8888/base", "books"),
+            id="everything",
+        ),
+    ],
+)
+def test_one_server_has_one_name(url, expected):
+    """The journal's debts hang on URL and account: they must not vary with the spelling."""
+    sink = open_sink(url, source="shop")
+
+    assert (sink.name, sink.url, sink.account) == expected
+    assert sink.limits == SinkLimits(max_events=100, max_bytes=512 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param("kafka://hunter2@b1/topic", "unknown scheme 'kafka'", id="not yet"),
+        pytest.param("https://hunter2@openmeter.cloud", "write openmeter+https://", id="no prefix"),
+        pytest.param("hunter2", "begins with a scheme", id="no scheme"),
+        pytest.param("", "begins with a scheme", id="empty"),
+        pytest.param("memory:hunter2", "takes nothing more", id="memory with more"),
+        pytest.param("openmeter+https://hunter2@openmeter.cloud", "OPENMETER_API_KEY", id="user"),
+        pytest.param("openmeter+https://:hunter2@x", "OPENMETER_API_KEY", id="password"),
+        pytest.param("openmeter+https://x?token=hunter2", "OPENMETER_API_KEY", id="token"),
+        pytest.param("openmeter+https://x?hunter2", "OPENMETER_API_KEY", id="a bare token"),
+        pytest.param("openmeter+https://x?api=v1&api=v3", "each once", id="twice"),
+        pytest.param("openmeter+https://x?" + "a=1&" * 30, "cannot be read", id="far too many"),
+        pytest.param("openmeter+https://x#hunter2", "fragment", id="fragment"),
+        pytest.param("openmeter+https://", "needs a host", id="no host"),
+        pytest.param("openmeter+https:/hunter2", "needs a host", id="one slash"),
+        pytest.param("openmeter+https://x:hunter2", "cannot be read", id="no port"),
+        pytest.param("openmeter+https://x:99999", "cannot be read", id="no such port"),
+        pytest.param("openmeter+https://[hunter2", "cannot be read", id="half an address"),
+        pytest.param("openmeter+https://xn--ß", "cannot be read", id="no name"),
+        pytest.param("openmeter+https://x?api=v2", "one of v1, v3, got 'v2'", id="api"),
+        pytest.param("openmeter+https://x?shape=kind", "one of call, got 'kind'", id="shape"),
+        pytest.param("openmeter+https://x?account=", "account must not be empty", id="account"),
+        pytest.param("openmeter+https://x?name=%20", "name must not be empty", id="name"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_its_secrets(url, message):
+    """The error names the setting and what is allowed; people put keys into URLs."""
+    with pytest.raises(SinkURLError) as caught:
+        open_sink(url, source="tests")
+
+    assert isinstance(caught.value, MeteringError)
+    assert caught.value.setting == "sinks"
+    assert message in str(caught.value)
+    # With all that led to it; limit=0 leaves out our own lines.
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+@pytest.mark.parametrize("token", ["om hunter2", "om\nhunter2", "hunter2é"])
+def test_a_token_no_header_can_carry_is_refused(token):
+    """At configuration, and without showing it."""
+    with pytest.raises(ConfigurationError, match=r"^openmeter_token: ") as caught:
+        open_sink("openmeter+https://x", source="tests", openmeter_token=token)
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", [None, "", " \n"])
+def test_an_empty_token_is_none(stub, token):
+    """An environment variable that is set to nothing asks for nothing."""
+    with closing(open_sink(stub.url, source="tests", openmeter_token=token)) as sink:
+        sink.deliver(batch_of([make_event()]))
+
+    assert "Authorization" not in stub.requests[0].headers
+
+
+def test_importing_sinks_imports_no_http_client():
+    """Whoever ships nothing pays for no HTTP library."""
+    code = "import sys, llm_metering.sinks; sys.exit('httpx' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_server_that_is_down_refuses_and_keeps_its_port(stub):
+    """Of the stub itself: `down` refuses, `up` listens on the same port."""
+    port = stub.port
+    stub.down()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+    stub.up()
+
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert stub.port == port
+
+
+@pytest.mark.parametrize(
+    ("change", "violation"),
+    [
+        pytest.param((b'"1.0"', b'"1.1"'), "'1.0' was expected", id="specversion"),
+        pytest.param((b'"customer-42"', b'""'), "'' should be non-empty", id="nobody"),
+        pytest.param((b'"calls":1', b'"calls":NaN'), "NaN is no JSON", id="NaN"),
+        pytest.param((b'"calls":1', b'"calls":null'), "None is not", id="null"),
+        pytest.param((b'{"spec', b'{"extra":1,"spec'), "'extra' was unexpected", id="extension"),
+        pytest.param((b"12:00:00.000Z", b"12:00:00"), "does not match", id="naive"),
+    ],
+)
+def test_the_stub_is_strict(stub, sink, change, violation):
+    """Of the stub itself: what OpenMeter refuses, or drops, it refuses."""
+    payload = envelope_of(make_event()).payload
+    assert change[0] in payload
+
+    sink.deliver([Envelope("wrong", payload.replace(*change))])
+
+    assert violation in stub.violations[0]
+    assert stub.events == []
