@@ -40,12 +40,14 @@ class Request:
         headers: Its headers; names in any case find them.
         body: Its body.
         status: What was answered; 0 where the connection was closed without an answer.
+        client: The port that it came from, which tells connections apart.
     """
 
     path: str
     headers: Message
     body: bytes
     status: int
+    client: int
 
     @property
     def ids(self) -> list[str]:
@@ -198,7 +200,7 @@ class OpenMeterStub:
         with self._changed:
             self._orders.append(_Order(times))
 
-    def take(self, path: str, headers: Message, body: bytes) -> _Order | None:
+    def take(self, path: str, headers: Message, body: bytes, client: int) -> _Order | None:
         """Decide on a request and keep it; `None` hangs up. For the request handler."""
         with self._changed:
             order = self._orders[0] if self._orders else None
@@ -213,7 +215,7 @@ class OpenMeterStub:
                     answer.status = None
             else:
                 answer = order
-            self.requests.append(Request(path, headers, body, answer.status or 0))
+            self.requests.append(Request(path, headers, body, answer.status or 0, client))
             self._changed.notify_all()
         return None if answer.status is None else answer
 
@@ -275,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        answer = self.server.stub.take(self.path, self.headers, body)
+        answer = self.server.stub.take(self.path, self.headers, body, self.client_address[1])
         if answer is None or answer.status is None:
             self.close_connection = True
             return

@@ -10,10 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from llm_metering.errors import MeteringError
+from llm_metering.errors import MeteringError, QueryError
 from llm_metering.meters import (
     METERS,
-    QueryError,
     UsageQuery,
     UsageReport,
     UsageRow,

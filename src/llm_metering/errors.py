@@ -14,6 +14,7 @@ __all__ = [
     "LedgerError",
     "MeteringError",
     "MissingExtraError",
+    "QueryError",
     "SinkURLError",
     "SubjectError",
     "UnknownUsageError",
@@ -51,7 +52,7 @@ class HomeError(ConfigurationError, OSError):
 
 
 class LedgerError(MeteringError, RuntimeError):
-    """The ledger is switched off, or was written by a newer version of this library."""
+    """The ledger is switched off, cannot be read, or was written by a newer version of this library."""
 
 
 class SubjectError(MeteringError, ValueError):
@@ -74,6 +75,10 @@ class UnknownUsageError(MeteringError, ValueError):
         super().__init__(f"no {shape} usage in an object with keys {keys}")
         self.shape = shape
         self.keys = keys
+
+
+class QueryError(MeteringError, ValueError):
+    """A question about usage that cannot be answered; the message says what can."""
 
 
 class MissingExtraError(MeteringError, ImportError):

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, assert_never, get_args
 
-from .errors import MeteringError
+from .errors import QueryError
 from .events import EVENT_TYPE
 
 __all__ = [
     "METERS",
     "Aggregation",
     "MeterDefinition",
-    "QueryError",
     "UsageQuery",
     "UsageReport",
     "UsageRow",
@@ -35,10 +34,6 @@ Aggregation = Literal["SUM"]
 
 Window = Literal["MINUTE", "HOUR", "DAY", "MONTH"]
 """The size of a tumbling window, in UTC."""
-
-
-class QueryError(MeteringError, ValueError):
-    """A question about usage that cannot be answered; the message says what can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,39 +56,23 @@ class MeterDefinition:
 
 
 METERS: Final[Mapping[str, MeterDefinition]] = {
-    meter.slug: meter
-    for meter in (
-        MeterDefinition(
-            slug="tokens_total",
-            value_property="$.total_tokens",
-            description="Input and output tokens",
+    slug: MeterDefinition(slug=slug, value_property=value_property, description=description)
+    for slug, value_property, description in (
+        ("tokens_total", "$.total_tokens", "Input and output tokens"),
+        ("tokens_input", "$.input_tokens", "Prompt tokens, those read from a cache included"),
+        ("tokens_output", "$.output_tokens", "Generated tokens, reasoning included"),
+        (
+            "tokens_cached",
+            "$.cache_read_input_tokens",
+            "Prompt tokens read from the provider's cache, part of tokens_input",
         ),
-        MeterDefinition(
-            slug="tokens_input",
-            value_property="$.input_tokens",
-            description="Prompt tokens, those read from a cache included",
+        (
+            "tokens_reasoning",
+            "$.reasoning_output_tokens",
+            "Tokens spent on reasoning, part of tokens_output",
         ),
-        MeterDefinition(
-            slug="tokens_output",
-            value_property="$.output_tokens",
-            description="Generated tokens, reasoning included",
-        ),
-        MeterDefinition(
-            slug="tokens_cached",
-            value_property="$.cache_read_input_tokens",
-            description="Prompt tokens read from the provider's cache, part of tokens_input",
-        ),
-        MeterDefinition(
-            slug="tokens_reasoning",
-            value_property="$.reasoning_output_tokens",
-            description="Tokens spent on reasoning, part of tokens_output",
-        ),
-        MeterDefinition(
-            # A sum, not a count: a retried batch or another kind of event is no call.
-            slug="calls_total",
-            value_property="$.calls",
-            description="LLM calls",
-        ),
+        # A sum, not a count: a retried batch or another kind of event is no call.
+        ("calls_total", "$.calls", "LLM calls"),
     )
 }
 """The built-in meters by slug."""

@@ -499,7 +499,7 @@ def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
         with ledger._handle.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             inside.set()
-            leave.wait()
+            leave.wait(30)  # not for ever: a failing test must come to its end
             connection.execute("COMMIT")
 
     thread = threading.Thread(target=write, daemon=True)

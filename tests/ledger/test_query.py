@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_metering.errors import QueryError
 from llm_metering.events import UsageEvent
 from llm_metering.ledger import Ledger
 from llm_metering.ledger._queries import answer, tables
 from llm_metering.meters import (
     METERS,
-    QueryError,
     UsageQuery,
     UsageReport,
     UsageRow,

@@ -20,6 +20,7 @@ from llm_metering.sinks import Delivery, Envelope, SinkLimits, open_sink
 from llm_metering.sinks.http import Answer, judge, retry_after
 from llm_metering.sinks.openmeter import OpenMeterSink
 from tests.factories import batch_of, envelope_of, make_event
+from tests.forking import in_child
 from tests.openmeter_stub import OpenMeterStub
 
 KEY = "om_hunter2"
@@ -240,6 +241,25 @@ def test_a_machine_without_certificates_is_no_crash(stub, sink, monkeypatch):
 
     assert delivery.hold
     assert delivery.reason == "FileNotFoundError: check the proxy and certificate variables"
+
+
+def test_a_connection_is_used_again_but_not_by_a_forked_child(stub, sink):
+    """Two processes that write into one connection would mix their requests."""
+    batch = batch_of([make_event()])
+
+    sink.deliver(batch)
+    assert in_child(lambda: sink.deliver(batch) == Delivery.all_accepted(batch))
+    sink.deliver(batch)
+
+    before, child, after = (request.client for request in stub.requests)
+    assert before == after != child
+
+
+def test_an_empty_batch_is_not_sent(stub, sink):
+    """There is nothing to ask the server."""
+    sink.deliver([])
+
+    assert stub.requests == []
 
 
 def test_close_does_not_disturb_a_request_in_flight(stub, sink):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from ..meters import QueryError, UsageQuery, UsageRow, window_end
+from ..errors import QueryError
+from ..meters import UsageQuery, UsageRow, window_end
 from ._rows import EPOCH, microseconds
 
 __all__ = ["Table", "answer", "tables"]
