@@ -302,6 +302,7 @@ def test_every_key_of_data_is_reserved():
         "unit",
         "tokens",
         "type",
+        "subject",
     }
 
 

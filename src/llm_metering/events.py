@@ -153,6 +153,8 @@ DATA_KEYS: Final = frozenset(
         *("provenance", "status", "framework", "run_id", "response_id", "count_method", "flags"),
         # Reserved for what later events carry, so that nobody's dimension stands in their way.
         *("batch_size", "reservation_id", "quantity", "unit", "tokens", "type"),
+        # A query that groups by it means the one who pays.
+        "subject",
     ]
 )
 """The keys of `data` that are ours; no dimension may have one of these names."""

@@ -1,0 +1,415 @@
+"""One sink's shipper: read, deliver, acknowledge; wait; begin again, for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import msgspec
+
+from ..sinks.base import Delivery, Sink
+from . import system
+from .counters import collect
+from .cursor import Cursor, Item
+from .dead_letters import write_dead_letters
+from .journal import Journal
+from .policy import LINGER, SinkState, Standing, after, complete
+from .recovery import settle_writer, tidy
+from .spool import Debt, SegmentName, Spool, debt_of
+
+__all__ = ["Shipper", "SinkNote"]
+
+logger = logging.getLogger("llm_metering")
+
+ADOPT_EVERY: Final = 30.0
+LOG_EVERY: Final = 60.0
+HELD_AT_ONCE: Final = 8
+"""Segments with their files open; a long outage leaves thousands, and the application has only
+so many descriptors."""
+_NEVER: Final = 1 << 62
+
+
+class SinkNote(msgspec.Struct, frozen=True):
+    """How a sink stands, as left for `status` of other processes."""
+
+    debt: Debt
+    state: SinkState
+    reason: str | None
+
+
+class Shipper:
+    """Ships the events of this process, and those of dead ones, to one sink.
+
+    A daemon thread does the work, begun with the first event; `drain` does the same in the
+    calling thread where none can run.
+
+    Args:
+        sink: Where to.
+        spool: The folder of all journals.
+        journal: This process's own.
+        clock: A monotonic clock, in seconds.
+        chance: Random numbers between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        spool: Spool,
+        journal: Journal,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.sink = sink
+        self.debt = debt_of(sink)
+        self._spool = spool
+        self._journal = journal
+        self._clock = clock
+        self._chance = chance
+        self._begin()
+        system.on_fork(self)
+
+    def _begin(self) -> None:
+        self.standing = Standing()
+        # How many events must be recorded before the thread is woken; 0 while it is idle.
+        self.wake_at = 0
+        self._turn = threading.Lock()
+        self._starting = threading.Lock()
+        # Not an Event: `set` of an Event is no place for a finaliser to come in again, and
+        # callbacks run in finalisers. `SimpleQueue.put` is documented as reentrant.
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._close_by = 0.0
+        self._through: set[SegmentName] = set()
+        self._own: list[Cursor] = []
+        self._adopted: list[Cursor] = []
+        self._own_settled = 0
+        self._urgent_until = 0
+        self._next_try = 0.0
+        self._floor_until = 0.0
+        self._waiting_since: float | None = None
+        self._skip_backoff = False
+        self._next_adoption = 0.0
+        self._more_orphans = False
+        self._next_log = 0.0
+        self._noted: tuple[SinkState, str | None] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Shipper {self.sink.name} {self.standing.state} own_settled={self._own_settled}"
+            f" segments={len(self._own) + len(self._adopted)}>"
+        )
+
+    @property
+    def own_settled(self) -> int:
+        """How many of this process's own events are settled."""
+        return self._own_settled
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is there to do the work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Look at the journal now; begins the thread if need be."""
+        self.wake_at = _NEVER  # until the thread has looked
+        # Never waited for: two that come here at once would otherwise start a thread each.
+        if not self.is_running and not self._closing and self._starting.acquire(blocking=False):
+            try:
+                if not self.is_running:
+                    self._start()
+            finally:
+                self._starting.release()
+        self._wakeups.put(None)
+
+    def hurry(self, recorded: int) -> None:
+        """Send without lingering until that many own events are settled; skip one backoff."""
+        self._urgent_until = max(self._urgent_until, recorded)
+        self._skip_backoff = True
+        self.wake()
+
+    def drain(self, *, deadline: float, own_only: bool = False) -> bool:
+        """Deliver what there is, in this thread, until nothing is left or time is up.
+
+        Args:
+            deadline: Of the shipper's clock.
+            own_only: Leave other processes' segments alone.
+
+        Returns:
+            Whether nothing is left that this process may ship.
+        """
+        if not own_only:
+            self._next_adoption = 0.0
+        while True:
+            if not self._turn.acquire(timeout=self._until(deadline)):
+                return False
+            try:
+                wait = self._pump(urgent=True, adopt=not own_only)
+            finally:
+                self._turn.release()
+            if wait is None:
+                return True
+            if self._clock() + wait >= deadline:
+                return False
+            time.sleep(min(wait, 0.2))
+
+    def begin_close(self, *, deadline: float) -> None:
+        """Deliver what there is until the deadline of the shipper's clock, and no more then."""
+        self._close_by = deadline
+        self._skip_backoff = True
+        self._closing = True
+        self._wakeups.put(None)
+
+    def finish_close(self) -> bool:
+        """Wait for what `begin_close` began, and let go; what is left stays on disk.
+
+        Returns:
+            Whether nothing was left.
+        """
+        thread = self._thread
+        if thread is not None:
+            # The thread drains, not the caller: a server that hangs must not hang the exit.
+            thread.join(self._until(self._close_by))
+            if thread.is_alive():
+                return False
+        done = self.drain(deadline=self._close_by, own_only=True)
+        if not self._turn.acquire(timeout=self._until(self._close_by)):
+            return False  # another thread is delivering, as `usage` does
+        try:
+            self._release_all()
+            for segment in self._journal.segments():
+                if segment.finished:
+                    collect(self._spool, segment.name)
+            self.sink.close()
+        except Exception as error:
+            # Of the sink, mostly; whatever it is, it is not the application's.
+            logger.warning("closing %s failed: %s", self.sink.name, type(error).__name__)
+        finally:
+            self._turn.release()
+        return done
+
+    def after_fork(self) -> None:
+        """Let go of the parent's segments in a forked child."""
+        for cursor in (*self._own, *self._adopted):
+            cursor.disown()
+        self._begin()
+
+    def _until(self, deadline: float) -> float:
+        # A user's "for ever" is infinite, which no lock can wait.
+        return min(max(deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
+
+    def _start(self) -> None:
+        thread = threading.Thread(
+            target=self._run, name=f"llm-metering-{self.sink.name}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # The interpreter is shutting down, and `close` or the next process ships; or there
+            # are too many threads, which may pass.
+            self.wake_at = self._journal.recorded + self.sink.limits.max_events
+            return
+        self._thread = thread
+
+    def _run(self) -> None:
+        while not self._closing:
+            recorded = self._journal.recorded
+            with self._turn:
+                wait = self._pump(urgent=self._own_settled < self._urgent_until, adopt=True)
+            self.wake_at = 0 if wait is None else recorded + self.sink.limits.max_events
+            if wait is None and self._journal.recorded != recorded:
+                continue  # recorded after we looked and before `wake_at` said so
+            until_adoption = max(self._next_adoption - self._clock(), 0.0)
+            self._sleep(until_adoption if wait is None else min(wait, until_adoption))
+        self.drain(deadline=self._close_by, own_only=True)
+        if self._clock() >= self._close_by:
+            # Nobody waits any more: another meter of this process may take over.
+            with self._turn:
+                self._release_all()
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            try:
+                self._wakeups.get(timeout=seconds)
+            except Empty:
+                return
+        while not self._wakeups.empty():
+            self._wakeups.get()
+
+    def _pump(self, *, urgent: bool, adopt: bool) -> float | None:
+        """Deliver one batch if it is time.
+
+        Returns:
+            Seconds after which to call again, `None` if nothing waits.
+        """
+        try:
+            return self._try_pump(urgent=urgent, adopt=adopt)
+        except Exception as error:
+            # A full disk, or a bug of ours, must neither end the shipping for the life of the
+            # process nor reach a caller of `flush`.
+            if self._clock() >= self._next_log:
+                self._next_log = self._clock() + LOG_EVERY
+                logger.exception("shipping to %s failed; it goes on", self.sink.name)
+            failures = self.standing.failures + 1
+            self._stand(Standing("backoff", type(error).__name__, failures, LINGER))
+            return LINGER
+
+    def _try_pump(self, *, urgent: bool, adopt: bool) -> float | None:
+        now = self._clock()
+        if self._skip_backoff:
+            self._skip_backoff = False
+            self._next_try = min(self._next_try, self._floor_until)
+        if adopt and now >= self._next_adoption:
+            self._next_adoption = now + ADOPT_EVERY
+            self._collect_rest()
+            self._adopt()
+        elif adopt and self._more_orphans and not self._adopted:
+            self._adopt()
+        self._follow_journal()
+        own = self._next_batch(self._own)
+        if own is None:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now
+        linger = 0.0 if own is None else self._linger(*own, now, urgent=urgent)
+        # Our own events go first; while they wait for company, those of dead processes.
+        due = own if linger <= 0 else None
+        if due is None and adopt:
+            due = self._next_batch(self._adopted)
+        if due is None:
+            return 0.0 if adopt and self._more_orphans and not self._adopted else linger or None
+        if now < self._next_try:
+            return self._next_try - now
+        self._deliver(*due)
+        return max(self._next_try - self._clock(), 0.0)
+
+    def _linger(self, cursor: Cursor, batch: Sequence[Item], now: float, *, urgent: bool) -> float:
+        full = len(batch) >= self.sink.limits.max_events or cursor.goes_on_behind(batch)
+        if full or urgent or self._closing or self._waiting_since is None:
+            return 0.0
+        return max(self._waiting_since + LINGER - now, 0.0)
+
+    def _next_batch(self, cursors: list[Cursor]) -> tuple[Cursor, list[Item]] | None:
+        for cursor in list(cursors):
+            batch = cursor.peek(self.sink.limits)
+            if batch:
+                return cursor, batch
+            if not cursor.own and cursor.save():
+                cursors.remove(cursor)
+                self._finish(cursor)
+        return None
+
+    def _deliver(self, cursor: Cursor, batch: Sequence[Item]) -> None:
+        envelopes = [item.envelope for item in batch]
+        try:
+            delivery = complete(self.sink.deliver(envelopes), envelopes)
+        except Exception as error:
+            # The message of a foreign error may hold a payload: only its type is kept.
+            delivery = Delivery.try_later(envelopes, f"{type(error).__name__} in the sink")
+        if delivery.rejected:
+            write_dead_letters(self._spool, self.debt, envelopes, delivery)
+        passed = cursor.settle(batch, delivery)
+        if cursor.own:
+            self._own_settled += passed
+            if not delivery.retryable:  # else they have waited for company already
+                self._waiting_since = None
+        self._stand(after(delivery, self.standing, chance=self._chance()))
+
+    def _stand(self, standing: Standing) -> None:
+        now = self._clock()
+        self.standing = standing
+        self._next_try = now + standing.wait
+        self._floor_until = now + standing.floor
+        if standing.state != "ok" and now >= self._next_log:
+            self._next_log = now + LOG_EVERY
+            logger.warning(
+                "%s does not take events (%s, try %d): %s; they are kept",
+                self.sink.name,
+                standing.state,
+                standing.failures,
+                standing.reason,
+            )
+        if (standing.state, standing.reason) != self._noted:
+            self._noted = (standing.state, standing.reason)
+            note = SinkNote(self.debt, standing.state, standing.reason)
+            with contextlib.suppress(OSError):  # it only informs; a full disk is seen elsewhere
+                path = self._spool.sink_path(self.debt.key)
+                system.replace_file(path, msgspec.json.encode(note))
+
+    def _follow_journal(self) -> None:
+        """Follow our own journal: new segments, new ends, segments that are through."""
+        cursors = {cursor.name: cursor for cursor in self._own}
+        for segment in self._journal.segments():
+            if segment.name in self._through:
+                continue
+            cursor = cursors.get(segment.name)
+            if cursor is None:
+                if len(self._own) >= HELD_AT_ONCE:
+                    break  # the oldest first
+                cursor = Cursor.acquire(self._spool, segment.name, self.debt, own=True)
+                if cursor is None:
+                    continue  # adopted by another process after our journal was closed
+                self._own.append(cursor)
+            cursor.extend(segment.size)
+            if segment.finished and not cursor.peek(self.sink.limits) and cursor.save():
+                self._own.remove(cursor)
+                self._finish(cursor)
+
+    def _finish(self, cursor: Cursor) -> None:
+        cursor.close()
+        self._through.add(cursor.name)
+        self._collect(cursor.name)
+
+    def _collect(self, name: SegmentName) -> None:
+        if collect(self._spool, name):
+            self._through.discard(name)
+            self._journal.forget(name)
+
+    def _collect_rest(self) -> None:
+        """Delete what was left because another sink was still busy with it."""
+        for name in sorted(self._through):
+            self._collect(name)
+
+    def _adopt(self) -> None:
+        """Take the segments of dead processes that are owed to this sink."""
+        dead = self._dead_writers()
+        held = {cursor.name for cursor in self._adopted} | self._through
+        self._more_orphans = False
+        for name in self._spool.segments():
+            if name.writer not in dead or name in held:
+                continue
+            header = self._spool.header(name)
+            if header is None or all(debt.key != self.debt.key for debt in header.debts):
+                continue
+            if len(self._adopted) >= HELD_AT_ONCE:
+                self._more_orphans = True
+                break
+            cursor = Cursor.acquire(self._spool, name, self.debt)
+            if cursor is not None:
+                cursor.extend(self._spool.segment_path(name).stat().st_size)
+                self._adopted.append(cursor)
+        tidy(self._spool)
+
+    def _dead_writers(self) -> set[str]:
+        """The other writers that have ended, with their open calls settled."""
+        # All of them before any is adopted: settling may add a segment.
+        spool = self._spool
+        writers = {n.writer for n in spool.segments() if spool.header(n) or spool.is_empty(n)}
+        dead = set()
+        for writer in sorted(writers - {self._journal.writer}):
+            with contextlib.suppress(OSError):  # a full disk; that one waits
+                if settle_writer(spool, writer):
+                    dead.add(writer)
+        return dead
+
+    def _release_all(self) -> None:
+        for cursor in (*self._own, *self._adopted):
+            cursor.close()
+        self._own, self._adopted = [], []

@@ -1,0 +1,223 @@
+"""A disk that takes nothing: events wait in memory, are counted, and are written when it is back.
+
+The full disk is a limit on the size of files (RLIMIT_FSIZE), which the kernel enforces in the
+middle of a write, for root too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+
+import pytest
+
+from llm_metering.transport import journal as journal_module
+from llm_metering.transport.spool import Spool
+from llm_metering.transport.status import home_status
+
+from .harness import (
+    ids_on_disk,
+    journal_for,
+    let_go,
+    record,
+    run_child,
+    unique,
+)
+
+PRELUDE = """
+import json, os, resource, sys, time
+from pathlib import Path
+from llm_metering.transport import journal as journal_module
+from llm_metering.transport.status import home_status
+from tests.transport.harness import *
+
+home = Path(sys.argv[1])
+
+def allow(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def until_written(journal):
+    while journal.held:
+        time.sleep(0.05)
+
+sink = ScriptedSink()
+journal = journal_for(home, sink)
+shipper = shipper_for(journal, sink)
+result = {}
+"""
+
+
+def run(code, home):
+    """What the child left in `result`, and what it wrote to stderr; it is killed at its end."""
+    end = "\nprint(json.dumps(result), flush=True)\nos.kill(os.getpid(), 9)\n"
+    stdout, stderr = run_child(PRELUDE + code + end, home).communicate(timeout=60)
+    assert stdout, stderr
+    return json.loads(stdout), stderr
+
+
+def test_what_the_disk_refused_is_written_when_it_takes_again(home):
+    """Events recorded on a full disk are on it a while after there is room, by themselves."""
+    result, stderr = run(
+        """
+before = record(journal, 2)
+allow(0)
+held = record(journal, 5)
+result["held"], result["recorded"] = journal.held, home_status(home)["recorded"]
+while journal._trouble:  # until it was told
+    time.sleep(0.01)
+allow(resource.RLIM_INFINITY)
+until_written(journal)
+result["ids"] = before + held + record(journal)
+""",
+        home,
+    )
+
+    assert (result["held"], result["recorded"]) == (5, 2)
+    assert unique(ids_on_disk(home)) == unique(result["ids"])
+    assert stderr.count("cannot be written") == 1
+
+
+def test_a_limit_on_the_size_of_files_begins_a_new_segment(home):
+    """A write that fits only in part is undone, and made whole in the next segment."""
+    result, _ = run(
+        """
+result["ids"] = record(journal, 2)
+allow(journal.segments()[-1].size + 100)
+result["ids"] += record(journal, 3)
+result["held"] = journal.held
+""",
+        home,
+    )
+
+    assert result["held"] == 0
+    assert unique(ids_on_disk(home)) == unique(result["ids"])
+    assert home_status(home)["damage"] == {
+        "torn_bytes": 0,
+        "corrupt_bytes": 0,
+        "unreadable_segments": 0,
+    }
+
+
+def test_what_was_accepted_on_a_full_disk_is_not_sent_again(home):
+    """An acknowledgement that can't be written is remembered, and written when it can."""
+    result, _ = run(
+        """
+result["ids"] = record(journal, 2)
+allow(0)
+pump(shipper)
+result["settled"] = shipper.own_settled
+journal.close()
+result["nothing_left"] = pump(shipper)
+allow(resource.RLIM_INFINITY)
+shipper.finish_close()
+result["taken"] = sink.taken
+""",
+        home,
+    )
+
+    assert result["taken"] == result["ids"]
+    assert (result["settled"], result["nothing_left"]) == (2, True)
+    sink = home_status(home)["sinks"][0]
+    assert (sink["recorded"], sink["acked"], sink["pending"]) == (2, 2, 0)
+    assert Spool(home).segments() == []
+
+
+@pytest.mark.parametrize("room", [pytest.param(0, id="no room"), pytest.param(100, id="a part")])
+def test_a_dead_letter_that_cannot_be_written_stays_pending(home, room):
+    """A rejected event is dead only when it is whole in the dead-letter file."""
+    result, stderr = run(
+        f"""
+result["ids"] = record(journal)
+sink.answers.extend([reject] * 2)
+allow({room})
+pump(shipper)
+result["pending"] = home_status(home)["sinks"][0]["pending"]
+result["state"] = shipper.standing.state
+allow(resource.RLIM_INFINITY)
+shipper._clock.now += 2
+pump(shipper)
+""",
+        home,
+    )
+
+    assert (result["pending"], result["state"]) == (1, "backoff")
+    sink = home_status(home)["sinks"][0]
+    assert (sink["acked"], sink["pending"], sink["dead"]) == (0, 0, 1)
+    (letters,) = (home / "journal" / "v1" / "dead").iterdir()
+    lines = letters.read_text().splitlines()
+    assert json.loads(lines[-1])["event"]["id"] == result["ids"][0]
+    assert len(lines) == (1 if room == 0 else 2)
+    assert stderr.count("Traceback") == 1
+
+
+def test_beyond_the_bound_events_are_dropped_and_counted(home, monkeypatch):
+    """Memory is no disk: what does not fit is counted by reason, for good."""
+    monkeypatch.setattr(journal_module, "HELD_LIMIT", 3)
+    journal = journal_for(home)
+    obstacle = block(journal, home)
+    ids = record(journal, 5)
+    assert (journal.held, dict(journal.dropped)) == (3, {"disk_full": 2})
+
+    obstacle.rmdir()
+    journal.close()
+    let_go(journal)
+
+    assert ids_on_disk(home) == ids[:3]
+    assert home_status(home)["dropped"] == {"disk_full": 2}
+
+
+def test_what_is_held_at_close_is_still_written(home):
+    """A journal that was closed on a full disk writes what it holds once there is room."""
+    journal = journal_for(home)
+    obstacle = block(journal, home)
+    ids = record(journal, 3)
+    journal.close()
+    assert (journal.held, ids_on_disk(home)) == (3, [])
+
+    obstacle.rmdir()
+    while journal.held:
+        time.sleep(0.05)
+
+    assert ids_on_disk(home) == ids
+
+
+class RecordsElsewhere(logging.Handler):
+    """A log handler during whose work another thread records."""
+
+    def __init__(self, journal):
+        super().__init__()
+        self.journal = journal
+        self.done = threading.Event()
+
+    def emit(self, line):
+        other = threading.Thread(target=record, args=[self.journal], daemon=True)
+        other.start()
+        other.join(20)
+        if not other.is_alive():
+            self.done.set()
+
+
+def test_trouble_is_logged_outside_the_lock(home):
+    """Recording never waits for somebody's log handler."""
+    journal = journal_for(home)
+    obstacle = block(journal, home)
+    handler = RecordsElsewhere(journal)
+    logging.getLogger("llm_metering").addHandler(handler)
+    try:
+        record(journal)
+        assert handler.done.wait(30)
+    finally:
+        logging.getLogger("llm_metering").removeHandler(handler)
+        obstacle.rmdir()
+        journal.close()
+
+
+def block(journal, home):
+    """Put a folder where the journal wants its first file; removing it lets it work."""
+    spool = Spool(home)
+    spool.make()
+    obstacle = spool.lock_path(journal.writer)
+    obstacle.mkdir()
+    return obstacle

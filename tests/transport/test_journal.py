@@ -1,0 +1,277 @@
+"""The journal: what was recorded is in a file before the caller goes on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import threading
+
+import pytest
+
+from llm_metering.events import encode
+from llm_metering.transport.recovery import open_calls
+from llm_metering.transport.spool import SegmentName, Spool
+from llm_metering.transport.status import home_status
+from tests.factories import make_event
+
+from .harness import (
+    ScriptedSink,
+    empty,
+    ids_on_disk,
+    journal_for,
+    let_go,
+    note_open,
+    pump,
+    record,
+    reject,
+    run_child,
+    shipper_for,
+    unique,
+)
+
+RECORD_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from tests.transport.harness import journal_for, record
+
+journal = journal_for(Path(sys.argv[1]))
+print(*record(journal, 3), flush=True)
+if sys.argv[2] == "exit":
+    os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    "death",
+    [pytest.param("exit", id="_exit"), pytest.param(9, id="kill"), pytest.param(15, id="term")],
+)
+def test_what_was_recorded_survives_the_process(home, death):
+    """However a process ends right after recording, its events are in a file."""
+    printed, _ = run_child(RECORD_AND_DIE, home, death).communicate(timeout=60)
+
+    assert unique(printed.split()) == unique(ids_on_disk(home))
+    assert len(printed.split()) == 3
+
+
+def test_an_event_is_in_the_file_before_the_next_line_runs(home):
+    """Recording is over only when the event can be read by anybody."""
+    journal = journal_for(home)
+
+    for count in range(1, 4):
+        record(journal)
+        assert len(ids_on_disk(home)) == count
+    journal.close()
+
+
+def test_only_the_owner_may_look(home):
+    """Customers' names are in the files: no one else may enter a folder or read one."""
+    before = os.umask(0)
+    try:
+        sink = ScriptedSink(reject)
+        journal = journal_for(home / "new" / "home", sink)
+        record(journal)
+        shipper = shipper_for(journal, sink)
+        pump(shipper)
+        journal.close()
+        pump(shipper)
+        shipper.finish_close()
+    finally:
+        os.umask(before)
+
+    below = list((home / "new").rglob("*"))
+    assert {path.name for path in below} >= {"counters.json", "dead"}
+    assert {oct(stat.S_IMODE(p.stat().st_mode)) for p in below if p.is_dir()} == {"0o700"}
+    assert {oct(stat.S_IMODE(p.stat().st_mode)) for p in below if p.is_file()} == {"0o600"}
+
+
+def test_threads_record_side_by_side(home):
+    """Many threads lose nothing, also while segments are rotated under them."""
+    journal = journal_for(home, segment_bytes=2000)
+    recorded: list[str] = []
+
+    def work():
+        recorded.extend(record(journal, 50))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert unique(ids_on_disk(home)) == unique(recorded)
+    assert journal.recorded == 400
+    assert len(journal.segments()) > 10
+    journal.close()
+
+
+def test_a_record_inside_a_write_waits_its_turn(home, monkeypatch):
+    """A finaliser that records while its own thread is writing neither hangs nor is lost."""
+    journal = journal_for(home)
+    inner: list[str] = []
+    write = os.write
+
+    def write_and_finalise(descriptor, data):
+        if len(inner) < 3:
+            inner.extend(record(journal))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_and_finalise)
+    outer = record(journal)
+    monkeypatch.undo()
+
+    assert unique(ids_on_disk(home)) == unique(outer + inner)
+    assert (len(inner), journal.recorded) == (3, 4)
+    journal.close()
+
+
+class Dropped:
+    """Records when it is collected, as an abandoned stream does; part of a cycle."""
+
+    def __init__(self, journal, recorded):
+        self.journal, self.recorded, self.me = journal, recorded, self
+
+    def __del__(self):
+        self.recorded.extend(record(self.journal))
+
+
+def test_garbage_collection_in_the_middle_of_recording(home):
+    """Collections wherever the journal allocates, from several threads, lose nothing."""
+    journal = journal_for(home, segment_bytes=3000)
+    recorded: list[str] = []
+    dropped: list[str] = []
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+
+        def work():
+            for _ in range(40):
+                Dropped(journal, dropped)
+                note_open(journal)
+                recorded.extend(record(journal))
+                journal.segments()
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        gc.collect()
+    finally:
+        gc.set_threshold(*before)
+
+    assert (len(recorded), len(dropped)) == (160, 160)
+    assert unique(ids_on_disk(home)) == unique(recorded + dropped)
+    journal.close()
+
+
+def test_rotation_carries_open_calls_along(home):
+    """A call that is under way is noted in the new segment too, so that the old one can go."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink, segment_bytes=1)
+    shipper = shipper_for(journal, sink)
+    open_call = note_open(journal)
+    record(journal, 2)
+    pump(shipper)
+    pump(shipper)
+    pump(shipper)
+
+    # The last segment is the one being written.
+    assert [name.number for name in Spool(home).segments()] == [2]
+    assert home_status(home)["open_calls"] == 1
+
+    let_go(journal, shipper)
+    heir = shipper_for(journal_for(home, sink), sink)
+    empty(heir, adopt=True)
+
+    assert sink.taken.count(open_call) == 1
+    assert home_status(home)["open_calls"] == 0
+
+
+def test_the_old_segment_stays_until_the_new_one_holds_the_open_calls(home):
+    """If no new segment can be begun, the one with the notes of calls under way stays."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink, segment_bytes=1)
+    shipper = shipper_for(journal, sink)
+    open_call = note_open(journal)
+    obstacle = Spool(home).segment_path(SegmentName(journal.writer, 1))
+    obstacle.touch()
+    held = record(journal)
+    pump(shipper)
+
+    assert (journal.held, ids_on_disk(home)) == (1, [])
+    assert home_status(home)["open_calls"] == 1
+
+    obstacle.unlink()
+    journal.close()
+    assert ids_on_disk(home) == held
+    assert open_call in open_calls(Spool(home), journal.writer)
+
+
+def test_a_call_without_an_event_is_closed(home):
+    """A call that the provider refused leaves nothing to settle, in any later segment."""
+    journal = journal_for(home, segment_bytes=1)
+    refused, under_way = note_open(journal), note_open(journal)
+    record(journal)
+    journal.note_closed(refused)
+    record(journal)
+    last = Spool(home).segments()[-1]
+    let_go(journal)
+
+    assert home_status(home)["open_calls"] == 1
+    assert list(open_calls(Spool(home), last.writer)) == [under_way]
+    assert refused.encode() not in Spool(home).segment_path(last).read_bytes()
+
+
+def test_very_many_open_calls_do_not_fill_each_new_segment(home):
+    """What is carried along does not count as full, or each record would begin a segment."""
+    journal = journal_for(home, segment_bytes=10_000)
+    for _ in range(100):
+        note_open(journal)
+    record(journal, 100)
+
+    assert len(journal.segments()) < 20
+    journal.close()
+
+
+def test_a_record_after_close_is_kept_for_the_next_process(home):
+    """A call that ends after the meter was closed is on disk, and shipped by who comes next."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    early = record(journal)
+    journal.close()
+    late = record(journal)
+    let_go(journal)
+
+    assert unique(ids_on_disk(home)) == unique(early + late)
+    heir = shipper_for(journal_for(home, sink), sink)
+    empty(heir, adopt=True)
+
+    assert unique(sink.taken) == unique(early + late)
+    assert Spool(home).segments() == []
+
+
+def test_closing_while_the_syncer_syncs(home):
+    """Closing takes over what the syncing thread has not synced, whoever gets there first."""
+    for _ in range(100):
+        journal = journal_for(home)
+        event = make_event()
+        journal.record(event.id, encode(event))
+        threads = [threading.Thread(target=journal._sync) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        journal.close()
+        for thread in threads:
+            thread.join()
+
+
+def test_counted_notes_outlive_the_process(home):
+    """What was counted for `status` is in the file with the events."""
+    journal = journal_for(home)
+    journal.count("failures", "on_llm_end", 2)
+    journal.count("failures", "exit")
+    let_go(journal)
+
+    assert home_status(home)["failures"] == 3
