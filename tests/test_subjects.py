@@ -26,6 +26,7 @@ NO_SUBJECTS = [
     pytest.param(b"acme", id="bytes"),
     pytest.param(["acme"], id="list"),
     pytest.param("acme\ud800", id="half a character"),
+    pytest.param("a" * 1001, id="too long"),
 ]
 
 

@@ -14,10 +14,22 @@ from typing import Any, Final, TypeVar
 from .errors import SubjectError
 from .events import UNATTRIBUTED, check_dimensions, is_unicode
 
-__all__ = ["METADATA_KEYS", "Attribution", "Rank", "attribute", "check_subject", "subject"]
+__all__ = [
+    "MAX_LENGTH",
+    "METADATA_KEYS",
+    "Attribution",
+    "Rank",
+    "attribute",
+    "check_subject",
+    "subject",
+]
 
 METADATA_KEYS: Final = ("llm_metering_subject", "subject")
 """Keys of run metadata that name the subject, first found wins."""
+
+MAX_LENGTH: Final = 1000
+"""Characters of a subject. A longer one is no name, and a request that carries it in its metadata
+could fill the disk and the sinks."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,13 +84,21 @@ def check_subject(name: object) -> str:
     """Return `name` if it can be a subject.
 
     Raises:
-        SubjectError: If it is not a non-empty string.
+        SubjectError: If it is not a non-empty string, longer than `MAX_LENGTH`, or holds half a
+            character (a lone surrogate).
     """
     if not isinstance(name, str) or not name.strip():
         raise SubjectError(f"a subject is a non-empty string, got {name!r}")
-    if not is_unicode(name):
-        raise SubjectError(f"a subject holds no half characters (lone surrogates), got {name!r}")
+    if not _is_usable(name):
+        raise SubjectError(
+            f"a subject has at most {MAX_LENGTH} characters and no lone surrogates,"
+            f" got {name[:50]!r}… of {len(name)}"
+        )
     return name
+
+
+def _is_usable(name: str) -> bool:
+    return len(name) <= MAX_LENGTH and bool(name.strip()) and is_unicode(name)
 
 
 class subject:  # noqa: N801  # reads as a statement: with subject("customer-42")
@@ -251,7 +271,7 @@ def _subject_in(metadata: Mapping[str, Any] | None) -> tuple[str | None, tuple[s
     flags: tuple[str, ...] = ()
     for key in METADATA_KEYS:
         value = metadata.get(key)
-        if isinstance(value, str) and value.strip() and is_unicode(value):
+        if isinstance(value, str) and _is_usable(value):
             return value, flags
         if value is not None:
             flags = ("invalid_subject",)

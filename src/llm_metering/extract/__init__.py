@@ -1,0 +1,1 @@
+"""What providers and frameworks report, turned into `TokenUsage`; one module a shape."""

@@ -1,0 +1,78 @@
+"""Usage as LangChain's messages carry it.
+
+Source: langchain-core 1.7.2, `langchain_core/messages/ai.py`, `UsageMetadata`,
+`InputTokenDetails` and `OutputTokenDetails`. LangChain's `input_tokens` and `output_tokens` are
+inclusive, as ours are; the details are parts of them. Two providers' packages spell the parts
+their own way: langchain-openai puts the service tier in front
+(`langchain_openai/chat_models/base.py`, `_create_usage_metadata`: `flex_cache_read`,
+`priority_reasoning`), langchain-anthropic and langchain-aws keep cache writes by their lifetime
+(`ephemeral_5m_input_tokens`, `ephemeral_1h_input_tokens`) and leave `cache_creation` at 0 then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..errors import InvalidUsageError, UnknownUsageError
+from ..token_usage import TokenUsage
+
+__all__ = ["extract_usage"]
+
+_TOTALS: Final = ("input_tokens", "output_tokens", "total_tokens")
+_TIERS: Final = ("", "flex_", "priority_")
+
+
+def extract_usage(usage: object) -> TokenUsage:
+    """Read the `usage_metadata` of a message.
+
+    Raises:
+        UnknownUsageError: If it is not in LangChain's shape, or every count in it is null.
+        InvalidUsageError: If its counts contradict each other or are no counts.
+    """
+    if not isinstance(usage, Mapping):
+        raise UnknownUsageError("LangChain", keys=[])
+    ingoing = usage.get("input_token_details") or {}
+    outgoing = usage.get("output_token_details") or {}
+    if (
+        not {"input_tokens", "output_tokens"} <= usage.keys()
+        or all(usage.get(name) is None for name in _TOTALS)
+        or not isinstance(ingoing, Mapping)
+        or not isinstance(outgoing, Mapping)
+    ):
+        raise UnknownUsageError("LangChain", keys=sorted(map(str, usage)))
+    written_5m = ingoing.get("ephemeral_5m_input_tokens")
+    written_1h = ingoing.get("ephemeral_1h_input_tokens")
+    written = _tiered(ingoing, "cache_creation")
+    if written_5m or written_1h:
+        written = _sum(written, written_5m, written_1h)
+    return TokenUsage(
+        input_tokens=usage["input_tokens"],
+        output_tokens=usage["output_tokens"],
+        cache_read_input_tokens=_tiered(ingoing, "cache_read"),
+        cache_creation_input_tokens=written,
+        cache_creation_5m_input_tokens=written_5m,
+        cache_creation_1h_input_tokens=written_1h,
+        reasoning_output_tokens=_tiered(outgoing, "reasoning"),
+        input_audio_tokens=ingoing.get("audio"),
+        output_audio_tokens=outgoing.get("audio"),
+        reported_total_tokens=usage.get("total_tokens"),
+    )
+
+
+def _tiered(details: Mapping[str, Any], name: str) -> Any:
+    for tier in _TIERS:
+        if (count := details.get(tier + name)) is not None:
+            return count
+    return None
+
+
+def _sum(*counts: object) -> int:
+    total = 0
+    for count in counts:
+        if count is None:
+            continue
+        if type(count) is not int:
+            raise InvalidUsageError("a number of tokens written to the cache is no count")
+        total += count
+    return total

@@ -1,0 +1,637 @@
+"""The call table: whatever is told, by whomever, in whatever order, a call is billed once."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_metering import Meter
+from llm_metering.calls import CLOCK_TOLERANCE, CallStart, CallTable, Report
+from llm_metering.errors import SubjectError
+from llm_metering.subjects import Attribution, Rank
+from llm_metering.token_usage import TokenUsage
+from tests.forking import in_child
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+USAGE = TokenUsage(input_tokens=100, output_tokens=20)
+
+
+class Notebook:
+    """A recorder that keeps what it is given."""
+
+    def __init__(self):
+        self.opened = {}
+        self.events = []
+        self.closed = []
+        self.counts = Counter()
+        self.on_record = lambda: None
+
+    def record(self, event_id, payload):
+        event = json.loads(payload)
+        assert event["id"] == event_id
+        assert event_id in self.opened, "an event without the note that recovery needs"
+        self.events.append(event)
+        self.on_record()
+
+    def note_open(self, event_id, payload):
+        note = json.loads(payload)
+        assert note["id"] == event_id
+        self.opened[event_id] = note
+
+    def note_closed(self, event_id):
+        assert event_id in self.opened
+        self.closed.append(event_id)
+
+    def count(self, name, key="", amount=1):
+        self.counts[name, key] += amount
+
+    @property
+    def data(self):
+        """The data of the only event."""
+        (event,) = self.events
+        return event["data"]
+
+
+@pytest.fixture
+def notes():
+    return Notebook()
+
+
+@pytest.fixture
+def table(notes):
+    return CallTable(notes, source="tests", now=lambda: NOW)
+
+
+def by(name, rank=Rank.HANDLER, flags=(), **dimensions):
+    """Somebody pays."""
+    return Attribution(subject=name, rank=rank, dimensions=dimensions, flags=flags)
+
+
+REQUEST = ["the messages"]
+
+
+def call(attribution=None, request=REQUEST, **details):
+    """The start of a call to gpt-5-mini."""
+    return CallStart(
+        attribution=attribution or by("acme"),
+        framework="langchain",
+        operation="chat",
+        provider="openai",
+        request_model="gpt-5-mini",
+        request=request,
+        **details,
+    )
+
+
+def test_a_call_becomes_one_event(table, notes):
+    """From the start comes who pays, from the end what was used; the id is that of the start."""
+    table.start("run", call(by("acme", feature="search"), run_id="run"))
+    (event_id,) = notes.opened
+    table.end("run", "completed", Report(usage=USAGE, model="gpt-5-mini-1", response_id="r1"))
+
+    (event,) = notes.events
+    duration = event["data"].pop("duration_ms")
+    assert event == {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "tests",
+        "type": "llm.usage",
+        "subject": "acme",
+        "time": "2026-11-21T12:00:00.000Z",
+        "data": {
+            "model": "gpt-5-mini-1",
+            "request_model": "gpt-5-mini",
+            "provider": "openai",
+            "operation": "chat",
+            "total_tokens": 120,
+            "input_tokens": 100,
+            "output_tokens": 20,
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "calls": 1,
+            "provenance": "reported",
+            "status": "completed",
+            "framework": "langchain",
+            "run_id": "run",
+            "response_id": "r1",
+            "feature": "search",
+        },
+    }
+    assert duration >= 0
+    assert len(table) == 0
+
+
+def test_the_note_of_an_open_call_is_the_event_of_its_interruption(table, notes):
+    """Were the process to die now, recovery would record exactly this, under the same id."""
+    table.start("run", call(by("acme", feature="search"), run_id="run"))
+
+    ((event_id, note),) = notes.opened.items()
+    assert note == {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "tests",
+        "type": "llm.usage",
+        "subject": "acme",
+        "time": "2026-11-21T12:00:00.000Z",
+        "data": {
+            "model": "gpt-5-mini",
+            "request_model": "gpt-5-mini",
+            "provider": "openai",
+            "operation": "chat",
+            "calls": 1,
+            "provenance": "missing",
+            "status": "interrupted",
+            "framework": "langchain",
+            "run_id": "run",
+            "feature": "search",
+        },
+    }
+    assert notes.events == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "usage", "pieces", "expected"),
+    [
+        pytest.param("completed", USAGE, 0, ("completed", "reported", 120), id="completed"),
+        pytest.param("completed", None, 0, ("completed", "missing", None), id="nothing reported"),
+        pytest.param("completed", None, 3, ("completed", "estimated", None), id="stream, no usage"),
+        pytest.param(
+            "completed", TokenUsage(output_tokens=5), 0, ("completed", "partial", None), id="half"
+        ),
+        pytest.param(
+            "completed", TokenUsage(), 0, ("completed", "missing", None), id="an empty report"
+        ),
+        pytest.param("failed", None, 0, ("failed", "missing", None), id="failed"),
+        pytest.param("failed", USAGE, 0, ("failed", "reported", 120), id="failed, but reported"),
+        pytest.param("failed", None, 3, ("failed", "estimated", None), id="failed in mid-stream"),
+        pytest.param("aborted", None, 0, ("aborted", "missing", None), id="aborted"),
+        pytest.param(
+            "aborted", None, 3, ("aborted", "estimated", None), id="aborted in mid-stream"
+        ),
+        pytest.param("aborted", USAGE, 3, ("aborted", "reported", 120), id="aborted at the end"),
+        pytest.param("refused", USAGE, 0, ("failed", "reported", 120), id="refused, but reported"),
+        pytest.param("refused", None, 3, ("failed", "estimated", None), id="refused in mid-stream"),
+    ],
+)
+def test_status_and_provenance(table, notes, outcome, usage, pieces, expected):
+    """How the call ended and where its counts come from are two things, and never a guess."""
+    table.start("run", call())
+    for _ in range(pieces):
+        table.piece("run", empty=False)
+    table.end("run", outcome, Report(usage=usage))
+
+    data = notes.data
+    assert (data["status"], data["provenance"], data.get("total_tokens")) == expected
+
+
+def test_a_refusal_makes_no_event(table, notes):
+    """The provider took no token: it is counted by its reason, and its note is closed."""
+    table.start("run", call())
+    table.end("run", "refused", Report(reason="429"))
+
+    assert notes.events == []
+    assert notes.closed == list(notes.opened)
+    assert notes.counts == {("refused_calls", "429"): 1}
+
+
+def test_a_cached_answer_costs_nothing(table, notes):
+    """No provider was asked: the zero is reported, whatever the first call used."""
+    table.start("run", call())
+    table.piece("run", empty=False)
+    table.end("run", "completed", Report(usage=USAGE, cached=True))
+
+    data = notes.data
+    assert (data["status"], data["provenance"]) == ("cached", "reported")
+    assert (data["input_tokens"], data["output_tokens"], data["total_tokens"]) == (0, 0, 0)
+
+
+def test_pieces_are_a_lower_bound_of_the_output(table, notes):
+    """Each piece with output is a token at least; the input stays unknown, and so the total."""
+    table.start("run", call())
+    for empty in (True, False, False, True, False):
+        table.piece("run", empty=empty)
+    table.end("run", "aborted", Report())
+
+    assert {key: notes.data[key] for key in notes.data if "token" in key or "count" in key} == {
+        "output_tokens": 3,
+        "completion_tokens": 3,
+        "count_method": "stream_chunks",
+        "time_to_first_token_ms": notes.data["time_to_first_token_ms"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("starts", "tellers"),
+    [
+        pytest.param(["a"], "a", id="one handler"),
+        pytest.param(["a", "b"], "ab", id="two handlers"),
+        pytest.param(["a", "a"], "aa", id="one handler twice"),
+        pytest.param(["a", "b", "a"], "aba", id="one twice and another"),
+        pytest.param(["a"], "ca", id="one that told nothing of the start"),
+    ],
+)
+def test_pieces_are_counted_once_whoever_tells_of_them(table, notes, starts, tellers):
+    """Each handler is told of each piece, and they do not add up."""
+    for teller in starts:
+        table.start("run", call(teller=teller))
+    for _ in range(3):
+        for teller in tellers:
+            table.piece("run", empty=False, teller=teller)
+    # The application left before all of them were told of the fourth.
+    table.piece("run", empty=False, teller="a")
+    table.end("run", "aborted", Report(), teller="a")
+
+    assert notes.data["output_tokens"] == 4
+
+
+def test_a_total_that_does_not_add_up_is_kept_and_flagged(table, notes):
+    """The provider's own total stays beside ours."""
+    usage = TokenUsage(input_tokens=100, output_tokens=20, reported_total_tokens=121)
+    table.start("run", call(by("acme", flags=("unattributed",))))
+    table.end("run", "completed", Report(usage=usage, flags=("odd",)))
+
+    assert (notes.data["total_tokens"], notes.data["reported_total_tokens"]) == (120, 121)
+    assert notes.data["flags"] == ["unattributed", "odd", "usage_inconsistent"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "subject", "flags", "dimensions"),
+    [
+        pytest.param(by("acme"), by("acme"), "acme", None, {}, id="the same handler twice"),
+        pytest.param(
+            by("house", Rank.DEFAULT),
+            by("acme"),
+            "acme",
+            None,
+            {},
+            id="global, then the call's own",
+        ),
+        pytest.param(
+            by("acme"),
+            by("house", Rank.DEFAULT),
+            "acme",
+            None,
+            {},
+            id="the call's own, then global",
+        ),
+        pytest.param(
+            by("unattributed", Rank.NOBODY, ("unattributed",)),
+            by("acme"),
+            "acme",
+            None,
+            {},
+            id="nobody, then somebody",
+        ),
+        pytest.param(
+            by("a"), by("b"), "a", ["subject_conflict"], {}, id="two contradict each other"
+        ),
+        pytest.param(
+            by("a", one="a"),
+            by("b", two="b"),
+            "a",
+            ["subject_conflict"],
+            {"one": "a"},
+            id="the loser's dimensions are the loser's",
+        ),
+        pytest.param(
+            by("house", Rank.DEFAULT, one="global", two="global"),
+            by("acme", two="local", three="local"),
+            "acme",
+            None,
+            {"one": "global", "two": "local", "three": "local"},
+            id="dimensions add up, the payer's win",
+        ),
+        pytest.param(
+            by("acme", Rank.SCOPE, one="1"),
+            by("acme", Rank.SCOPE, two="2"),
+            "acme",
+            None,
+            {"one": "1", "two": "2"},
+            id="dimensions of equals add up",
+        ),
+        pytest.param(
+            by("acme", one="local"),
+            by("house", Rank.DEFAULT, one="global", two="global"),
+            "acme",
+            None,
+            {"one": "local", "two": "global"},
+            id="a later global handler adds what is new",
+        ),
+    ],
+)
+def test_a_start_that_is_told_twice(table, notes, first, second, subject, flags, dimensions):
+    """It is one call; the higher rank pays, and two equal ones that contradict are flagged."""
+    table.start("run", call(first))
+    table.start("run", call(second))
+    (note,) = notes.opened.values()
+    table.end("run", "completed", Report(usage=USAGE))
+    table.end("run", "completed", Report(usage=USAGE))
+
+    (event,) = notes.events
+    assert (event["subject"], event["data"].get("flags")) == (subject, flags)
+    assert {key: event["data"][key] for key in ("one", "two", "three") if key in event["data"]} == (
+        dimensions
+    )
+    assert (note["subject"], note["id"]) == (subject, event["id"]), "recovery bills somebody else"
+    assert notes.counts == {}
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "ignored"),
+    [
+        pytest.param("a", "a", 0, id="once"),
+        pytest.param("aa", "aa", 0, id="one handler twice"),
+        pytest.param("ab", "ab", 0, id="two handlers"),
+        pytest.param("ab", "ba", 0, id="the other way round"),
+        pytest.param("a", "aa", 1, id="one end too many"),
+        pytest.param("ab", "aab", 1, id="one handler is told twice"),
+        pytest.param("a", "ac", 0, id="and one that told nothing of the start"),
+        pytest.param("a", "ca", 0, id="first one that told nothing of the start"),
+    ],
+)
+def test_ends_beyond_those_of_the_starts_are_counted(table, notes, starts, ends, ignored):
+    """Whoever told of the start is told of the end; what comes beyond that is worth a look."""
+    for teller in starts:
+        table.start("run", call(teller=teller))
+    for teller in ends:
+        table.end("run", "completed", Report(usage=USAGE), teller=teller)
+
+    assert len(notes.events) == 1
+    assert notes.counts["ignored_signals", "completed"] == ignored
+
+
+def test_a_late_report_changes_nothing(table, notes):
+    """The first end wins, also over a later one that knows more."""
+    table.start("run", call())
+    table.end("run", "failed", Report())
+    table.end("run", "completed", Report(usage=USAGE))
+
+    assert (notes.data["status"], notes.data["provenance"]) == ("failed", "missing")
+    assert notes.counts == {("ignored_signals", "completed"): 1}
+
+
+def test_the_end_of_an_unknown_call_is_counted(table, notes):
+    """It makes no event here: the front end decides whether it was a call."""
+    assert not table.knows("run")
+    table.piece("run", empty=False)
+    table.end("run", "completed", Report(usage=USAGE))
+
+    assert notes.events == []
+    assert notes.counts == {("ignored_signals", "completed"): 1}
+
+
+def test_a_call_is_known_from_its_start_on(table):
+    """In flight, and after it was settled or refused; another start begins anew."""
+    table.start("run", call())
+    known = [table.knows("run")]
+    table.end("run", "refused", Report())
+    known.append(table.knows("run"))
+
+    assert known == [True, True]
+    assert not table.knows("another")
+
+
+def test_a_run_id_may_serve_again_for_the_next_call(table, notes):
+    """Two calls one after the other under a fixed run id are two events."""
+    for _ in range(2):
+        table.start("run", call())
+        table.end("run", "completed", Report(usage=USAGE))
+
+    assert len({event["id"] for event in notes.events}) == 2
+
+
+def test_a_run_id_in_use_twice_loses_no_call(table, notes):
+    """Under one run id at the same time: two events, the first one flagged."""
+    table.start("run", call(request=["one"]))
+    table.start("run", call(request=["one"]))
+    table.end("run", "completed", Report(usage=USAGE))
+    table.end("run", "completed", Report(usage=USAGE))
+
+    first, second = notes.events
+    assert (first["data"]["provenance"], first["data"]["flags"]) == ("missing", ["run_id_reused"])
+    assert second["data"]["total_tokens"] == 120
+    assert notes.counts == {("ignored_signals", "completed"): 1}
+
+
+def test_what_is_open_at_the_end_is_settled_with_what_is_known(table, notes):
+    """A call nobody saw end may have been paid for; what it says afterwards is counted."""
+    table.start("silent", call())
+    table.start("streaming", call())
+    table.piece("streaming", empty=False)
+    table.close()
+    table.close()
+    table.end("silent", "completed", Report(usage=USAGE))
+
+    found = [
+        (event["data"]["status"], event["data"]["provenance"], event["data"]["flags"])
+        for event in notes.events
+    ]
+    assert found == [
+        ("aborted", "missing", ["open_at_exit"]),
+        ("aborted", "estimated", ["open_at_exit"]),
+    ]
+    assert notes.counts == {("ignored_signals", "completed"): 1}
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        pytest.param(None, NOW, id="none"),
+        pytest.param(NOW - timedelta(seconds=3), NOW - timedelta(seconds=3), id="plausible"),
+        pytest.param(NOW - CLOCK_TOLERANCE, NOW - CLOCK_TOLERANCE, id="just plausible"),
+        pytest.param(NOW - CLOCK_TOLERANCE - timedelta(seconds=1), NOW, id="too early"),
+        pytest.param(NOW + timedelta(days=40), NOW, id="next month"),
+    ],
+)
+def test_the_time_of_an_event(table, notes, created, expected):
+    """The provider's own time, unless its clock is too far off to decide about a month."""
+    table.start("run", call())
+    table.end("run", "completed", Report(usage=USAGE, created=created))
+
+    (event,) = notes.events
+    assert datetime.fromisoformat(event["time"]) == expected
+
+
+def test_a_call_that_ends_inside_the_settling_of_another(table, notes):
+    """Garbage collection may report an end inside any allocation: both are settled, once."""
+    table.start("outer", call())
+    table.start("inner", call())
+
+    def collect():
+        notes.on_record = lambda: None
+        table.end("inner", "aborted", Report())
+        table.end("outer", "aborted", Report())
+
+    notes.on_record = collect
+    table.end("outer", "completed", Report(usage=USAGE))
+
+    assert [event["data"]["status"] for event in notes.events] == ["completed", "aborted"]
+    assert notes.counts == {("ignored_signals", "aborted"): 1}
+
+
+def test_an_attribution_that_cannot_be_written_raises_to_the_guard(table, notes):
+    """The table hides no bug: whoever calls it counts the failure."""
+    with pytest.raises(SubjectError):
+        table.start("run", call(by("")))
+
+    assert notes.events == []
+
+
+KEYS = ("one", "two", "three")
+REQUESTS = {"x": ["x"], "y": ["y"]}
+OUTCOMES = ["completed", "failed", "refused", "aborted"]
+# Handler c tells of no start: it was switched off then.
+signals = st.one_of(
+    st.tuples(
+        st.just("start"),
+        st.sampled_from(KEYS),
+        st.sampled_from("ab"),
+        st.sampled_from(sorted(REQUESTS)),
+    ),
+    st.tuples(st.just("piece"), st.sampled_from(KEYS), st.sampled_from("abc"), st.booleans()),
+    st.tuples(
+        st.just("end"),
+        st.sampled_from(KEYS),
+        st.sampled_from("abc"),
+        st.sampled_from(OUTCOMES),
+        st.sampled_from([None, USAGE]),
+        st.booleans(),
+    ),
+)
+
+
+class Model:
+    """What must have happened, said in another way than the table does it."""
+
+    def __init__(self):
+        self.open = {}
+        self.awaited = {}
+        self.outcomes = []
+        self.ignored = 0
+
+    def start(self, key, handler, request):
+        current = self.open.get(key)
+        if current is not None and current["request"] is request:
+            current["handlers"].append(handler)
+            return
+        if current is not None:
+            self.outcomes.append("event")
+        self.awaited.pop(key, None)
+        self.open[key] = {"request": request, "handlers": [handler], "output": False}
+
+    def piece(self, key, handler, empty):
+        if key in self.open and self.open[key]["handlers"][0] == handler and not empty:
+            self.open[key]["output"] = True
+
+    def end(self, key, handler, outcome, usage):
+        if key in self.open:
+            current = self.open.pop(key)
+            free = outcome == "refused" and usage is None and not current["output"]
+            self.outcomes.append("refusal" if free else "event")
+            self.awaited[key] = current["handlers"], list(current["handlers"])
+        elif key not in self.awaited:
+            self.ignored += 1
+            return
+        handlers, awaited = self.awaited[key]
+        if handler in awaited:
+            awaited.remove(handler)
+        elif handler in handlers:
+            self.ignored += 1
+
+
+@given(story=st.lists(signals, max_size=40))
+def test_every_call_is_settled_exactly_once(story):
+    """In any order, by one handler or more: one event or one refusal for each start, no more."""
+    notes, model = Notebook(), Model()
+    table = CallTable(notes, source="tests", now=lambda: NOW)
+    for kind, key, handler, *rest in story:
+        if kind == "start":
+            request = REQUESTS[rest[0]]
+            table.start(key, call(by(handler), request=request, teller=handler))
+            model.start(key, handler, request)
+        elif kind == "piece":
+            table.piece(key, empty=rest[0], teller=handler)
+            model.piece(key, handler, rest[0])
+        else:
+            outcome, usage, cached = rest
+            report = Report(usage=usage, cached=cached and usage is not None)
+            table.end(key, outcome, report, teller=handler)
+            model.end(key, handler, outcome, usage)
+        assert len(table) == len(model.open)
+    ignored = [amount for (name, _), amount in notes.counts.items() if name == "ignored_signals"]
+    assert sum(ignored) == model.ignored
+    model.outcomes += ["event"] * len(model.open)
+    table.close()
+
+    settled = [event["id"] for event in notes.events] + notes.closed
+    assert sorted(settled) == sorted(notes.opened)
+    assert len(notes.events) == model.outcomes.count("event")
+    assert len(notes.closed) == model.outcomes.count("refusal")
+    assert len(table) == 0
+
+
+@pytest.fixture
+def hasty_threads():
+    """Threads that take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_that_end_the_same_call_settle_it_once(table, notes, hasty_threads):
+    """However many race for it, one of them makes the event, and no moment says it is unknown."""
+    keys = [f"run-{number}" for number in range(300)]
+    for key in keys:
+        table.start(key, call())
+    barrier = threading.Barrier(4, timeout=20)
+    unknown = []
+
+    def end_all(seed):
+        barrier.wait()
+        order = random.Random(seed // 2).sample(keys, len(keys))
+        for key in order:
+            if not table.knows(key):
+                unknown.append(key)
+            table.end(key, "completed", Report(usage=USAGE))
+
+    threads = [threading.Thread(target=end_all, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(event["data"]["calls"] for event in notes.events) == [1] * 300
+    assert {event["id"] for event in notes.events} == set(notes.opened)
+    assert unknown == []
+
+
+def test_a_forked_child_leaves_its_parents_calls_alone(home):
+    """Who started a call settles it: the child's copy of the end is not a second event."""
+    with Meter(home=home, sinks=["memory:"]) as meter:
+        meter.calls.start("run", call())
+
+        def end_in_child():
+            assert len(meter.calls) == 0
+            assert meter.calls.knows("run"), "its end would look like that of a new call"
+            meter.calls.end("run", "completed", Report(usage=USAGE))
+            meter.calls.start("own", call())
+            meter.calls.end("own", "completed", Report(usage=USAGE))
+            return "recorded=1 " in repr(meter)
+
+        assert in_child(end_in_child)
+        meter.calls.end("run", "completed", Report(usage=USAGE))
+        assert meter.flush()
+
+        usage = meter.usage("calls_total")
+        status = meter.statistics()
+    assert [row.value for row in usage] == [2]
+    assert (status["recorded"], status["open_calls"], status["ignored_signals"]) == (2, 0, {})
