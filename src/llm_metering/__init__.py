@@ -1,0 +1,87 @@
+"""Meter the tokens each customer used, and forward them as CloudEvents.
+
+``llm_metering.langchain.MeteringHandler`` meters LangChain calls; `install` meters every call
+of the process; `subject` says who pays. Names are resolved when they are first used: importing
+this package loads no framework, no HTTP client, no database, and starts no thread.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import MeteringError as MeteringError
+    from .events import UsageEvent as UsageEvent
+    from .global_handlers import install as install
+    from .global_handlers import uninstall as uninstall
+    from .meter import Meter as Meter
+    from .meter import aclose as aclose
+    from .meter import aflush as aflush
+    from .meter import close as close
+    from .meter import configure as configure
+    from .meter import flush as flush
+    from .meter import get_meter as get_meter
+    from .meter import usage as usage
+    from .meters import UsageReport as UsageReport
+    from .subjects import subject as subject
+    from .token_usage import TokenUsage as TokenUsage
+
+    __version__: str
+
+_HOMES = {
+    "Meter": "meter",
+    "MeteringError": "errors",
+    "TokenUsage": "token_usage",
+    "UsageEvent": "events",
+    "UsageReport": "meters",
+    "aclose": "meter",
+    "aflush": "meter",
+    "close": "meter",
+    "configure": "meter",
+    "flush": "meter",
+    "get_meter": "meter",
+    "install": "global_handlers",
+    "subject": "subjects",
+    "uninstall": "global_handlers",
+    "usage": "meter",
+}
+
+__all__ = [
+    "Meter",
+    "MeteringError",
+    "TokenUsage",
+    "UsageEvent",
+    "UsageReport",
+    "__version__",
+    "aclose",
+    "aflush",
+    "close",
+    "configure",
+    "flush",
+    "get_meter",
+    "install",
+    "subject",
+    "uninstall",
+    "usage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("llm-metering")
+    if name == "MeteringHandler":
+        raise ImportError(
+            "there is one for each framework: import MeteringHandler from llm_metering.langchain"
+            " (or, for LlamaIndex, from llm_metering.llamaindex)"
+        )
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

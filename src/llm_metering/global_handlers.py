@@ -1,0 +1,43 @@
+"""`install()`: meter every call of whichever framework is installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from .errors import MissingExtraError
+from .meter import get_meter
+from .subjects import check_subject
+
+__all__ = ["install", "uninstall"]
+
+
+def install(subject: str | None = None) -> None:
+    """Meter every LLM call of this process, in every thread.
+
+    Idempotent: a notebook cell may run it again. Handlers given to a call as well do no harm;
+    a call is billed once.
+
+    Args:
+        subject: Who pays where nothing else says so.
+
+    Raises:
+        MissingExtraError: If no framework is installed.
+        MeteringError: If the subject or a setting is not usable.
+    """
+    if subject is not None:
+        check_subject(subject)
+    if find_spec("langchain_core") is None:
+        raise MissingExtraError("langchain-core", "langchain")
+    from .langchain import global_handler
+
+    if subject is not None:
+        get_meter().subject = subject
+    global_handler.install()
+
+
+def uninstall() -> None:
+    """Undo `install()`: new calls are not metered globally; those in flight settle."""
+    if find_spec("langchain_core") is not None:
+        from .langchain import global_handler
+
+        global_handler.uninstall()

@@ -1,0 +1,5 @@
+"""LangChain's front end: `MeteringHandler`."""
+
+from .handler import MeteringHandler
+
+__all__ = ["MeteringHandler"]

@@ -1,0 +1,233 @@
+"""`MeteringHandler`: what LangChain says, told to the call table.
+
+Read in langchain-core 1.7.2, `langchain_core/callbacks/base.py` and `callbacks/manager.py`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid4
+
+from ..calls import CallStart, Outcome, Report
+from ..errors import MissingExtraError
+from ..events import check_dimensions
+from ..meter import Meter, get_meter
+from ..subjects import attribute, check_subject
+from .results import is_empty_piece, operation_of, outcome_of, report_of, text_of
+
+try:
+    from langchain_core.callbacks import BaseCallbackHandler
+except ImportError as error:
+    raise MissingExtraError("langchain-core", "langchain") from error
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.outputs import LLMResult
+
+__all__ = ["MeteringHandler"]
+
+_handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValueDictionary()
+
+# The default meters that calls were begun with, the present one last. `configure()` and `close()`
+# put another one in place while calls are in flight; the end of a call belongs where its start
+# went, or the new meter would bill it a second time.
+_default_meters: tuple[Meter, ...] = ()
+_METERS: Final = 8
+
+
+class MeteringHandler(BaseCallbackHandler):
+    """Meter every LLM call of the LangChain objects it is given to.
+
+    The handler holds no state of its own: any number of them, and the global one of
+    `install()`, see to it together that a call is billed once. It can be shared by threads
+    and event loops, hashed, copied and pickled; a copy is the handler itself. A failure to
+    meter never reaches the application; it is counted in `status` as one of `failures`.
+
+    Args:
+        subject: Who pays; without it, run metadata, `subject()` and the process's default say.
+        meter: Where to record; the process's default meter, if left out.
+        **dimensions: Strings to group usage by.
+
+    Raises:
+        MeteringError: If the subject or a dimension is not usable, or the default meter
+            cannot be made of the settings there are.
+    """
+
+    # LangChain runs other sync handlers of async calls in the executor of the event loop: that
+    # costs some hundred microseconds a call, waits when the executor is full, and loses the end
+    # of a call while the loop shuts down (`callbacks/manager.py`, `_ahandle_event_for_handler`).
+    run_inline = True
+
+    ignore_chain = True
+    ignore_agent = True
+    ignore_retriever = True
+    ignore_retry = True
+    ignore_custom_event = True
+
+    def __init__(
+        self, subject: str | None = None, *, meter: Meter | None = None, **dimensions: str
+    ) -> None:
+        super().__init__()
+        if subject is not None:
+            check_subject(subject)
+        check_dimensions(dimensions)
+        self._introduce(uuid4().hex, subject, meter, dimensions)
+        # Here, so that a setting that is wrong is told now and not swallowed during a call;
+        # and so that what an earlier process left begins to be shipped.
+        self._meter.start()
+
+    def _introduce(
+        self,
+        name: str,
+        subject: str | None = None,
+        meter: Meter | None = None,
+        dimensions: Mapping[str, str] | None = None,
+    ) -> None:
+        self._name = name
+        self._subject = subject
+        self._own_meter = meter
+        self._dimensions = dict(dimensions or {})
+        _handlers[name] = self
+
+    def __repr__(self) -> str:
+        return f"MeteringHandler({self._subject!r})"
+
+    def __copy__(self) -> MeteringHandler:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MeteringHandler:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._name, self._subject, self._dimensions)
+
+    @property
+    def _meter(self) -> Meter:
+        return self._own_meter or get_meter()
+
+    @property
+    def _accepts_calls(self) -> bool:
+        return True
+
+    def _meter_of(self, key: str) -> Meter | None:
+        """The meter that a call was begun with; the present one, if none knows the call."""
+        if self._own_meter is not None:
+            return self._own_meter
+        for meter in reversed(_default_meters):
+            if meter.calls.knows(key):
+                return meter
+        # LangChain goes on calling a handler that is switched off, which must make no new meter
+        # after the user has closed the last one.
+        return get_meter() if self._accepts_calls else None
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        **kwargs: Any,
+    ) -> None:
+        """A chat model is called."""
+        # Each handler of an async run gets an outer list of its own; the inner one is shared.
+        self._start("chat", messages[0] if messages else messages, run_id, kwargs)
+
+    def on_llm_start(
+        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """A completion model is called."""
+        self._start("text_completion", prompts, run_id, kwargs)
+
+    def on_llm_new_token(
+        self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """A piece of a stream arrived."""
+        key = str(run_id)
+        meter = self._meter_of(key)
+        if meter is None:
+            return
+        with meter.guard("on_llm_new_token"):
+            empty = is_empty_piece(token, kwargs.get("chunk"))
+            meter.calls.piece(key, empty=empty, teller=self._name)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """A model answered."""
+        self._end("on_llm_end", "completed", response, run_id)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A call failed, was refused, or was left by its consumer."""
+        outcome, reason = outcome_of(error)
+        self._end("on_llm_error", outcome, kwargs.get("response"), run_id, reason)
+
+    def _start(
+        self,
+        operation: str,
+        request: object,
+        run_id: UUID,
+        kwargs: dict[str, Any],
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        if not self._accepts_calls:
+            return
+        meter = self._meter
+        with meter.guard("on_llm_start"):
+            metadata: Mapping[str, Any] = kwargs.get("metadata") or {}
+            attribution = attribute(
+                handler=self._subject,
+                metadata=metadata,
+                default=meter.subject,
+                dimensions=self._dimensions,
+            )
+            start = CallStart(
+                attribution=replace(attribution, flags=(*attribution.flags, *flags)),
+                framework="langchain",
+                operation=operation,
+                provider=text_of(metadata.get("ls_provider")),
+                request_model=text_of(metadata.get("ls_model_name")),
+                run_id=str(run_id),
+                request=request,
+                teller=self._name,
+            )
+            if self._own_meter is None:
+                _remember(meter)
+            meter.calls.start(str(run_id), start)
+
+    def _end(
+        self,
+        hook: str,
+        outcome: Outcome,
+        response: LLMResult | None,
+        run_id: UUID,
+        reason: str = "",
+    ) -> None:
+        key = str(run_id)
+        meter = self._meter_of(key)
+        if meter is None:
+            return
+        with meter.guard(hook):
+            # The numbers are read here and now: LangChain's in-memory cache changes the very
+            # message objects when it answers a later call with them.
+            report = Report(flags=("unknown_usage",), reason=reason)
+            # A response that we cannot read ends the call all the same.
+            with meter.guard(hook):
+                report = report_of(response, reason)
+            if not meter.calls.knows(key):
+                # LangChain gives ends without starts, for example to a handler that is not
+                # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
+                # What the run's metadata said is lost then, its subject too.
+                self._start(operation_of(response), response, run_id, {}, ("start_missing",))
+            meter.calls.end(key, outcome, report, teller=self._name)
+
+
+def _remember(meter: Meter) -> None:
+    global _default_meters
+    if all(each is not meter for each in _default_meters):
+        _default_meters = (*_default_meters, meter)[-_METERS:]
+
+
+def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
+    """Unpickle: the handler itself where it lives, in another process one like it."""
+    return _handlers.get(name) or MeteringHandler(subject, meter=None, **dimensions)

@@ -1,0 +1,122 @@
+"""The end of a process: short, whatever the sinks do, and with everything else on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from llm_metering.transport.status import home_status
+from tests.openmeter_stub import OpenMeterStub
+from tests.transport.harness import ids_on_disk, run_child
+
+CHILD = """
+import faulthandler, sys
+
+import llm_metering, llm_metering.meter
+from tests.test_meter import call, start
+
+faulthandler.dump_traceback_later(30, exit=True)  # the child's own deadline
+llm_metering.meter.EXIT_TIMEOUT = float(sys.argv[3])
+meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
+call(meter, 3)
+start(meter, "in flight")
+print("recorded", flush=True)
+"""
+
+
+def finish(child: subprocess.Popen[str]) -> str:
+    """Wait for a child that must end well; what it wrote to stderr."""
+    stdout, stderr = child.communicate(timeout=60)
+    assert (child.returncode, stdout) == (0, "recorded\n"), stderr
+    return stderr
+
+
+def rows(home):
+    """Acknowledged and pending by sink."""
+    return {row["name"]: (row["acked"], row["pending"]) for row in home_status(home)["sinks"]}
+
+
+def test_an_ending_process_ships_what_it_has(home):
+    """Nobody has to flush: a process that just ends has shipped what it recorded."""
+    with OpenMeterStub() as stub:
+        stderr = finish(run_child(CHILD, home, stub.url, 5))
+
+        assert stderr == ""
+        assert len(stub.unique()) == 4
+    assert rows(home) == {"ledger": (4, 0), "openmeter": (4, 0)}
+    assert ids_on_disk(home) == []
+
+
+def test_a_process_ends_though_its_sink_is_down(home):
+    """The healthy sinks are served; what the other one is owed waits on disk."""
+    with OpenMeterStub() as stub:
+        stub.down()
+        stderr = finish(run_child(CHILD, home, stub.url, 1))
+
+    assert "Traceback" not in stderr
+    assert rows(home) == {"ledger": (4, 0), "openmeter": (0, 4)}
+    assert len(set(ids_on_disk(home))) == 4
+
+
+@contextlib.contextmanager
+def silent_server():
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connections = []
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    connections.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"openmeter+http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in connections:
+            connection.close()
+
+
+def test_a_process_ends_though_its_sink_hangs(home):
+    """A server that never answers holds up the end for the exit timeout, and not for its own."""
+    with silent_server() as url:
+        finish(run_child(CHILD, home, url, 1))
+
+    assert rows(home) == {"ledger": (4, 0), "openmeter": (0, 4)}
+    assert len(set(ids_on_disk(home))) == 4
+
+
+@pytest.mark.parametrize("sinks", ["memory:", ""], ids=["a sink", "the ledger alone"])
+def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
+    """A daemon thread that calls models until the very end breaks nothing and loses nothing."""
+    code = """
+    import sys, threading
+    import llm_metering, llm_metering.meter
+    from tests.test_meter import call
+
+    llm_metering.meter.EXIT_TIMEOUT = 0.5
+    meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
+    enough = threading.Event()
+
+    def work():
+        while True:
+            call(meter)
+            if meter._journal.recorded > 50:
+                enough.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    enough.wait()
+    print("recorded", flush=True)
+    """
+    stderr = finish(run_child(code, home, sinks))
+
+    assert "Traceback" not in stderr
+    status = home_status(home)
+    assert status["recorded"] > 50
+    for row in status["sinks"]:
+        assert row["recorded"] == row["acked"] + row["pending"] == status["recorded"]

@@ -1,0 +1,121 @@
+"""How the public API looks to a type checker; nothing here runs.
+
+mypy reads this file in strict mode: it fails when a name loses its type, or when what a user
+writes no longer checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, assert_type
+
+import llm_metering
+from llm_metering import Meter, MeteringError, TokenUsage, UsageEvent, UsageReport, subject
+from llm_metering.langchain import MeteringHandler
+from llm_metering.sinks.base import Delivery, Envelope, Sink, SinkLimits
+
+
+def configuring() -> None:
+    """A meter comes typed from wherever it is made."""
+    assert_type(llm_metering.configure(home="/var/lib/usage", sinks=""), Meter)
+    assert_type(llm_metering.get_meter(), Meter)
+    assert_type(Meter(home=Path("usage"), sinks=["openmeter+https://openmeter.cloud"]), Meter)
+    with Meter(subject="customer-42") as meter:
+        assert_type(meter, Meter)
+        assert_type(meter.statistics(), dict[str, Any])
+    assert_type(llm_metering.__version__, str)
+
+
+async def configuring_async() -> None:
+    """The same in async code."""
+    async with Meter() as meter:
+        assert_type(meter, Meter)
+        assert_type(await meter.aflush(timeout=1.0), bool)
+    assert_type(await llm_metering.aflush(), bool)
+
+
+def waiting() -> None:
+    """Waiting says whether everything arrived."""
+    assert_type(llm_metering.flush(timeout=1.0), bool)
+    assert_type(llm_metering.close(), bool)
+
+
+def attributing() -> None:
+    """A scope is a context manager, and a decorator that keeps the signature."""
+    with subject("customer-42", pinned=True, feature="search"):
+        pass
+
+    @subject("customer-42")
+    def add(left: int, right: int) -> int:
+        return left + right
+
+    assert_type(add(1, 2), int)
+
+    @subject("customer-42")
+    def count(to: int) -> Iterator[int]:
+        yield from range(to)
+
+    assert_type(count(3), Iterator[int])
+
+    @subject("customer-42")
+    async def name() -> str:
+        return "customer-42"
+
+    async def use() -> None:
+        assert_type(await name(), str)
+
+    llm_metering.install("customer-42")
+    llm_metering.uninstall()
+    assert_type(MeteringHandler("customer-42", feature="search"), MeteringHandler)
+
+
+def asking() -> None:
+    """A report is typed down to its rows."""
+    report = llm_metering.usage(
+        "tokens_total",
+        subject=["customer-42"],
+        window="HOUR",
+        start=datetime(2026, 11, 21, tzinfo=UTC),
+        end="2026-11-22T00:00:00Z",
+        group_by=["model"],
+    )
+    assert_type(report, UsageReport)
+    for row in report:
+        assert_type(row.value, int)
+        assert_type(row.subject, str | None)
+        assert_type(row.window_start, datetime)
+
+
+def reading(event: UsageEvent) -> None:
+    """A count is a number or unknown, never silently zero."""
+    assert_type(event.usage, TokenUsage | None)
+    assert_type(TokenUsage(input_tokens=1).total_tokens, int | None)
+
+
+def failing(error: MeteringError) -> Exception:
+    """Every error of ours is an exception."""
+    return error
+
+
+class OwnSink:
+    """Any class of this shape is a sink; it needs no base class."""
+
+    name = "own"
+    url = "own:"
+    account = ""
+    limits = SinkLimits(max_events=10)
+
+    def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
+        """Take everything."""
+        return Delivery.all_accepted(batch)
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+def plugging_in() -> None:
+    """A sink of one's own can be handed to a meter."""
+    own: Sink = OwnSink()
+    Meter(sinks=[own, "memory:"])
