@@ -1,0 +1,56 @@
+"""The commands put together, and how they fail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import MeteringError
+from . import config, demo, status, usage
+from .render import plain
+
+__all__ = ["app"]
+
+
+class _Commands(TyperGroup):
+    """Ends every error of ours as one line and exit code 2, as a wrong option does."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MeteringError as error:
+            typer.echo(f"llm-metering: {plain(str(error))}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    # A plain traceback: the pretty one can show local variables, and these hold prompts and keys.
+    pretty_exceptions_enable=False,
+)
+app.command("usage")(usage.usage)
+app.command("status")(status.status)
+app.command("config")(config.config)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"llm-metering {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """See what LLM calls have used, and whether all of it has arrived."""

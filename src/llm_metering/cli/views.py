@@ -1,0 +1,181 @@
+"""What each command shows to people, made of the data that `--format json` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from ..settings import mask_url
+from .render import UNKNOWN, Listing, amount, duration, plain
+from .tally import Line, totals
+
+__all__ = [
+    "no_usage_found",
+    "nothing_recorded",
+    "remarks_view",
+    "settings_view",
+    "status_view",
+    "usage_view",
+]
+
+_STATE_STYLES = {"ok": "green", "backoff": "yellow", "paused": "red"}
+_OUTCOMES = ("acked", "pending", "dead", "dropped")
+
+
+def settings_view(rows: Sequence[tuple[str, Any, str]]) -> Listing:
+    """The settings, their values and where these come from."""
+    lines = [(name, _setting(value), plain(origin)) for name, value, origin in rows]
+    return Listing(("setting", "value", "from"), (), lines)
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return "\n".join(map(plain, value)) or "none"
+    return plain(str(value))
+
+
+def status_view(statistics: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The counts of a home and of each of its sinks, and whether these add up."""
+    sinks = statistics["sinks"]
+    facts = {
+        name.replace("_", " "): _fact(statistics[name]) for name in statistics if name != "sinks"
+    }
+    widest = max(map(len, facts))
+    for name, value in facts.items():
+        yield Text.assemble((f"{name:<{widest}}", "bold"), f"  {value}")
+    names = _names(sinks)
+    yield Text()
+    yield Listing(
+        ("sink", "state"),
+        ("recorded", *_OUTCOMES, "oldest"),
+        [
+            (
+                name,
+                plain(sink["state"]),
+                *(amount(sink[outcome]) for outcome in ("recorded", *_OUTCOMES)),
+                _age(sink["oldest_pending_seconds"]),
+            )
+            for name, sink in zip(names, sinks, strict=True)
+        ],
+    )
+    yield Text()
+    for name, sink in zip(names, sinks, strict=True):
+        yield from _remarks(name, sink)
+    if all(map(_adds_up, sinks)):
+        yield Text("recorded = acked + pending + dead + dropped: holds for every sink")
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, Mapping):
+        named = (f"{plain(name)} {amount(count)}" for name, count in value.items() if count)
+        return ", ".join(named) or "none"
+    return amount(value) if isinstance(value, int) else plain(str(value))
+
+
+def _names(sinks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to call the sinks; a home may be owed to two of one name, from two configurations."""
+    often = Counter(sink["name"] for sink in sinks)
+    return [
+        plain(
+            sink["name"]
+            if often[sink["name"]] == 1
+            else f"{sink['name']} {mask_url(sink['url'])} {sink['account']}".rstrip()
+        )
+        for sink in sinks
+    ]
+
+
+def _remarks(name: str, sink: Mapping[str, Any]) -> Iterator[Text]:
+    remarks = [plain(sink["reason"])] if sink["reason"] else []
+    remarks += [f"{what} {amount(sink[what])}" for what in ("retries", "suspect") if sink[what]]
+    if remarks or sink["state"] != "ok":
+        state = (plain(sink["state"]), _STATE_STYLES.get(sink["state"], ""))
+        yield Text.assemble(f"{name} is ", state, *(f"; {each}" for each in remarks))
+    if not _adds_up(sink):
+        parts = " + ".join(f"{amount(sink[outcome])} {outcome}" for outcome in _OUTCOMES)
+        yield Text(
+            f"{name} does not add up: {amount(sink['recorded'])} recorded, but {parts}; "
+            "please report this",
+            style="bold red",
+        )
+
+
+def _adds_up(sink: Mapping[str, Any]) -> bool:
+    counts: list[int] = [sink[outcome] for outcome in _OUTCOMES]
+    # A count below 0 is how a double acknowledgement would hide in a sum that fits.
+    return sum(counts) == sink["recorded"] and min(counts) >= 0
+
+
+def _age(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else duration(seconds)
+
+
+def nothing_recorded(home: Path) -> Text:
+    """What there is to see of a home before the first call."""
+    return Text(f"Nothing recorded yet in {plain(str(home))}")
+
+
+def no_usage_found() -> Text:
+    """The answer to a question that no event fits."""
+    return Text("No usage found that fits the question")
+
+
+def usage_view(
+    lines: Sequence[Line],
+    columns: Mapping[str, str],
+    keys: Sequence[str],
+    window: str | None,
+    remarks: Sequence[str],
+) -> Iterator[RenderableType]:
+    """Usage by group, the sums, and what must be known about them.
+
+    Args:
+        lines: The groups.
+        columns: Title of each meter's column by the meter's slug.
+        keys: What the groups are by.
+        window: Size of the windows, if there are any.
+        remarks: Sentences to be read with the numbers.
+    """
+    headings = [f"{window.lower()} (UTC)"] if window else []
+    headings += [plain(key) for key in keys]
+    sums = totals(lines)
+    yield Listing(
+        headings,
+        list(columns.values()),
+        [
+            (
+                *([_moment(line.window_start, window)] if line.window_start and window else []),
+                *(UNKNOWN if name is None else plain(name) for name in line.keys),
+                *(amount(line.values.get(slug)) for slug in columns),
+            )
+            for line in lines
+        ],
+        total=(*_total_title(len(headings)), *(amount(sums.get(slug)) for slug in columns)),
+    )
+    yield from remarks_view(remarks)
+
+
+def remarks_view(remarks: Sequence[str]) -> Iterator[RenderableType]:
+    """Sentences that belong to the numbers above them."""
+    if remarks:
+        yield Text()
+    for remark in remarks:
+        yield Text(f"note: {remark}", style="yellow")
+
+
+def _total_title(headings: int) -> list[str]:
+    return ["total", *[""] * (headings - 1)] if headings else []
+
+
+def _moment(start: datetime, window: str) -> str:
+    return start.strftime({"MONTH": "%Y-%m", "DAY": "%Y-%m-%d"}.get(window, "%Y-%m-%d %H:%M"))

@@ -1,0 +1,117 @@
+"""Several meters' answers in one table, and the notes below it."""
+
+from llm_metering.cli.tally import Line, call_notes, delivery_notes, tally, total_notes, totals
+from llm_metering.meters import UsageRow
+
+from .conftest import NOON
+
+
+def row(value, *, subject=None, provenance="reported", start=NOON, **group_by):
+    """A row of a report that was grouped by provenance as well."""
+    return UsageRow(
+        value=value,
+        window_start=start,
+        window_end=start,
+        subject=subject,
+        group_by={**group_by, "provenance": provenance},
+    )
+
+
+def test_meters_stand_side_by_side():
+    """Rows of one group become one line, whatever their provenance, in a stable order."""
+    reports = {
+        "tokens_total": [
+            row(7, subject="b", model=None),
+            row(5, subject="b", model="m"),
+            row(2, subject="b", model="m", provenance="estimated"),
+            row(3, subject="a", model="m"),
+        ],
+        "calls_total": [row(1, subject="b", model="m"), row(4, subject="a", model="m")],
+    }
+
+    lines = tally(reports, ("subject", "model"), windowed=False)
+
+    assert lines == [
+        Line(None, ("a", "m"), {"tokens_total": 3, "calls_total": 4}),
+        Line(None, ("b", "m"), {"tokens_total": 7, "calls_total": 1}),
+        Line(None, ("b", None), {"tokens_total": 7}),
+    ]
+    assert totals(lines) == {"tokens_total": 17, "calls_total": 5}
+
+
+def test_what_nobody_knows_is_no_zero():
+    """A sum of 0 over calls that the provider did not fully report is unknown, not 0."""
+    reports = {
+        "tokens_total": [
+            row(0, subject="a", provenance="missing"),
+            row(0, subject="b", provenance="partial"),
+            row(5, subject="c", provenance="partial"),
+            row(0, subject="d"),
+            row(0, subject="e", provenance="estimated"),
+        ],
+        "calls_total": [row(2, subject="a", provenance="missing")],
+    }
+
+    assert tally(reports, ("subject",), windowed=False) == [
+        Line(None, ("a",), {"calls_total": 2}),
+        Line(None, ("b",), {}),
+        Line(None, ("c",), {"tokens_total": 5}),
+        Line(None, ("d",), {"tokens_total": 0}),
+        Line(None, ("e",), {}),
+    ]
+
+
+def test_windows_come_first():
+    """With windows the lines are in the order of time."""
+    later = NOON.replace(hour=13)
+    reports = {"calls_total": [row(1, start=later, model="a"), row(2, model="b")]}
+
+    lines = tally(reports, ("model",), windowed=True)
+
+    assert [(line.window_start, line.keys) for line in lines] == [(NOON, ("b",)), (later, ("a",))]
+
+
+def test_doubtful_calls_are_named():
+    """Estimated, partial, missing and unattributed calls are counted in a sentence each."""
+    calls = [
+        row(90, subject="acme"),
+        row(1, subject="acme", provenance="estimated"),
+        row(1200, subject="unattributed", provenance="missing"),
+        row(2, subject="unattributed"),
+        row(3, subject="acme", provenance="partial"),
+    ]
+
+    notes = call_notes(calls)
+
+    assert [note.partition(":")[0] for note in notes] == [
+        "1 call estimated",
+        "3 calls partial",
+        "1,200 calls missing",
+        "1,202 calls without a subject",
+    ]
+    assert call_notes(calls[:1]) == []
+
+
+def test_a_total_that_is_not_its_parts_is_explained():
+    """Where a call has output but no known input, the columns do not add up, and a note says why."""
+    whole = {"tokens_input": 5, "tokens_output": 2, "tokens_total": 7}
+
+    assert total_notes(whole) == []
+    assert total_notes({}) == []
+    assert total_notes({"tokens_total": 7}) == []
+    assert len(total_notes({**whole, "tokens_output": 3})) == 1
+    assert len(total_notes({"tokens_output": 3})) == 1
+
+
+def test_undelivered_events_are_named():
+    """What the ledger lacks is said; what another sink lacks is no matter here."""
+    counts = {"pending": 2, "dead": 1, "dropped": 3}
+    sinks = [{"url": "ledger:", **counts}, {"url": "openmeter+https://x", **counts}]
+
+    notes = delivery_notes({"sinks": sinks})
+
+    assert [note.partition(";")[0] for note in notes] == [
+        "2 events recorded and not in the ledger yet",
+        "1 event refused by the ledger",
+        "3 events dropped before they reached the ledger",
+    ]
