@@ -1,0 +1,27 @@
+"""The documentation builds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.timeout(300)
+def test_documentation_builds_without_a_warning(tmp_path):
+    """Every page is reachable, every reference resolves, every docstring is well formed."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"),
+            *("-d", tmp_path / "doctrees", ROOT / "docs", tmp_path / "html"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
