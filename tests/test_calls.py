@@ -60,6 +60,12 @@ class Notebook:
         return event["data"]
 
 
+@pytest.fixture(autouse=True)
+def nobody_elses_calls(monkeypatch):
+    """Calls that another test left in flight are none of this one's."""
+    monkeypatch.setattr("llm_metering.calls._in_flight", {})
+
+
 @pytest.fixture
 def notes():
     return Notebook()

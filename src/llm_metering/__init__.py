@@ -12,18 +12,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .default_meter import aclose as aclose
+    from .default_meter import aflush as aflush
+    from .default_meter import close as close
+    from .default_meter import configure as configure
+    from .default_meter import flush as flush
+    from .default_meter import get_meter as get_meter
+    from .default_meter import usage as usage
     from .errors import MeteringError as MeteringError
     from .events import UsageEvent as UsageEvent
     from .global_handlers import install as install
     from .global_handlers import uninstall as uninstall
     from .meter import Meter as Meter
-    from .meter import aclose as aclose
-    from .meter import aflush as aflush
-    from .meter import close as close
-    from .meter import configure as configure
-    from .meter import flush as flush
-    from .meter import get_meter as get_meter
-    from .meter import usage as usage
     from .meters import UsageReport as UsageReport
     from .subjects import subject as subject
     from .token_usage import TokenUsage as TokenUsage
@@ -36,16 +36,16 @@ _HOMES = {
     "TokenUsage": "token_usage",
     "UsageEvent": "events",
     "UsageReport": "meters",
-    "aclose": "meter",
-    "aflush": "meter",
-    "close": "meter",
-    "configure": "meter",
-    "flush": "meter",
-    "get_meter": "meter",
+    "aclose": "default_meter",
+    "aflush": "default_meter",
+    "close": "default_meter",
+    "configure": "default_meter",
+    "flush": "default_meter",
+    "get_meter": "default_meter",
     "install": "global_handlers",
     "subject": "subjects",
     "uninstall": "global_handlers",
-    "usage": "meter",
+    "usage": "default_meter",
 }
 
 __all__ = [

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Literal, Protocol
@@ -78,7 +78,7 @@ class CallStart:
     provider: str | None = None
     request_model: str | None = None
     run_id: str | None = None
-    request: object = None
+    request: object = field(default=None, repr=False)
     teller: str = ""
 
 
@@ -135,6 +135,14 @@ class _Call:
         return -(-self.pieces // self.told[self.start.teller])
 
 
+_in_flight: dict[str, _Call] = {}
+"""The calls in flight of all tables of this process, by key.
+
+A call that two meters are told of, one of `install()` and one that its own handler was given, is
+one call: each meter records it, both under one id and for one subject, so that it counts once
+wherever their books meet."""
+
+
 class CallTable:
     """The calls in flight, each settled exactly once.
 
@@ -186,8 +194,15 @@ class CallTable:
             # The user fixed the run id of two calls that are in flight together. Their ends
             # cannot be told apart; the first is closed with what is known of it.
             self._abandon(key, "run_id_reused")
-        call = self._open[key] = _Call(start)
-        self._settled.pop(key, None)
+        call = _in_flight.get(key)
+        if call is not None and start.request is not None and call.start.request is start.request:
+            call.told[start.teller] = call.told.get(start.teller, 0) + 1
+            self._open[key] = call
+            self._settled.pop(key, None)
+            self._merge(call, start.attribution)
+        else:
+            call = self._open[key] = _in_flight[key] = _Call(start)
+            self._settled.pop(key, None)
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
 
     def piece(self, key: str, *, empty: bool, teller: str = "") -> None:
@@ -229,6 +244,7 @@ class CallTable:
         """In a forked child: the calls in flight are the parent's to settle."""
         for key, call in self._open.items():
             self._remember(key, call.told)
+            _in_flight.pop(key, None)
         self._open.clear()
 
     def _merge(self, call: _Call, attribution: Attribution) -> None:
@@ -263,6 +279,8 @@ class CallTable:
         # Before it leaves: at no moment may it look like a call that nobody knows.
         expected = {each: n - (each == teller) for each, n in list(call.told.items())}
         self._remember(key, expected)
+        if _in_flight.get(key) is call:
+            _in_flight.pop(key, None)
         return self._open.pop(key, None)
 
     def _ignore(self, key: str, outcome: Outcome, teller: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from .default_meter import set_default_subject
 from .errors import MissingExtraError
-from .meter import get_meter
 from .subjects import check_subject
 
 __all__ = ["install", "uninstall"]
@@ -31,7 +31,7 @@ def install(subject: str | None = None) -> None:
     from .langchain import global_handler
 
     if subject is not None:
-        get_meter().subject = subject
+        set_default_subject(subject)
     global_handler.install()
 
 
@@ -41,3 +41,4 @@ def uninstall() -> None:
         from .langchain import global_handler
 
         global_handler.uninstall()
+    set_default_subject(None)

@@ -1,11 +1,10 @@
-"""`Meter`: everything wired together, and the process-wide default one."""
+"""`Meter`: everything wired together."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from .ledger import Ledger
     from .meters import UsageReport
 
-__all__ = ["Meter", "aclose", "aflush", "close", "configure", "flush", "get_meter", "usage"]
+__all__ = ["EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Guard", "Meter"]
 
 logger = logging.getLogger("llm_metering")
 
@@ -41,7 +40,7 @@ class Meter:
     """Records LLM calls, keeps them safe, ships them, and answers for what was used.
 
     A context manager, for sync and async code; one that is not closed is closed when the
-    interpreter ends. A process needs one only; `get_meter()` has it.
+    interpreter ends. A process needs one only; `llm_metering.get_meter()` has it.
 
     Args:
         home: The folder of the journal and the ledger, for one user.
@@ -152,9 +151,6 @@ class Meter:
         if self._started:
             return
         self._started = True
-        if self._started:
-            return
-        self._started = True
         if self._spool.segments():
             for shipper in self._shippers:
                 shipper.wake()
@@ -204,8 +200,9 @@ class Meter:
     def close(self, timeout: float = EXIT_TIMEOUT) -> bool:
         """Settle calls in flight, ship what can be shipped in time, and let go.
 
-        What is left waits on disk for the next process. A call that ends later is still
-        recorded there.
+        What is left waits on disk for the next process. Calls in flight are settled with what is
+        known of them; what their ends report later is counted, and no longer billed. Calls that
+        start later are still recorded, for the next process to ship.
 
         Args:
             timeout: Seconds.
@@ -225,7 +222,25 @@ class Meter:
             shipper.begin_close(deadline=deadline)
         # All of them, whatever the first one says: they drain side by side.
         done = [shipper.finish_close() for shipper in self._shippers]
-        return all(done)
+        if self._journal.held:
+            logger.error(
+                "%d records are lost if this process ends now: the journal in %s takes none",
+                self._journal.held,
+                self._spool.folder,
+            )
+        return all(done) and not self._journal.held
+
+    def retire(self) -> bool:
+        """Close, unless calls are in flight: they go on, and the meter is closed at exit.
+
+        Returns:
+            Whether it was closed.
+        """
+        self.flush(FLUSH_TIMEOUT)
+        if len(self.calls):
+            return False
+        self.close(FLUSH_TIMEOUT)
+        return True
 
     async def aclose(self, timeout: float = EXIT_TIMEOUT) -> bool:
         """`close`, without blocking the event loop."""
@@ -240,13 +255,15 @@ class Meter:
         for reason, amount in dict(self._journal.dropped).items():
             status["dropped"][reason] = status["dropped"].get(reason, 0) + amount
         status["held_in_memory"] = self._journal.held
-        rows = {(row["name"], row["url"], row["account"]): row for row in status["sinks"]}
+        # By what makes a sink the same one; its name may have been changed since.
+        rows = {(row["url"], row["account"]): row for row in status["sinks"]}
         for shipper in self._shippers:
             debt = shipper.debt
-            row = rows.get((debt.name, debt.url, debt.account))
+            row = rows.get((debt.url, debt.account))
             if row is None:
                 row = _empty_row(shipper)
                 status["sinks"].append(row)
+            row["name"] = debt.name
             if shipper.is_running:
                 row["state"], row["reason"] = shipper.standing.state, shipper.standing.reason
         return status
@@ -277,8 +294,10 @@ class Meter:
         end: datetime | str | None = None,
         group_by: str | Iterable[str] = (),
         time_zone: str = "UTC",
+        *,
+        allow_incomplete: bool = False,
     ) -> UsageReport:
-        """What was used, from the ledger, everything recorded so far included.
+        """What was used, from the ledger, everything this process recorded so far included.
 
         Args:
             meter: Slug of a meter: `tokens_total`, `tokens_input`, `tokens_output`,
@@ -290,10 +309,12 @@ class Meter:
             group_by: `subject`, `model`, `provider`, `provenance`, `status`, `type`, a
                 dimension, or another key of the events' `data`.
             time_zone: Where days and months begin.
+            allow_incomplete: Answer even while the ledger does not take what was recorded.
 
         Raises:
             QueryError: If the question makes no sense.
-            LedgerError: If the ledger is switched off.
+            LedgerError: If the ledger is switched off, or does not take what was recorded: the
+                answer would be short.
         """
         from .meters import usage_query
 
@@ -306,8 +327,13 @@ class Meter:
             group_by=group_by,
             time_zone=time_zone,
         )
-        self.take_in()
+        complete = self.take_in(1.0 if allow_incomplete else FLUSH_TIMEOUT)
         assert self._ledger is not None  # or `take_in` had raised
+        if not complete and not allow_incomplete:
+            raise LedgerError(
+                "the ledger has not taken all that was recorded, so usage would be short; "
+                "`llm-metering status` says why; allow_incomplete=True shows what there is"
+            )
         return self._ledger.query(query)
 
     def note_failure(self, where: str, error: Exception) -> None:
@@ -319,8 +345,8 @@ class Meter:
             logger.error("metering failed in %s: %s", where, type(error).__name__)
         try:
             self._journal.count("failures", where)
-        except Exception:
-            logger.exception("the failure could not be counted")
+        except Exception as second:
+            logger.error("the failure could not be counted: %s", type(second).__name__)  # noqa: TRY400
 
     def _on_append(self, recorded: int) -> None:
         for shipper in self._shippers:
@@ -405,20 +431,6 @@ def _empty_row(shipper: Shipper) -> dict[str, Any]:
 
 
 _close_at_exit: Final[set[Meter]] = set()
-_default: Meter | None = None
-_default_lock = threading.RLock()
-
-
-class _FreshLock:
-    """Gives a forked child a lock that no thread of its parent's can have been holding."""
-
-    def after_fork(self) -> None:
-        global _default_lock
-        _default_lock = threading.RLock()
-
-
-_fresh_lock: Final = _FreshLock()
-system.on_fork(_fresh_lock)
 
 
 @atexit.register
@@ -426,70 +438,3 @@ def _close_all() -> None:
     for meter in list(_close_at_exit):
         with meter.guard("exit"):
             meter.close(EXIT_TIMEOUT)
-
-
-def configure(**settings: Any) -> Meter:
-    """Make the process-wide default meter anew, closing the one there was.
-
-    Args:
-        **settings: As `Meter` takes them.
-
-    Raises:
-        MeteringError: If a setting cannot be used; the meter there was stays then.
-    """
-    global _default
-    with _default_lock:
-        meter = Meter(**settings)
-        before, _default = _default, meter
-    if before is not None:
-        before.close(FLUSH_TIMEOUT)
-    return meter
-
-
-def get_meter() -> Meter:
-    """The process-wide default meter, made on first use from the environment and the file.
-
-    Raises:
-        MeteringError: If a setting cannot be used.
-    """
-    meter = _default
-    if meter is not None:
-        return meter
-    with _default_lock:
-        return _default or configure()
-
-
-def flush(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """`Meter.flush` of the default meter; true if there is none."""
-    return _default is None or _default.flush(timeout)
-
-
-async def aflush(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """`Meter.aflush` of the default meter; true if there is none."""
-    return _default is None or await _default.aflush(timeout)
-
-
-def close(timeout: float = EXIT_TIMEOUT) -> bool:
-    """`Meter.close` of the default meter; the next use makes a new one."""
-    global _default
-    with _default_lock:
-        before, _default = _default, None
-    return before is None or before.close(timeout)
-
-
-async def aclose(timeout: float = EXIT_TIMEOUT) -> bool:
-    """`close`, without blocking the event loop."""
-    return await asyncio.to_thread(close, timeout)
-
-
-def usage(
-    meter: str = "tokens_total",
-    subject: str | Iterable[str] | None = None,
-    window: str | None = None,
-    start: datetime | str | None = None,
-    end: datetime | str | None = None,
-    group_by: str | Iterable[str] = (),
-    time_zone: str = "UTC",
-) -> UsageReport:
-    """`Meter.usage` of the default meter."""
-    return get_meter().usage(meter, subject, window, start, end, group_by, time_zone)

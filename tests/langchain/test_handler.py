@@ -326,7 +326,7 @@ def test_the_local_handlers_payer_wins_over_the_global_one(
 
 
 def test_two_meters_each_record_the_call(home, tmp_path, chat):
-    """A handler with a meter of its own records there, whatever others do elsewhere."""
+    """Each has it in its book, under one id and for one subject: it is one call where they meet."""
     one, two = MemorySink(), MemorySink()
     with Meter(home=home, sinks=[one]) as first, Meter(home=tmp_path / "2", sinks=[two]) as second:
         config = {
@@ -334,8 +334,23 @@ def test_two_meters_each_record_the_call(home, tmp_path, chat):
         }
         chat().invoke("x", config)
 
-    assert [event.subject for event in (*one.events, *two.events)] == ["a", "b"]
-    assert one.events[0].data["total_tokens"] == two.events[0].data["total_tokens"]
+    (here,), (there,) = one.events, two.events
+    assert (here.id, here.subject) == (there.id, there.subject)
+    assert here.subject == "a"
+    assert here.data["flags"] == there.data["flags"] == ["subject_conflict"]
+    assert here.data["total_tokens"] == there.data["total_tokens"]
+
+
+def test_two_meters_on_one_home_bill_a_call_once(home, default_meter, chat):
+    """A handler with a meter of its own beside `install()`, both on one ledger: one call."""
+    llm_metering.install()
+    with Meter(home=default_meter.settings.home, sinks=()) as own:
+        chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=own)]})
+        list(chat().stream("x", {"callbacks": [MeteringHandler("acme", meter=own)]}))
+        default_meter.flush()
+        report = own.usage("calls_total", group_by=["subject"])
+
+    assert [(row.subject, row.value) for row in report] == [("acme", 2)]
 
 
 def test_the_subject_is_that_of_the_start(meter, chat, events_of):
@@ -957,10 +972,13 @@ def test_a_call_in_flight_while_the_meter_is_replaced(change, home, tmp_path, ch
     finally:
         llm_metering.close()
 
-    assert [event.data["status"] for event in old.events] == ["aborted"]
+    # To configure anew cuts no call; to close is the end of what is in flight.
+    ended = "completed" if change == "configure" else "aborted"
+    assert [event.data["status"] for event in old.events] == [ended]
     assert [event.data["status"] for event in new.events] == ["completed"]
     with Meter(home=home, sinks=[old]) as reader:
-        assert reader.statistics()["ignored_signals"] == {"completed": 1}
+        late = {"completed": 1} if change == "close" else {}
+        assert reader.statistics()["ignored_signals"] == late
     assert caplog.text == ""
 
 

@@ -18,6 +18,7 @@ import llm_metering
 from llm_metering import Meter, subject
 from llm_metering.errors import ConfigurationError, MissingExtraError, SubjectError
 from llm_metering.langchain import MeteringHandler
+from llm_metering.sinks.memory import MemorySink
 
 
 @pytest.fixture
@@ -251,11 +252,29 @@ def test_without_a_framework_it_says_what_to_install():
 
 
 def test_another_meters_handler_is_no_duplicate(default_meter, home, tmp_path, chat, subjects):
-    """A handler with a meter of its own records there; the default meter has the call too."""
+    """A handler with a meter of its own records there; the default meter has the same call too."""
     llm_metering.install(subject="house")
     with Meter(home=tmp_path / "other", sinks=["memory:"]) as other:
         chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=other)]})
         report = other.usage("calls_total", group_by=["subject"])
 
     assert [(row.subject, row.value) for row in report] == [("acme", 1)]
-    assert subjects() == ["house"]
+    assert subjects() == ["acme"]
+
+
+def test_the_subject_of_install_outlives_configure(home, tmp_path, chat):
+    """Who pays for all that nobody is named for does not change with where it is recorded."""
+    sink = MemorySink()
+    llm_metering.configure(home=home, sinks=())
+    try:
+        llm_metering.install(subject="house")
+        meter = llm_metering.configure(home=tmp_path / "new", sinks=[sink])
+        chat().invoke("x")
+        meter.flush()
+        llm_metering.uninstall()
+        assert meter.subject is None
+    finally:
+        llm_metering.uninstall()
+        llm_metering.close()
+
+    assert [event.subject for event in sink.events] == ["house"]

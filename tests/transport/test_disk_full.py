@@ -14,6 +14,7 @@ import time
 import pytest
 
 from llm_metering.transport import journal as journal_module
+from llm_metering.transport.recovery import settle_writer
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
 
@@ -57,11 +58,12 @@ def run(code, home):
     return json.loads(stdout), stderr
 
 
-def test_what_the_disk_refused_is_written_when_it_takes_again(home):
+@pytest.mark.parametrize("before", [0, 2], ids=["from the start", "later"])
+def test_what_the_disk_refused_is_written_when_it_takes_again(home, before):
     """Events recorded on a full disk are on it a while after there is room, by themselves."""
     result, stderr = run(
-        """
-before = record(journal, 2)
+        f"""
+before = record(journal, {before})
 allow(0)
 held = record(journal, 5)
 result["held"], result["recorded"] = journal.held, home_status(home)["recorded"]
@@ -74,17 +76,18 @@ result["ids"] = before + held + record(journal)
         home,
     )
 
-    assert (result["held"], result["recorded"]) == (5, 2)
+    assert (result["held"], result["recorded"]) == (5, before)
     assert unique(ids_on_disk(home)) == unique(result["ids"])
     assert stderr.count("cannot be written") == 1
 
 
-def test_a_limit_on_the_size_of_files_begins_a_new_segment(home):
-    """A write that fits only in part is undone, and made whole in the next segment."""
+@pytest.mark.parametrize("room", [0, 100], ids=["nothing fits", "a part fits"])
+def test_a_limit_on_the_size_of_files_begins_a_new_segment(home, room):
+    """A write that does not fit is undone, and made whole in the next segment."""
     result, _ = run(
-        """
+        f"""
 result["ids"] = record(journal, 2)
-allow(journal.segments()[-1].size + 100)
+allow(journal.segments()[-1].size + {room})
 result["ids"] += record(journal, 3)
 result["held"] = journal.held
 """,
@@ -92,6 +95,7 @@ result["held"] = journal.held
     )
 
     assert result["held"] == 0
+    assert settle_writer(Spool(home), Spool(home).segments()[0].writer)
     assert unique(ids_on_disk(home)) == unique(result["ids"])
     assert home_status(home)["damage"] == {
         "torn_bytes": 0,
@@ -175,6 +179,8 @@ def test_what_is_held_at_close_is_still_written(home):
     ids = record(journal, 3)
     journal.close()
     assert (journal.held, ids_on_disk(home)) == (3, [])
+    while not journal._dirty.empty():  # until the syncing thread has heard of the end
+        time.sleep(0.01)
 
     obstacle.rmdir()
     while journal.held:

@@ -87,6 +87,8 @@ def test_a_child_ships_nothing_of_its_parent_that_it_had_begun(home):
         return sink.offered == []
 
     assert in_child(child)
+    (segment,) = journal.segments()
+    assert Cursor.acquire(Spool(home), segment.name, shipper.debt) is None, "it is the parent's"
     journal.close()
 
 

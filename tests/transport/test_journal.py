@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import stat
 import threading
 
@@ -124,6 +125,25 @@ def test_a_record_inside_a_write_waits_its_turn(home, monkeypatch):
 
     assert unique(ids_on_disk(home)) == unique(outer + inner)
     assert (len(inner), journal.recorded) == (3, 4)
+    journal.close()
+
+
+def test_a_signal_handler_may_record(home):
+    """A signal that arrives in the middle of recording may record as well."""
+    journal = journal_for(home, segment_bytes=5000)
+    inner: list[str] = []
+    before = signal.signal(signal.SIGVTALRM, lambda *_: inner.extend(record(journal)))
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0005, 0.0005)
+    try:
+        outer = record(journal, 2000)
+        while len(inner) < 5:
+            outer += record(journal)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+    assert unique(ids_on_disk(home)) == unique(outer + inner)
+    assert journal.recorded == len(outer) + len(inner)
     journal.close()
 
 

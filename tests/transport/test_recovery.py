@@ -214,6 +214,22 @@ def test_a_writer_that_only_began_a_segment_leaves_nothing(home):
     assert list(Spool(home).folder.iterdir()) == []
 
 
+def test_a_call_that_is_open_when_its_journal_is_closed_is_settled_at_its_death(home):
+    """A call that outlives the meter is nobody's to settle until its process dies."""
+    journal = journal_for(home)
+    ended, under_way = note_open(journal), note_open(journal)
+    writer = journal.writer
+    journal.close()
+    assert not settle_writer(Spool(home), writer)
+    journal.record(ended, encode(make_event(id=ended)))
+    let_go(journal)
+
+    assert settle_writer(Spool(home), writer)
+    statuses = {each["id"]: each["data"]["status"] for each in events_on_disk(home)}
+    assert statuses == {ended: "completed", under_way: "interrupted"}
+    assert len(ids_on_disk(home)) == 2
+
+
 def test_a_note_that_came_late_opens_nothing(home):
     """A call whose start was noted by one thread after another had ended it is ended."""
     journal = journal_for(home)

@@ -189,6 +189,7 @@ def test_a_crash_while_a_segment_goes_counts_nothing_twice(home, where, countdow
     assert books() == (3, 1, 3, 3)
     empty(shipper_for(journal_for(home, sink), sink), adopt=True)
     assert books() == (3, 1, 3, 3)
+    assert sink.offered == [], "it was acknowledged before the crash"
     assert Spool(home).segments() == []
     assert not list(Spool(home).folder.glob("*.ack"))
 

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from llm_metering.sinks.base import Delivery
+from llm_metering.sinks.base import Delivery, SinkLimits
+from llm_metering.transport.cursor import Cursor
+from llm_metering.transport.spool import Spool
 
-from .harness import FakeClock, ScriptedSink, down, journal_for, pump, record, shipper_for
+from .harness import FakeClock, ScriptedSink, down, empty, journal_for, pump, record, shipper_for
 
 
 @pytest.fixture
@@ -107,6 +109,59 @@ def test_a_pause_is_probed_by_a_flush(waiting):
 
     eventually(lambda: shipper.own_settled == 1)
     assert len(sink.offered) == 2
+
+
+class Slow(ScriptedSink):
+    """A sink that takes its time."""
+
+    def __init__(self):
+        super().__init__(limits=SinkLimits(max_events=1))
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def deliver(self, batch, /):
+        self.entered.set()
+        self.go_on.wait()
+        return super().deliver(batch)
+
+
+def test_a_delivery_that_outlasts_the_close_lets_go_at_last(home):
+    """When a hanging server answers after all, another meter may take over what is left."""
+    sink = Slow()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink)
+    ids = record(journal, 9)
+    (segment,) = journal.segments()
+    shipper.hurry(9)
+    assert sink.entered.wait(30)
+    journal.close()
+    shipper.begin_close(deadline=shipper._clock())
+
+    assert not shipper.finish_close()
+    assert Cursor.acquire(journal._spool, segment.name, shipper.debt) is None
+    sink.go_on.set()
+    eventually(lambda: not shipper.is_running)
+    assert len(sink.taken) < 9
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert sink.taken == ids
+    assert Spool(home).segments() == []
+
+
+def test_closing_does_not_wait_for_a_drain_elsewhere(home):
+    """Somebody who drains in a thread of theirs does not hold up the end of the process."""
+    sink = Slow()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink)
+    record(journal)
+    thread = threading.Thread(target=shipper.drain, kwargs={"deadline": shipper._clock() + 9})
+    thread.start()
+    assert sink.entered.wait(30)
+    shipper.begin_close(deadline=shipper._clock())
+
+    assert not shipper.finish_close()
+    sink.go_on.set()
+    thread.join()
+    journal.close()
 
 
 def test_waking_from_many_threads_starts_one_thread(waiting):

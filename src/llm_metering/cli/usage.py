@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Final, Protocol, TypedDict
 
 import typer
@@ -57,6 +58,8 @@ class Reader(Protocol):
         start: str | None,
         end: str | None,
         group_by: tuple[str, ...],
+        *,
+        allow_incomplete: bool,
     ) -> UsageReport: ...
 
     def statistics(self) -> dict[str, Any]: ...
@@ -171,12 +174,14 @@ def usage_table(
         # The rows tell chosen subjects apart, so the table has to as well.
         keys = tuple(dict.fromkeys(("subject", *keys)))
     groups = (*keys, "provenance")
+    # A note says what is not in the ledger yet; a table for people is better than none.
+    ask = partial(reader.usage, allow_incomplete=True)
     for _ in range(_ATTEMPTS):
-        calls = reader.usage(CALLS, group_by=("subject", *groups), **question)
-        reports = {slug: reader.usage(slug, group_by=groups, **question) for slug in columns}
+        calls = ask(CALLS, group_by=("subject", *groups), **question)
+        reports = {slug: ask(slug, group_by=groups, **question) for slug in columns}
         # Each meter is asked by itself. Calls recorded meanwhile would be in some of the answers
         # alone, and the columns of a row would contradict each other.
-        if calls.rows == reader.usage(CALLS, group_by=("subject", *groups), **question).rows:
+        if calls.rows == ask(CALLS, group_by=("subject", *groups), **question).rows:
             break
     lines = tally(reports, keys, windowed=question["window"] is not None)
     remarks = [

@@ -9,7 +9,7 @@ from typing import Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
-from ..meter import get_meter
+from ..default_meter import get_meter
 from .handler import MeteringHandler
 
 __all__ = ["install", "uninstall"]

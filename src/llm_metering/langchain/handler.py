@@ -5,16 +5,19 @@ Read in langchain-core 1.7.2, `langchain_core/callbacks/base.py` and `callbacks/
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 from ..calls import CallStart, Outcome, Report
+from ..default_meter import get_meter
 from ..errors import MissingExtraError
 from ..events import check_dimensions
-from ..meter import Meter, get_meter
+from ..meter import Meter
 from ..subjects import attribute, check_subject
 from .results import is_empty_piece, operation_of, outcome_of, report_of, text_of
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 __all__ = ["MeteringHandler"]
+
+logger = logging.getLogger("llm_metering")
 
 _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValueDictionary()
 
@@ -146,21 +151,19 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         """A piece of a stream arrived."""
         key = str(run_id)
-        meter = self._meter_of(key)
-        if meter is None:
-            return
-        with meter.guard("on_llm_new_token"):
-            empty = is_empty_piece(token, kwargs.get("chunk"))
-            meter.calls.piece(key, empty=empty, teller=self._name)
+        with _guard("on_llm_new_token", self._own_meter):
+            meter = self._meter_of(key)
+            if meter is not None:
+                empty = is_empty_piece(token, kwargs.get("chunk"))
+                meter.calls.piece(key, empty=empty, teller=self._name)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """A model answered."""
-        self._end("on_llm_end", "completed", response, run_id)
+        self._end("on_llm_end", None, response, run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """A call failed, was refused, or was left by its consumer."""
-        outcome, reason = outcome_of(error)
-        self._end("on_llm_error", outcome, kwargs.get("response"), run_id, reason)
+        self._end("on_llm_error", error, kwargs.get("response"), run_id)
 
     def _start(
         self,
@@ -172,8 +175,10 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         if not self._accepts_calls:
             return
-        meter = self._meter
-        with meter.guard("on_llm_start"):
+        with _guard("on_llm_start", self._own_meter):
+            meter = self._meter
+            if self._own_meter is None:
+                _remember(meter)
             metadata: Mapping[str, Any] = kwargs.get("metadata") or {}
             attribution = attribute(
                 handler=self._subject,
@@ -191,28 +196,25 @@ class MeteringHandler(BaseCallbackHandler):
                 request=request,
                 teller=self._name,
             )
-            if self._own_meter is None:
-                _remember(meter)
             meter.calls.start(str(run_id), start)
 
     def _end(
-        self,
-        hook: str,
-        outcome: Outcome,
-        response: LLMResult | None,
-        run_id: UUID,
-        reason: str = "",
+        self, hook: str, error: BaseException | None, response: LLMResult | None, run_id: UUID
     ) -> None:
         key = str(run_id)
-        meter = self._meter_of(key)
-        if meter is None:
-            return
-        with meter.guard(hook):
-            # The numbers are read here and now: LangChain's in-memory cache changes the very
-            # message objects when it answers a later call with them.
-            report = Report(flags=("unknown_usage",), reason=reason)
-            # A response that we cannot read ends the call all the same.
+        with _guard(hook, self._own_meter):
+            meter = self._meter_of(key)
+            if meter is None:
+                return
+            outcome: Outcome = "completed" if error is None else "failed"
+            report = Report(flags=("unknown_usage",))
+            # What we cannot read ends the call all the same. The numbers are read here and now:
+            # LangChain's in-memory cache changes the very message objects when it answers a later
+            # call with them.
             with meter.guard(hook):
+                reason = ""
+                if error is not None:
+                    outcome, reason = outcome_of(error)
                 report = report_of(response, reason)
             if not meter.calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
@@ -220,6 +222,35 @@ class MeteringHandler(BaseCallbackHandler):
                 # What the run's metadata said is lost then, its subject too.
                 self._start(operation_of(response), response, run_id, {}, ("start_missing",))
             meter.calls.end(key, outcome, report, teller=self._name)
+
+
+class _guard:  # noqa: N801  # reads as a statement
+    """Keeps what fails of ours from the application, even where there is no meter to count it."""
+
+    __slots__ = ("_hook", "_meter")
+
+    def __init__(self, hook: str, meter: Meter | None) -> None:
+        self._hook = hook
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        # The latest meter stands in for a default meter that could not be made.
+        meter = self._meter or (_default_meters[-1] if _default_meters else None)
+        if meter is None:
+            logger.error("metering failed in %s: %s", self._hook, type(error).__name__)
+        else:
+            meter.note_failure(self._hook, error)
+        return True
 
 
 def _remember(meter: Meter) -> None:

@@ -76,9 +76,12 @@ class Cursor:
             return None
         try:
             return cls(spool, name, descriptor, own=own)
-        except FileNotFoundError:
-            os.close(descriptor)
-            return None
+        except BaseException as error:
+            # With the descriptor the lock would be left behind, and nobody could take it again.
+            system.unlock_file(descriptor)
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
 
     def __repr__(self) -> str:
         return f"<Cursor {self.name} offset={self._ack.offset} ahead={len(self._ahead)}>"

@@ -179,9 +179,14 @@ class Journal:
             self._segments = [s for s in self._segments if s.name != name or not s.finished]
 
     def close(self) -> None:
-        """Write what is held, sync, and let go; a later record begins a new writer."""
+        """Write what is held, sync, and let go; a later record begins a new writer.
+
+        While calls are open (one has started since the table of calls was closed) the writer stays,
+        and its lock with it: whoever took it for dead would settle them as interrupted.
+        """
         system.notice_fork()
         self._exclusively(self._close)
+        self._sync()
         self._dirty.put(False)
         self._tell_trouble()
 
@@ -189,8 +194,10 @@ class Journal:
         """Begin anew in a forked child: what the parent wrote is the parent's to ship."""
         for descriptor in (self._descriptor, self._lock_descriptor, *self._unsynced):
             if descriptor is not None:
-                # Closing does not unlock: the parent's opening of the file holds the lock.
-                os.close(descriptor)
+                # Closing does not unlock: the parent's opening of the file holds the lock. The
+                # fork may have come between the parent's own closing and its noting it.
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
         self._begin_writer()
 
     def _append(self, record: _Record) -> None:
@@ -258,6 +265,10 @@ class Journal:
         except OSError as error:
             if error.errno == errno.EFBIG:
                 return False
+            raise
+        except BaseException:
+            # A signal's exception (Ctrl-C) right behind the write: what is in the file counts.
+            segment.size = os.fstat(self._descriptor).st_size
             raise
         if written < len(frame):
             system.truncate(self._descriptor, segment.size)
@@ -328,6 +339,8 @@ class Journal:
             self._mark_dirty()
         elif record.kind is Kind.EVENT:
             self.dropped["disk_full"] += 1
+            # Counted as dropped; its note must not make an interrupted call of it as well.
+            self._open_calls.pop(record.event_id, None)
 
     def _mark_dirty(self) -> None:
         if self._clean and self._has_syncer():
@@ -419,14 +432,14 @@ class Journal:
 
     def _close(self) -> None:
         self._write_held()
+        if self._open_calls:
+            return
         self._finish_segment()
-        self._sync()
         if self._lock_descriptor is not None:
-            if not self._open_calls:
-                # No call of ours is open: whoever takes over has nothing to settle.
-                with contextlib.suppress(OSError):  # else the next process finds out by itself
-                    lock = self._spool.lock_path(self._writer)
-                    lock.rename(self._spool.dead_mark(self._writer))
+            # No call of ours is open: whoever takes over has nothing to settle.
+            with contextlib.suppress(OSError):  # else the next process finds out by itself
+                lock = self._spool.lock_path(self._writer)
+                lock.rename(self._spool.dead_mark(self._writer))
             system.unlock_file(self._lock_descriptor)
             self._lock_descriptor = None
         self._closed = True

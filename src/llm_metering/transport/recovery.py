@@ -70,7 +70,9 @@ def settle_writer(spool: Spool, writer: str) -> bool:
     if lock is None:
         return spool.is_finished(writer)
     try:
-        unsettled = open_calls(spool, writer)
+        # Somebody may have been here between our look and our lock, and what he wrote may have
+        # been shipped and deleted since: it must not be written again.
+        unsettled = {} if spool.is_finished(writer) else open_calls(spool, writer)
         if unsettled:
             _write_last_segment(spool, writer, list(unsettled.values()))
         for name in spool.segments_of(writer):

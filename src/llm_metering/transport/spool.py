@@ -20,6 +20,7 @@ import hashlib
 import os
 import socket
 import struct
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,14 +173,21 @@ class Spool:
         try:
             system.make_private_folder(self.home)
             system.make_private_folder(self.folder)
-            probe = self.folder / f"probe.{os.getpid()}.tmp"
-            probe.write_bytes(b"")
+            probe = self.folder / f"probe.{os.getpid()}.{threading.get_ident()}.tmp"
+            lock = system.lock_file(probe)
+            if lock is not None:
+                system.unlock_file(lock)
             probe.unlink(missing_ok=True)  # another thread of ours may have been here too
         except OSError as error:
             raise HomeError(
                 f"{self.home} cannot be written ({error.strerror or error}); set LLM_METERING_HOME"
                 " (or home=) to a folder that this user may write to"
             ) from error
+        if lock is None:
+            raise HomeError(
+                f"{self.home} is on a file system without file locks (flock); set LLM_METERING_HOME"
+                " (or home=) to a folder on a local disk"
+            )
 
     def segment_path(self, name: SegmentName) -> Path:
         """Where a segment is."""

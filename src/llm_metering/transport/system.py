@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ __all__ = [
     "unlock_file",
     "write_at",
 ]
+
+logger = logging.getLogger("llm_metering")
 
 _POSIX: Final = os.name == "posix"
 PRIVATE_FILE: Final = 0o600
@@ -218,7 +221,11 @@ def run_fork_hooks() -> None:
     global _pid
     _pid = os.getpid()
     for target in list(_fork_aware):
-        target.after_fork()
+        try:
+            target.after_fork()
+        except Exception as error:
+            # The next one must still let go of what is the parent's.
+            logger.error("after a fork: %s in %r", type(error).__name__, target)  # noqa: TRY400
 
 
 def notice_fork() -> None:

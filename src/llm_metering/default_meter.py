@@ -1,0 +1,137 @@
+"""The process-wide default meter, and the functions of the package that use it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from .meter import EXIT_TIMEOUT, FLUSH_TIMEOUT, Meter
+from .subjects import check_subject
+from .transport import system
+
+if TYPE_CHECKING:
+    from .meters import UsageReport
+
+__all__ = [
+    "aclose",
+    "aflush",
+    "close",
+    "configure",
+    "flush",
+    "get_meter",
+    "set_default_subject",
+    "usage",
+]
+
+_default: Meter | None = None
+_default_subject: str | None = None
+_retired: list[Meter] = []
+_default_lock = threading.RLock()
+
+
+class _FreshLock:
+    """Gives a forked child a lock that no thread of its parent's can have been holding."""
+
+    def after_fork(self) -> None:
+        global _default_lock
+        _default_lock = threading.RLock()
+
+
+_fresh_lock: Final = _FreshLock()
+system.on_fork(_fresh_lock)
+
+
+def configure(**settings: Any) -> Meter:
+    """Make the process-wide default meter anew.
+
+    The one there was is closed; while calls are in flight with it, it goes on for them.
+
+    Args:
+        **settings: As `Meter` takes them.
+
+    Raises:
+        MeteringError: If a setting cannot be used; the meter there was stays then.
+    """
+    global _default
+    with _default_lock:
+        meter = Meter(**settings)
+        # What code says goes before what the environment says.
+        if _default_subject is not None and settings.get("subject") is None:
+            meter.subject = _default_subject
+        before, _default = _default, meter
+        retiring = [*_retired, *([before] if before is not None else [])]
+        _retired.clear()
+    left = [each for each in retiring if not each.retire()]
+    with _default_lock:
+        _retired.extend(left)
+    return meter
+
+
+def set_default_subject(subject: str | None) -> None:
+    """Say who pays where nothing else does, for the default meter and those to come.
+
+    Args:
+        subject: Who pays; `None` goes back to what the settings say.
+
+    Raises:
+        SubjectError: If the subject is not a non-empty string.
+    """
+    global _default_subject
+    if subject is not None:
+        check_subject(subject)
+    with _default_lock:
+        _default_subject = subject
+        if _default is not None:
+            _default.subject = _default.settings.subject if subject is None else subject
+
+
+def get_meter() -> Meter:
+    """The process-wide default meter, made on first use from the environment and the file.
+
+    Raises:
+        MeteringError: If a setting cannot be used.
+    """
+    meter = _default
+    if meter is not None:
+        return meter
+    with _default_lock:
+        return _default or configure()
+
+
+def flush(timeout: float = FLUSH_TIMEOUT) -> bool:
+    """`Meter.flush` of the default meter; true if there is none."""
+    return _default is None or _default.flush(timeout)
+
+
+async def aflush(timeout: float = FLUSH_TIMEOUT) -> bool:
+    """`Meter.aflush` of the default meter; true if there is none."""
+    return _default is None or await _default.aflush(timeout)
+
+
+def close(timeout: float = EXIT_TIMEOUT) -> bool:
+    """`Meter.close` of the default meter; the next use makes a new one."""
+    global _default
+    with _default_lock:
+        before, _default = _default, None
+    return before is None or before.close(timeout)
+
+
+async def aclose(timeout: float = EXIT_TIMEOUT) -> bool:
+    """`close`, without blocking the event loop."""
+    return await asyncio.to_thread(close, timeout)
+
+
+def usage(
+    meter: str = "tokens_total",
+    subject: str | Iterable[str] | None = None,
+    window: str | None = None,
+    start: datetime | str | None = None,
+    end: datetime | str | None = None,
+    group_by: str | Iterable[str] = (),
+    time_zone: str = "UTC",
+) -> UsageReport:
+    """`Meter.usage` of the default meter."""
+    return get_meter().usage(meter, subject, window, start, end, group_by, time_zone)
