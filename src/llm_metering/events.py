@@ -61,7 +61,8 @@ class UsageEvent:
             identity, on which every sink deduplicates.
         source: The application, as a stable name (CloudEvents `source`).
         subject: Who pays.
-        time: An aware UTC time: the provider's own, else when the call ended.
+        time: An aware UTC time: the provider's own where the front end knows it, else when the
+            call ended.
         operation: `chat`, `text_completion`, `embeddings`, … (OpenTelemetry's
             `gen_ai.operation.name`).
         provider: OpenTelemetry's `gen_ai.provider.name`, or what the framework calls it.

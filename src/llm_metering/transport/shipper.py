@@ -15,13 +15,13 @@ import msgspec
 
 from ..sinks.base import Delivery, Sink
 from . import system
+from .backlog import Backlog
 from .counters import collect
 from .cursor import Cursor, Item
 from .dead_letters import write_dead_letters
 from .journal import Journal
 from .policy import LINGER, SinkState, Standing, after, complete
-from .recovery import settle_writer, tidy
-from .spool import Debt, SegmentName, Spool, debt_of
+from .spool import Debt, Spool, debt_of
 
 __all__ = ["Shipper", "SinkNote"]
 
@@ -29,9 +29,6 @@ logger = logging.getLogger("llm_metering")
 
 ADOPT_EVERY: Final = 30.0
 LOG_EVERY: Final = 60.0
-HELD_AT_ONCE: Final = 8
-"""Segments with their files open; a long outage leaves thousands, and the application has only
-so many descriptors."""
 _NEVER: Final = 1 << 62
 
 
@@ -87,9 +84,7 @@ class Shipper:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._close_by = 0.0
-        self._through: set[SegmentName] = set()
-        self._own: list[Cursor] = []
-        self._adopted: list[Cursor] = []
+        self._backlog = Backlog(self._spool, self._journal, self.debt)
         self._own_settled = 0
         self._urgent_until = 0
         self._next_try = 0.0
@@ -97,14 +92,13 @@ class Shipper:
         self._waiting_since: float | None = None
         self._skip_backoff = False
         self._next_adoption = 0.0
-        self._more_orphans = False
         self._next_log = 0.0
         self._noted: tuple[SinkState, str | None] | None = None
 
     def __repr__(self) -> str:
         return (
             f"<Shipper {self.sink.name} {self.standing.state} own_settled={self._own_settled}"
-            f" segments={len(self._own) + len(self._adopted)}>"
+            f" segments={len(self._backlog)}>"
         )
 
     @property
@@ -183,7 +177,7 @@ class Shipper:
         if not self._turn.acquire(timeout=self._until(self._close_by)):
             return False  # another thread is delivering, as `usage` does
         try:
-            self._release_all()
+            self._backlog.release()
             for segment in self._journal.segments():
                 if segment.finished:
                     collect(self._spool, segment.name)
@@ -197,8 +191,7 @@ class Shipper:
 
     def after_fork(self) -> None:
         """Let go of the parent's segments in a forked child."""
-        for cursor in (*self._own, *self._adopted):
-            cursor.disown()
+        self._backlog.disown()
         self._begin()
 
     def _until(self, deadline: float) -> float:
@@ -232,7 +225,7 @@ class Shipper:
         if self._clock() >= self._close_by:
             # Nobody waits any more: another meter of this process may take over.
             with self._turn:
-                self._release_all()
+                self._backlog.release()
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -268,12 +261,12 @@ class Shipper:
             self._next_try = min(self._next_try, self._floor_until)
         if adopt and now >= self._next_adoption:
             self._next_adoption = now + ADOPT_EVERY
-            self._collect_rest()
-            self._adopt()
-        elif adopt and self._more_orphans and not self._adopted:
-            self._adopt()
-        self._follow_journal()
-        own = self._next_batch(self._own)
+            self._backlog.collect_rest()
+            self._backlog.adopt()
+        elif adopt and self._backlog.can_adopt:
+            self._backlog.adopt()
+        self._backlog.follow_journal(self.sink.limits)
+        own = self._backlog.own_batch(self.sink.limits)
         if own is None:
             self._waiting_since = None
         elif self._waiting_since is None:
@@ -282,9 +275,9 @@ class Shipper:
         # Our own events go first; while they wait for company, those of dead processes.
         due = own if linger <= 0 else None
         if due is None and adopt:
-            due = self._next_batch(self._adopted)
+            due = self._backlog.adopted_batch(self.sink.limits)
         if due is None:
-            return 0.0 if adopt and self._more_orphans and not self._adopted else linger or None
+            return 0.0 if adopt and self._backlog.can_adopt else linger or None
         if now < self._next_try:
             return self._next_try - now
         self._deliver(*due)
@@ -295,16 +288,6 @@ class Shipper:
         if full or urgent or self._closing or self._waiting_since is None:
             return 0.0
         return max(self._waiting_since + LINGER - now, 0.0)
-
-    def _next_batch(self, cursors: list[Cursor]) -> tuple[Cursor, list[Item]] | None:
-        for cursor in list(cursors):
-            batch = cursor.peek(self.sink.limits)
-            if batch:
-                return cursor, batch
-            if not cursor.own and cursor.save():
-                cursors.remove(cursor)
-                self._finish(cursor)
-        return None
 
     def _deliver(self, cursor: Cursor, batch: Sequence[Item]) -> None:
         envelopes = [item.envelope for item in batch]
@@ -342,74 +325,3 @@ class Shipper:
             with contextlib.suppress(OSError):  # it only informs; a full disk is seen elsewhere
                 path = self._spool.sink_path(self.debt.key)
                 system.replace_file(path, msgspec.json.encode(note))
-
-    def _follow_journal(self) -> None:
-        """Follow our own journal: new segments, new ends, segments that are through."""
-        cursors = {cursor.name: cursor for cursor in self._own}
-        for segment in self._journal.segments():
-            if segment.name in self._through:
-                continue
-            cursor = cursors.get(segment.name)
-            if cursor is None:
-                if len(self._own) >= HELD_AT_ONCE:
-                    break  # the oldest first
-                cursor = Cursor.acquire(self._spool, segment.name, self.debt, own=True)
-                if cursor is None:
-                    continue  # adopted by another process after our journal was closed
-                self._own.append(cursor)
-            cursor.extend(segment.size)
-            if segment.finished and not cursor.peek(self.sink.limits) and cursor.save():
-                self._own.remove(cursor)
-                self._finish(cursor)
-
-    def _finish(self, cursor: Cursor) -> None:
-        cursor.close()
-        self._through.add(cursor.name)
-        self._collect(cursor.name)
-
-    def _collect(self, name: SegmentName) -> None:
-        if collect(self._spool, name):
-            self._through.discard(name)
-            self._journal.forget(name)
-
-    def _collect_rest(self) -> None:
-        """Delete what was left because another sink was still busy with it."""
-        for name in sorted(self._through):
-            self._collect(name)
-
-    def _adopt(self) -> None:
-        """Take the segments of dead processes that are owed to this sink."""
-        dead = self._dead_writers()
-        held = {cursor.name for cursor in self._adopted} | self._through
-        self._more_orphans = False
-        for name in self._spool.segments():
-            if name.writer not in dead or name in held:
-                continue
-            header = self._spool.header(name)
-            if header is None or all(debt.key != self.debt.key for debt in header.debts):
-                continue
-            if len(self._adopted) >= HELD_AT_ONCE:
-                self._more_orphans = True
-                break
-            cursor = Cursor.acquire(self._spool, name, self.debt)
-            if cursor is not None:
-                cursor.extend(self._spool.segment_path(name).stat().st_size)
-                self._adopted.append(cursor)
-        tidy(self._spool)
-
-    def _dead_writers(self) -> set[str]:
-        """The other writers that have ended, with their open calls settled."""
-        # All of them before any is adopted: settling may add a segment.
-        spool = self._spool
-        writers = {n.writer for n in spool.segments() if spool.header(n) or spool.is_empty(n)}
-        dead = set()
-        for writer in sorted(writers - {self._journal.writer}):
-            with contextlib.suppress(OSError):  # a full disk; that one waits
-                if settle_writer(spool, writer):
-                    dead.add(writer)
-        return dead
-
-    def _release_all(self) -> None:
-        for cursor in (*self._own, *self._adopted):
-            cursor.close()
-        self._own, self._adopted = [], []
