@@ -11,7 +11,7 @@ import llm_metering
 from llm_metering import default_meter
 from llm_metering.errors import MeteringError
 from tests.forking import in_child
-from tests.test_meter import call
+from tests.metering import call
 from tests.transport.harness import ScriptedSink
 
 

@@ -17,7 +17,7 @@ CHILD = """
 import faulthandler, sys
 
 import llm_metering, llm_metering.meter
-from tests.test_meter import call, start
+from tests.metering import call, start
 
 faulthandler.dump_traceback_later(30, exit=True)  # the child's own deadline
 llm_metering.meter.EXIT_TIMEOUT = float(sys.argv[3])
@@ -97,7 +97,7 @@ def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
     code = """
     import sys, threading
     import llm_metering, llm_metering.meter
-    from tests.test_meter import call
+    from tests.metering import call
 
     llm_metering.meter.EXIT_TIMEOUT = 0.5
     meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")

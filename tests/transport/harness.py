@@ -20,6 +20,7 @@ from llm_metering.transport.frames import Frame, Kind, parse_frames
 from llm_metering.transport.journal import Journal
 from llm_metering.transport.shipper import Shipper
 from llm_metering.transport.spool import Ack, Debt, SegmentName, Spool, debt_of
+from llm_metering.transport.status import home_status
 from tests.factories import make_event
 
 PROJECT = Path(__file__).parents[2]
@@ -184,6 +185,12 @@ def events_on_disk(home: Path) -> list[dict[str, object]]:
     return [
         msgspec.json.decode(frame.payload) for frame in frames_of(home) if frame.kind == Kind.EVENT
     ]
+
+
+def sink_row(home: Path) -> dict[str, int]:
+    """The one sink's row in `status`, as far as it counts."""
+    (row,) = home_status(home)["sinks"]
+    return {key: row[key] for key in ("recorded", "acked", "pending", "dead", "dropped")}
 
 
 def write_ack(home: Path, name: SegmentName, debt: Debt, ack: Ack) -> None:

@@ -45,14 +45,20 @@ def eventually(condition):
         time.sleep(0.001)
 
 
+def hurry(shipper):
+    """Ask for a try now, and wait until there was one or it was refused."""
+    shipper.hurry(1)
+    eventually(lambda: not shipper._skip_backoff)
+    with shipper._turn:
+        pass
+
+
 def test_a_backoff_is_skipped_once(waiting):
     """A flush tries again at once; if that fails as well, the waiting goes on."""
     shipper, sink, clock = waiting(*[down] * 3)
 
-    shipper.hurry(1)
-    eventually(lambda: len(sink.offered) == 2)
-    for _ in range(5):
-        pump(shipper)
+    hurry(shipper)
+    pump(shipper)
     assert len(sink.offered) == 2
 
     clock.now += 60
@@ -88,17 +94,14 @@ def test_a_servers_own_wait_is_kept_even_by_a_flush(waiting, hold):
         return Delivery.try_later(batch, "429", retry_after=30, hold=hold)
 
     shipper, sink, clock = waiting(wait)
-    shipper.hurry(1)
-    for _ in range(5):
-        pump(shipper)
+    hurry(shipper)
     clock.now += 29
-    pump(shipper)
+    hurry(shipper)
     assert len(sink.offered) == 1
 
     clock.now += 1
-    pump(shipper)
-    shipper.hurry(1)
-    eventually(lambda: len(sink.offered) == 2)
+    hurry(shipper)
+    assert len(sink.offered) == 2
 
 
 def test_a_pause_is_probed_by_a_flush(waiting):

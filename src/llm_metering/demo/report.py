@@ -58,15 +58,16 @@ class ProgressBar:
 def show(console: Console, result: DemoResult, home: Path) -> None:
     """Print the result for people."""
     console.print(_usage_table(result))
-    console.print(_comparison_table(result))
-    console.print(_verdict(result))
-    console.print()
     console.print(_abandoned_line(result.abandoned), soft_wrap=True)
     console.print()
     console.print(Text(f"The usage is kept in {home}. Look at it again:"), soft_wrap=True)
     groups = "--group-by subject --group-by model"
     command = f"llm-metering usage --home {shlex.quote(str(home))} {groups}"
     console.print(Text(f"  {command}"), soft_wrap=True)
+    console.print()
+    # Last, where the eye is when the command returns.
+    console.print(_comparison_table(result))
+    console.print(_verdict(result))
 
 
 def _usage_table(result: DemoResult) -> Table:
