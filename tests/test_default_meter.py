@@ -11,7 +11,7 @@ import llm_metering
 from llm_metering import default_meter
 from llm_metering.errors import MeteringError
 from tests.forking import in_child
-from tests.metering import call
+from tests.metering import REPORT, call, start
 from tests.transport.harness import ScriptedSink
 
 
@@ -33,6 +33,23 @@ def test_configure_replaces_the_default_and_closes_the_old_one(default_home):
 
     assert llm_metering.get_meter() is new is not old
     assert (len(old_sink.taken), old_sink.closings, new_sink.closings) == (2, 1, 0)
+
+
+def test_a_call_in_flight_outlives_its_meter(default_home):
+    """A call that ends after `configure` is billed in full, by the meter it began with."""
+    old_sink, new_sink = ScriptedSink(), ScriptedSink()
+    old = llm_metering.configure(sinks=[old_sink], ledger=False)
+    start(old)
+
+    new = llm_metering.configure(sinks=[new_sink], ledger=False)
+    old.calls.end("run", "completed", REPORT)
+    call(new)
+
+    assert old.flush()
+    assert new.flush()
+    assert (len(old_sink.taken), len(new_sink.taken)) == (1, 1)
+    llm_metering.configure(sinks=[new_sink], ledger=False)
+    assert old_sink.closings == 1
 
 
 def test_a_bad_setting_leaves_the_default_as_it_was(default_home):

@@ -6,12 +6,14 @@ import contextlib
 import socket
 import subprocess
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from llm_metering import meter as meter_module
 from llm_metering.transport.status import home_status
 from tests.openmeter_stub import OpenMeterStub
-from tests.transport.harness import ids_on_disk, run_child
+from tests.transport.harness import FakeClock, ids_on_disk, run_child
 
 CHILD = """
 import faulthandler, sys
@@ -60,6 +62,26 @@ def test_a_process_ends_though_its_sink_is_down(home):
     assert "Traceback" not in stderr
     assert rows(home) == {"ledger": (4, 0), "openmeter": (0, 4)}
     assert len(set(ids_on_disk(home))) == 4
+
+
+def test_several_meters_share_the_time_there_is(monkeypatch):
+    """However many meters a process made, its end takes the exit timeout once."""
+    clock = FakeClock()
+    timeouts = []
+
+    class Hanging:
+        def guard(self, where):
+            return contextlib.nullcontext()
+
+        def close(self, timeout):
+            timeouts.append(timeout)
+            clock.now += min(timeout, 3.0)
+
+    monkeypatch.setattr(meter_module, "_close_at_exit", {Hanging(), Hanging(), Hanging()})
+    monkeypatch.setattr(meter_module, "time", SimpleNamespace(monotonic=clock))
+    meter_module._close_all()
+
+    assert timeouts == [5.0, 2.0, 0.0]
 
 
 @contextlib.contextmanager

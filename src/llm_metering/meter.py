@@ -90,7 +90,6 @@ class Meter:
             Shipper(sink, spool=self._spool, journal=self._journal) for sink in all_sinks
         ]
         self._started = False
-        self._started = False
         self._closed = False
         self._next_log = 0.0
         system.on_fork(self._calls)
@@ -435,6 +434,8 @@ _close_at_exit: Final[set[Meter]] = set()
 
 @atexit.register
 def _close_all() -> None:
+    # One deadline for all of them: a process may have made several.
+    deadline = time.monotonic() + EXIT_TIMEOUT
     for meter in list(_close_at_exit):
         with meter.guard("exit"):
-            meter.close(EXIT_TIMEOUT)
+            meter.close(max(deadline - time.monotonic(), 0.0))

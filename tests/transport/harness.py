@@ -126,7 +126,10 @@ def shipper_for(
 
 def pump(shipper: Shipper, *, adopt: bool = False) -> bool:
     """One turn of a shipper, in this thread; whether nothing is left."""
-    return shipper.drain(deadline=shipper._clock(), own_only=not adopt)
+    if adopt:
+        shipper._next_adoption = 0.0
+    with shipper._turn:  # `drain` would give up if the shipper's thread has its turn
+        return shipper._pump(urgent=True, adopt=adopt) is None
 
 
 def empty(shipper: Shipper, *, adopt: bool = False) -> None:

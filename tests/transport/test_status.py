@@ -220,6 +220,22 @@ def test_what_comes_back_after_it_was_counted_is_not_counted_again(home, lost):
     assert Spool(home).segments() == []
 
 
+def test_sums_that_cannot_be_read_are_said_to_be_lost(home):
+    """Without the sums of what is gone, the rest is counted and shipped, and status says so."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    record(journal, 2)
+    let_go(journal)
+    (Spool(home).folder / "counters.json").write_bytes(b"\0" * 100)
+    assert home_status(home)["damage"]["unreadable_counters"] == 1
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    status = home_status(home)
+    assert (status["recorded"], status["damage"]["unreadable_counters"]) == (2, 1)
+    assert Spool(home).segments() == []
+
+
 def test_a_stopped_process_stops_nobody_else(home, monkeypatch):
     """Somebody who was stopped while folding keeps nobody from asking, or from shipping."""
     monkeypatch.setattr(counters, "LOCK_TIMEOUT", 0.01)

@@ -195,12 +195,16 @@ def locked_counters(spool: Spool, *, exclusive: bool) -> Iterator[Counters]:
 
 
 def read_counters(spool: Spool) -> Counters:
-    """The sums of deleted segments."""
+    """The sums of deleted segments; if they cannot be read, none, with a count that says so."""
     try:
         content = (spool.folder / "counters.json").read_bytes()
     except FileNotFoundError:
         return Counters()
-    return msgspec.json.decode(content, type=Counters)
+    try:
+        return msgspec.json.decode(content, type=Counters)
+    except msgspec.DecodeError:
+        # A medium gone bad, or somebody's editor. Shipping must go on, and status must answer.
+        return Counters(counts={"damage": {"unreadable_counters": 1}})
 
 
 def collect(spool: Spool, name: SegmentName) -> bool:

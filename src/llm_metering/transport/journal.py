@@ -7,54 +7,33 @@ so that a power cut takes at most the last second.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
 import msgspec
 
-from ..errors import HomeError
-from ..events import format_time, new_event_id
 from . import system
 from .frames import Kind, encode_frame
-from .spool import Debt, SegmentName, Spool, make_header
+from .spool import Debt, SegmentName, Spool
+from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
 
-__all__ = ["Journal", "OwnSegment"]
+__all__ = ["Journal"]
 
 logger = logging.getLogger("llm_metering")
 
-SEGMENT_BYTES: Final = 8 << 20
-"""A segment is deleted whole, so it must not grow for ever."""
 SYNC_EVERY: Final = 0.5
 """Seconds from the first unsynced write to the sync."""
 HELD_LIMIT: Final = 10_000
 """Records kept in memory while the disk takes none."""
 DISK_RETRY_EVERY: Final = 1.0
 LOG_EVERY: Final = 60.0
-
-
-@dataclass(slots=True)
-class OwnSegment:
-    """A segment of this journal.
-
-    Attributes:
-        name: Its name.
-        size: Bytes of whole frames in it.
-        finished: Nothing more will be appended.
-    """
-
-    name: SegmentName
-    size: int
-    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +68,10 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._spool = spool
-        self._source = source
-        self._debts = tuple(debts)
         self._on_append = on_append
-        self._segment_bytes = segment_bytes
+        self._new_writer = partial(
+            SegmentWriter, spool, source=source, debts=debts, segment_bytes=segment_bytes
+        )
         self._begin_writer()
         system.on_fork(self)
 
@@ -102,12 +81,7 @@ class Journal:
         self._busy = False
         self._deferred: deque[_Record] = deque()
         self._held: deque[_Record] = deque()
-        self._writer = new_event_id()
-        self._lock_descriptor: int | None = None
-        self._descriptor: int | None = None
-        self._unsynced: deque[int] = deque()
-        self._segments: list[OwnSegment] = []
-        self._rotate_at = 0
+        self._writer = self._new_writer()
         self._open_calls: dict[str, bytes] = {}
         self._trouble: OSError | None = None
         self._next_log = 0.0
@@ -120,14 +94,14 @@ class Journal:
 
     def __repr__(self) -> str:
         return (
-            f"<Journal {self._writer} recorded={self.recorded} held={len(self._held)}"
+            f"<Journal {self._writer.name} recorded={self.recorded} held={len(self._held)}"
             f" open={len(self._open_calls)}>"
         )
 
     @property
     def writer(self) -> str:
         """The name of this writer; a forked child has another."""
-        return self._writer
+        return self._writer.name
 
     @property
     def held(self) -> int:
@@ -171,12 +145,12 @@ class Journal:
     def segments(self) -> list[OwnSegment]:
         """This writer's segments as they are now, oldest first."""
         with self._lock:
-            return [OwnSegment(s.name, s.size, s.finished) for s in self._segments]
+            return self._writer.segments()
 
     def forget(self, name: SegmentName) -> None:
         """Stop listing a finished segment that every sink has had."""
         with self._lock:
-            self._segments = [s for s in self._segments if s.name != name or not s.finished]
+            self._writer.forget(name)
 
     def close(self) -> None:
         """Write what is held, sync, and let go; a later record begins a new writer.
@@ -185,19 +159,15 @@ class Journal:
         and its lock with it: whoever took it for dead would settle them as interrupted.
         """
         system.notice_fork()
+        writer = self._writer  # a late record may begin another one meanwhile
         self._exclusively(self._close)
-        self._sync()
+        self._sync(writer)
         self._dirty.put(False)
         self._tell_trouble()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child: what the parent wrote is the parent's to ship."""
-        for descriptor in (self._descriptor, self._lock_descriptor, *self._unsynced):
-            if descriptor is not None:
-                # Closing does not unlock: the parent's opening of the file holds the lock. The
-                # fork may have come between the parent's own closing and its noting it.
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+        self._writer.disown()
         self._begin_writer()
 
     def _append(self, record: _Record) -> None:
@@ -239,13 +209,12 @@ class Journal:
             self._hold(record)
 
     def _to_disk(self, record: _Record) -> bool:
+        if self._closed:
+            # Generators collected at the end of the interpreter still settle their calls.
+            self._writer = self._new_writer()
+            self._closed = False
         try:
-            # The second try is in a new segment: a limit on the size of files (RLIMIT_FSIZE)
-            # stops this one, and not the next.
-            if not self._write_frame(record.frame):
-                self._begin_segment()
-                if not self._write_frame(record.frame):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
+            self._writer.append(record.frame, self._open_calls.values())
         except OSError as error:
             self._trouble = error
             return False
@@ -255,83 +224,6 @@ class Journal:
             self._open_calls.pop(record.event_id, None)
         self._mark_dirty()
         return True
-
-    def _write_frame(self, frame: bytes) -> bool:
-        """Append a frame whole, or not at all; returns whether there was room."""
-        segment = self._current()
-        assert self._descriptor is not None
-        try:
-            written = os.write(self._descriptor, frame)
-        except OSError as error:
-            if error.errno == errno.EFBIG:
-                return False
-            raise
-        except BaseException:
-            # A signal's exception (Ctrl-C) right behind the write: what is in the file counts.
-            segment.size = os.fstat(self._descriptor).st_size
-            raise
-        if written < len(frame):
-            system.truncate(self._descriptor, segment.size)
-            return False
-        segment.size += written
-        return True
-
-    def _current(self) -> OwnSegment:
-        if self._closed:
-            self._begin_writer_after_close()
-        if self._descriptor is not None and self._segments[-1].size < self._rotate_at:
-            return self._segments[-1]
-        return self._begin_segment()
-
-    def _begin_writer_after_close(self) -> None:
-        # Generators collected at the end of the interpreter still settle their calls.
-        self._writer = new_event_id()
-        self._segments = []
-        self._closed = False
-
-    def _begin_segment(self) -> OwnSegment:
-        if self._lock_descriptor is None:
-            self._spool.make()
-            self._lock_descriptor = system.lock_file(self._spool.lock_path(self._writer))
-            if self._lock_descriptor is None:
-                raise HomeError(f"{self._spool.folder} does not support file locks (flock)")
-        number = self._segments[-1].name.number + 1 if self._segments else 0
-        name = SegmentName(self._writer, number)
-        header = make_header(
-            writer=self._writer,
-            source=self._source,
-            debts=self._debts,
-            created=format_time(datetime.now(UTC)),
-        )
-        # The notes of calls under way are carried along, so that the old segment can go; not
-        # before they are in the new one, or a crash between the two would lose those calls.
-        start = header.frame() + b"".join(self._open_calls.values())
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        path = self._spool.segment_path(name)
-        descriptor = os.open(path, flags, system.PRIVATE_FILE)
-        try:
-            if os.write(descriptor, start) < len(start):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
-        except OSError:
-            os.close(descriptor)
-            path.unlink()
-            raise
-        self._finish_segment()
-        self._descriptor = descriptor
-        segment = OwnSegment(name, len(start))
-        # What was carried along does not count: with very many open calls each new segment
-        # would be full from its start.
-        self._rotate_at = len(start) + self._segment_bytes
-        self._segments.append(segment)
-        return segment
-
-    def _finish_segment(self) -> None:
-        if self._descriptor is None:
-            return
-        # Left to the syncing thread: a sync takes milliseconds.
-        self._unsynced.append(self._descriptor)
-        self._descriptor = None
-        self._segments[-1].finished = True
 
     def _hold(self, record: _Record) -> None:
         if len(self._held) < HELD_LIMIT:
@@ -412,34 +304,19 @@ class Journal:
 
     def _prepare_sync(self) -> None:
         self._write_held()
-        if self._descriptor is not None:
-            self._unsynced.append(os.dup(self._descriptor))
+        self._writer.prepare_sync()
         self._clean = not self._held
 
-    def _sync(self) -> None:
+    def _sync(self, writer: SegmentWriter | None = None) -> None:
         # Outside the lock: an append must not wait for the medium.
-        while True:
-            try:
-                descriptor = self._unsynced.popleft()
-            except IndexError:  # `close` and the syncing thread may both be at it
-                return
-            try:
-                system.sync_data(descriptor)
-            except OSError as error:
-                self._trouble = error
-            finally:
-                os.close(descriptor)
+        try:
+            (writer or self._writer).sync()
+        except OSError as error:
+            self._trouble = error
 
     def _close(self) -> None:
         self._write_held()
         if self._open_calls:
             return
-        self._finish_segment()
-        if self._lock_descriptor is not None:
-            # No call of ours is open: whoever takes over has nothing to settle.
-            with contextlib.suppress(OSError):  # else the next process finds out by itself
-                lock = self._spool.lock_path(self._writer)
-                lock.rename(self._spool.dead_mark(self._writer))
-            system.unlock_file(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._writer.release()
         self._closed = True

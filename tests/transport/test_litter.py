@@ -1,0 +1,91 @@
+"""What crashes leave half done: cleared away, unless it may be somebody's."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from llm_metering.transport.frames import Kind, encode_frame
+from llm_metering.transport.recovery import open_calls, settle_writer, tidy
+from llm_metering.transport.spool import SegmentName, Spool
+from llm_metering.transport.status import home_status
+
+from .harness import (
+    ScriptedSink,
+    down,
+    empty,
+    ids_on_disk,
+    journal_for,
+    let_go,
+    note_open,
+    pump,
+    record,
+    shipper_for,
+)
+
+
+def test_a_segment_that_was_never_begun_hides_no_open_call(home):
+    """A process killed between making a segment and writing its header loses no call."""
+    journal = journal_for(home)
+    open_call = note_open(journal)
+    writer = journal.writer
+    let_go(journal)
+    Spool(home).segment_path(SegmentName(writer, 1)).touch()
+
+    assert settle_writer(Spool(home), writer)
+
+    assert ids_on_disk(home) == [open_call]
+    assert [name.number for name in Spool(home).segments()] == [0, 2]
+
+
+def test_a_writer_that_only_began_a_segment_leaves_nothing(home):
+    """A segment without a byte in it is neither damage nor litter."""
+    journal, sink = journal_for(home), ScriptedSink()
+    Spool(home).make()
+    Spool(home).segment_path(SegmentName(journal.writer, 0)).touch()
+    assert home_status(home)["damage"]["unreadable_segments"] == 0
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert list(Spool(home).folder.iterdir()) == []
+
+
+def test_an_unreadable_segment_stays_and_is_shown(home):
+    """A segment of a later version is neither shipped, nor settled, nor deleted."""
+    journal = journal_for(home)
+    record(journal)
+    let_go(journal)
+    (name,) = Spool(home).segments()
+    path = Spool(home).segment_path(name)
+    header = json.dumps({"version": 2, "writer": name.writer, "what": "nobody knows yet"}).encode()
+    path.write_bytes(encode_frame(Kind.HEADER, header) + encode_frame(Kind.EVENT, b"\x00"))
+    sink = ScriptedSink()
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert (sink.offered, path.exists()) == ([], True)
+    assert home_status(home)["damage"]["unreadable_segments"] == 1
+    assert not Spool(home).is_finished(name.writer)
+
+
+def test_tidying_keeps_what_is_needed(home):
+    """Only marks and acknowledgements whose segments are gone are litter."""
+    sink = ScriptedSink(down)
+    journal = journal_for(home, sink)
+    record(journal)
+    pump(shipper_for(journal, sink))
+    journal.close()
+    folder = Spool(home).folder
+    needed = {path.name for path in folder.iterdir()}
+    gone = SegmentName("0198-gone", 3)
+    Spool(home).ack_path(gone, "debt").touch()
+    Spool(home).dead_mark("0198-gone").touch()
+    needed.add("counters.json.1.tmp")
+    (folder / "counters.json.1.tmp").touch()
+    (folder / "counters.json.2.tmp").touch()
+    os.utime(folder / "counters.json.2.tmp", (0, 0))
+
+    tidy(Spool(home))
+
+    assert {path.name for path in folder.iterdir()} == needed
+    assert open_calls(Spool(home), journal.writer) == {}
