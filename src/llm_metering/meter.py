@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from .calls import CallTable
 from .errors import ConfigurationError, LedgerError
+from .guard import Guard
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .ledger import Ledger
     from .meters import UsageReport
 
-__all__ = ["EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Guard", "Meter"]
+__all__ = ["EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
 logger = logging.getLogger("llm_metering")
 
@@ -160,7 +161,7 @@ class Meter:
         Args:
             where: What may fail, for `status`.
         """
-        return Guard(self, where)
+        return Guard(where, self.note_failure)
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until every sink has what was recorded before.
@@ -351,30 +352,6 @@ class Meter:
         for shipper in self._shippers:
             if recorded >= shipper.wake_at:
                 shipper.wake()
-
-
-class Guard:
-    """Swallows and counts an exception of ours; of `BaseException`, only `Exception`."""
-
-    __slots__ = ("_meter", "_where")
-
-    def __init__(self, meter: Meter, where: str) -> None:
-        self._meter = meter
-        self._where = where
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._meter.note_failure(self._where, error)
-        return True
 
 
 def _open_ledger(settings: Settings) -> Ledger | None:

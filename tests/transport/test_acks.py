@@ -54,7 +54,7 @@ def test_a_damaged_acknowledgement_means_not_yet(home, clock, damage):
     if damage == "lost":
         path.unlink()
     else:
-        flipped = bytes([whole[0] ^ 1, *whole[1:]])
+        flipped = bytes([*whole[:4], whole[4] ^ 1, *whole[5:]])  # in the offset
         damaged = {"empty": b"", "torn": whole[:20], "zeroed": bytes(len(whole))}
         path.write_bytes(damaged.get(damage, flipped))
 

@@ -6,7 +6,7 @@ import json
 import os
 
 from llm_metering.transport.frames import Kind, encode_frame
-from llm_metering.transport.recovery import open_calls, settle_writer, tidy
+from llm_metering.transport.recovery import settle_writer, tidy
 from llm_metering.transport.spool import SegmentName, Spool
 from llm_metering.transport.status import home_status
 
@@ -69,23 +69,28 @@ def test_an_unreadable_segment_stays_and_is_shown(home):
 
 
 def test_tidying_keeps_what_is_needed(home):
-    """Only marks and acknowledgements whose segments are gone are litter."""
-    sink = ScriptedSink(down)
-    journal = journal_for(home, sink)
-    record(journal)
-    pump(shipper_for(journal, sink))
-    journal.close()
-    folder = Spool(home).folder
-    needed = {path.name for path in folder.iterdir()}
-    gone = SegmentName("0198-gone", 3)
-    Spool(home).ack_path(gone, "debt").touch()
-    Spool(home).dead_mark("0198-gone").touch()
-    needed.add("counters.json.1.tmp")
-    (folder / "counters.json.1.tmp").touch()
-    (folder / "counters.json.2.tmp").touch()
-    os.utime(folder / "counters.json.2.tmp", (0, 0))
+    """What belongs to a segment stays however old it is, what is new stays in any case."""
+    sink, spool = ScriptedSink(down), Spool(home)
+    finished, living = journal_for(home, sink), journal_for(home, sink)
+    for journal in (finished, living):
+        record(journal)
+    pump(shipper_for(finished, sink))
+    finished.close()
+    (spool.folder / "counters.lock").touch()
+    needed = {path.name for path in spool.folder.iterdir()}
+    assert {name.rpartition(".")[2] for name in needed} == {"seg", "ack", "lock", "dead", "sink"}
+    spool.ack_path(SegmentName("gone", 3), "debt").touch()
+    for litter in ("gone.dead", "gone.lock", "counters.json.1.tmp"):
+        (spool.folder / litter).touch()
+    for path in spool.folder.iterdir():
+        os.utime(path, (0, 0))
+    for new in ("new.lock", "counters.json.2.tmp"):
+        (spool.folder / new).touch()
 
-    tidy(Spool(home))
+    tidy(spool)
 
-    assert {path.name for path in folder.iterdir()} == needed
-    assert open_calls(Spool(home), journal.writer) == {}
+    assert {path.name for path in spool.folder.iterdir()} == needed | {
+        "new.lock",
+        "counters.json.2.tmp",
+    }
+    living.close()

@@ -9,7 +9,6 @@ import logging
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
@@ -17,6 +16,7 @@ from ..calls import CallStart, Outcome, Report
 from ..default_meter import get_meter
 from ..errors import MissingExtraError
 from ..events import check_dimensions
+from ..guard import Guard
 from ..meter import Meter
 from ..subjects import attribute, check_subject
 from .results import is_empty_piece, operation_of, outcome_of, report_of, text_of
@@ -128,6 +128,14 @@ class MeteringHandler(BaseCallbackHandler):
         # after the user has closed the last one.
         return get_meter() if self._accepts_calls else None
 
+    def _note_failure(self, where: str, error: Exception) -> None:
+        # The latest meter stands in for a default meter that could not be made.
+        meter = self._own_meter or (_default_meters[-1] if _default_meters else None)
+        if meter is None:
+            logger.error("metering failed in %s: %s", where, type(error).__name__)
+        else:
+            meter.note_failure(where, error)
+
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -151,7 +159,7 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         """A piece of a stream arrived."""
         key = str(run_id)
-        with _guard("on_llm_new_token", self._own_meter):
+        with Guard("on_llm_new_token", self._note_failure):
             meter = self._meter_of(key)
             if meter is not None:
                 empty = is_empty_piece(token, kwargs.get("chunk"))
@@ -175,7 +183,7 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         if not self._accepts_calls:
             return
-        with _guard("on_llm_start", self._own_meter):
+        with Guard("on_llm_start", self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -202,7 +210,7 @@ class MeteringHandler(BaseCallbackHandler):
         self, hook: str, error: BaseException | None, response: LLMResult | None, run_id: UUID
     ) -> None:
         key = str(run_id)
-        with _guard(hook, self._own_meter):
+        with Guard(hook, self._note_failure):
             meter = self._meter_of(key)
             if meter is None:
                 return
@@ -222,35 +230,6 @@ class MeteringHandler(BaseCallbackHandler):
                 # What the run's metadata said is lost then, its subject too.
                 self._start(operation_of(response), response, run_id, {}, ("start_missing",))
             meter.calls.end(key, outcome, report, teller=self._name)
-
-
-class _guard:  # noqa: N801  # reads as a statement
-    """Keeps what fails of ours from the application, even where there is no meter to count it."""
-
-    __slots__ = ("_hook", "_meter")
-
-    def __init__(self, hook: str, meter: Meter | None) -> None:
-        self._hook = hook
-        self._meter = meter
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        # The latest meter stands in for a default meter that could not be made.
-        meter = self._meter or (_default_meters[-1] if _default_meters else None)
-        if meter is None:
-            logger.error("metering failed in %s: %s", self._hook, type(error).__name__)
-        else:
-            meter.note_failure(self._hook, error)
-        return True
 
 
 def _remember(meter: Meter) -> None:

@@ -17,8 +17,8 @@ from .spool import SegmentName, Spool, make_header
 __all__ = ["open_calls", "settle_writer", "tidy"]
 
 LITTER_AFTER: Final = 3600.0
-"""Seconds after which a file that is to replace another, which takes milliseconds, was given up
-by a process that died."""
+"""Seconds after which what takes milliseconds was given up by a process that died: to replace a
+file, or to make a segment beside a new lock."""
 
 
 class _Identified(msgspec.Struct):
@@ -107,13 +107,15 @@ def tidy(spool: Spool) -> None:
     """Remove what is left of writers that have no segment any more, and unfinished files."""
     alive = {name.writer for name in spool.segments()}
     for path in list(spool.folder.glob("*.dead")):
-        if path.stem not in alive:
+        # Looked at again, since a writer may have begun and died after we made the list.
+        if path.stem not in alive and not spool.segments_of(path.stem):
             path.unlink(missing_ok=True)
     for path in list(spool.folder.glob("*.ack")):
         stem, _, _ = path.stem.rpartition(".")
         if not (spool.folder / f"{stem}.seg").exists():
             path.unlink(missing_ok=True)
-    for path in list(spool.folder.glob("*.tmp")):
+    begun = {path for path in spool.folder.glob("*.lock") if path.stem not in {*alive, "counters"}}
+    for path in (*begun, *spool.folder.glob("*.tmp")):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - LITTER_AFTER:
                 path.unlink()
