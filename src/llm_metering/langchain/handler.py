@@ -48,8 +48,9 @@ class MeteringHandler(BaseCallbackHandler):
 
     The handler holds no state of its own: any number of them, and the global one of
     `install()`, see to it together that a call is billed once. It can be shared by threads
-    and event loops, hashed, copied and pickled; a copy is the handler itself. A failure to
-    meter never reaches the application; it is counted in `status` as one of `failures`.
+    and event loops, hashed, copied and pickled; a copy is the handler itself, and what is
+    unpickled in another process records with that process's default meter. A failure to meter
+    never reaches the application; it is counted in `status` as one of `failures`.
 
     Args:
         subject: Who pays; without it, run metadata, `subject()` and the process's default say.
