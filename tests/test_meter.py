@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-
 import pytest
 
-from llm_metering.errors import LedgerError, MeteringError
+from llm_metering.errors import LedgerError
 from llm_metering.meter import Meter
 from tests.metering import call, start
 from tests.transport.harness import ScriptedSink, down, events_on_disk, ids_on_disk
@@ -114,32 +111,6 @@ def test_statistics_of_a_fresh_meter(home, sink):
     for row in statistics["sinks"]:
         assert (row["state"], row["reason"], row["oldest_pending_seconds"]) == ("ok", None, None)
         assert {row[key] for key in ("recorded", "acked", "pending", "dead", "dropped")} == {0}
-
-
-def test_racing_threads_may_make_meters_of_one_home(home):
-    """Nor do threads that make meters of their own fail each other."""
-    failures, barrier = [], threading.Barrier(8)
-
-    def work(number):
-        barrier.wait(30)
-        try:
-            for _ in range(20):
-                Meter(home, [ScriptedSink()], source="tests", ledger=False).close()
-        except MeteringError as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
-
-    assert failures == []
 
 
 def test_asking_for_usage_without_a_ledger_says_so(meter):

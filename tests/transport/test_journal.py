@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -167,6 +168,19 @@ def test_a_record_after_close_is_kept_for_the_next_process(home):
 
     assert unique(sink.taken) == unique(early + late)
     assert Spool(home).segments() == []
+
+
+def test_threads_that_look_at_a_home_at_once_fail_none(home, monkeypatch):
+    """That a home can be written to is tried out, perhaps by several threads at a time."""
+    unlink = Path.unlink
+
+    def unlink_after_another_thread(path, **options):
+        os.unlink(path)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink_after_another_thread)
+
+    Spool(home).make()
 
 
 def test_counted_notes_outlive_the_process(home):
