@@ -8,7 +8,6 @@ this package loads no framework, no HTTP client, no database, and starts no thre
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +69,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        # Here: it brings the parsers of e-mail along, forty milliseconds of them.
+        from importlib.metadata import version
+
         return version("llm-metering")
     if name == "MeteringHandler":
         raise ImportError(
