@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from llm_metering.transport import system
-from llm_metering.transport.shipper import ADOPT_EVERY
+from llm_metering.transport.shipper import ADOPT_EVERY, LOOK_AGAIN_AFTER
 from llm_metering.transport.spool import Spool, debt_of
 from llm_metering.transport.status import home_status
 
@@ -160,6 +160,40 @@ def test_an_orphan_is_adopted_by_one_process_at_a_time(home):
     busy.after_fork()  # it is killed
     empty(second, adopt=True)
     assert rival.offered == [ids]
+
+
+def test_an_orphan_that_is_just_being_settled_is_adopted_at_once(home, clock):
+    """Whoever comes while another one settles a dead writer does not wait for the next round."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    ids, writer = record(journal), journal.writer
+    let_go(journal)
+    shipper = shipper_for(journal_for(home, sink), sink, clock=clock)
+    settling = system.lock_file(Spool(home).lock_path(writer))
+    assert not pump(shipper, adopt=True), "it cannot know that nothing is left"
+    system.unlock_file(settling)
+
+    clock.now += LOOK_AGAIN_AFTER
+    shipper._pump(urgent=True, adopt=True)
+
+    assert sink.taken == ids
+
+
+def test_a_writer_that_lives_is_looked_at_again_once(home, clock):
+    """After that it is one of those that are looked at now and then, and nobody waits for it."""
+    sink = ScriptedSink()
+    living = journal_for(home, sink)
+    record(living)
+    shipper = shipper_for(journal_for(home, sink), sink, clock=clock)
+
+    waits = []
+    for _ in range(3):
+        waits.append(shipper._pump(urgent=True, adopt=True))
+        clock.now += LOOK_AGAIN_AFTER
+
+    assert waits == [pytest.approx(LOOK_AGAIN_AFTER), None, None]
+    assert sink.offered == []
+    living.close()
 
 
 def test_a_removed_sinks_debt_stays_visible_and_keeps_nobody_busy(home):

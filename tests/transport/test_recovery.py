@@ -23,7 +23,6 @@ from .harness import (
     kill,
     let_go,
     note_open,
-    pump,
     record,
     run_child,
     shipper_for,
@@ -165,7 +164,7 @@ def test_the_segments_of_the_living_are_left_alone(home):
     try:
         sink = ScriptedSink()
         heir = shipper_for(journal_for(home, sink), sink)
-        assert pump(heir, adopt=True)
+        empty(heir, adopt=True)
         assert not settle_writer(Spool(home), writer)
         assert (sink.offered, Spool(home).segments()) == ([], before)
     finally:

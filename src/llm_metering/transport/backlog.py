@@ -26,6 +26,11 @@ class Backlog:
         spool: The folder of all journals.
         journal: This process's own.
         debt: What the sink is owed under.
+
+    Attributes:
+        has_newcomers: When last looked for, there were writers that seem to live and did not
+            before. One of them may be dead and just being settled, by another sink's thread
+            or another process, which takes milliseconds.
     """
 
     def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
@@ -36,6 +41,8 @@ class Backlog:
         self._adopted: list[Cursor] = []
         self._through: set[SegmentName] = set()
         self._more_orphans = False
+        self._alive: set[str] = set()
+        self.has_newcomers = False
 
     def __len__(self) -> int:
         """Segments in hand."""
@@ -137,9 +144,14 @@ class Backlog:
         # All of them before any is adopted: settling may add a segment.
         spool = self._spool
         writers = {n.writer for n in spool.segments() if spool.header(n) or spool.is_empty(n)}
-        dead = set()
-        for writer in sorted(writers - {self._journal.writer}):
+        # Not our own, which lives for sure: nobody would ever be done with waiting for it.
+        writers.discard(self._journal.writer)
+        dead: set[str] = set()
+        for writer in sorted(writers):
             with contextlib.suppress(OSError):  # a full disk; that one waits
                 if settle_writer(spool, writer):
                     dead.add(writer)
+        alive = writers - dead
+        self.has_newcomers = not alive <= self._alive
+        self._alive = alive
         return dead

@@ -28,6 +28,8 @@ __all__ = ["Shipper", "SinkNote"]
 logger = logging.getLogger("llm_metering")
 
 ADOPT_EVERY: Final = 30.0
+LOOK_AGAIN_AFTER: Final = 0.1
+"""Seconds after which a writer that was locked when first seen is looked at once more."""
 LOG_EVERY: Final = 60.0
 _NEVER: Final = 1 << 62
 
@@ -263,6 +265,8 @@ class Shipper:
             self._next_adoption = now + ADOPT_EVERY
             self._backlog.collect_rest()
             self._backlog.adopt()
+            if self._backlog.has_newcomers:
+                self._next_adoption = now + LOOK_AGAIN_AFTER
         elif adopt and self._backlog.can_adopt:
             self._backlog.adopt()
         self._backlog.follow_journal(self.sink.limits)
@@ -277,7 +281,11 @@ class Shipper:
         if due is None and adopt:
             due = self._backlog.adopted_batch(self.sink.limits)
         if due is None:
-            return 0.0 if adopt and self._backlog.can_adopt else linger or None
+            if adopt and self._backlog.can_adopt:
+                return 0.0
+            if adopt and self._backlog.has_newcomers:
+                return max(self._next_adoption - now, 0.0)
+            return linger or None
         if now < self._next_try:
             return self._next_try - now
         self._deliver(*due)
