@@ -14,18 +14,19 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
 from .errors import InvalidUsageError, SubjectError
-from .token_usage import TokenUsage
+from .token_usage import MAX_COUNT, TokenUsage
 
 __all__ = [
     "DATA_KEYS",
     "EVENT_TYPE",
+    "MEASURES",
     "UNATTRIBUTED",
     "CloudEvent",
     "Provenance",
@@ -69,6 +70,10 @@ class UsageEvent:
         model: The model that answered.
         request_model: The model that was asked for.
         usage: The counts; `None` where nothing is known.
+        quantity: How much was used of a unit that is no token: of images, seconds, API calls.
+        unit: The unit's name; a call to a model has none.
+        measures: What else the provider billed or measured, by its key in `data`: `reported_cost`,
+            `web_search_requests`, `billed_input_tokens`, ….
         duration_ms: From the start of the call to its end, in milliseconds.
         time_to_first_token_ms: From the start to the first streamed piece, in milliseconds.
         count_method: How we counted, where the provider did not.
@@ -89,6 +94,9 @@ class UsageEvent:
     provenance: Provenance
     status: Status
     usage: TokenUsage | None = None
+    quantity: int | float | None = None
+    unit: str | None = None
+    measures: Mapping[str, int | float] = field(default_factory=dict)
     type: str = EVENT_TYPE
     operation: str | None = None
     provider: str | None = None
@@ -110,11 +118,17 @@ class UsageEvent:
             raise SubjectError(f"a subject is a non-empty string, got {self.subject!r}")
         if self.time.tzinfo is None:
             raise ValueError("time must be aware; use datetime.now(UTC)")
-        if (self.usage is None) != (self.provenance == "missing"):
+        if (self.unit is None) != (self.quantity is None):
+            raise InvalidUsageError("a quantity needs a unit, and a unit a quantity")
+        unknown = self.usage is None and self.quantity is None
+        if unknown != (self.provenance == "missing"):
             raise InvalidUsageError(
                 f"provenance {self.provenance!r} with usage {self.usage!r}: "
                 "exactly the events without counts are 'missing'"
             )
+        for key, value in self.measures.items():
+            if key not in MEASURES or not _is_number(value):
+                raise InvalidUsageError(f"{key!r} is no measure, or its value no finite number")
         check_dimensions(self.dimensions)
 
     def data(self) -> dict[str, Any]:
@@ -132,7 +146,12 @@ class UsageEvent:
             data["prompt_tokens"] = usage.input_tokens
             data["completion_tokens"] = usage.output_tokens
             data["reported_total_tokens"] = usage.reported_total_tokens
-        data["calls"] = 1
+        data.update(self.measures)
+        if self.unit is None:
+            # Other units are no calls, so that the sum of `calls` stays their number.
+            data["calls"] = 1
+        data["quantity"] = self.quantity
+        data["unit"] = self.unit
         data["duration_ms"] = self.duration_ms
         data["time_to_first_token_ms"] = self.time_to_first_token_ms
         data["provenance"] = self.provenance
@@ -146,10 +165,26 @@ class UsageEvent:
         return {key: value for key, value in data.items() if value is not None}
 
 
+MEASURES: Final = frozenset(
+    [
+        # What the provider bills, where it says that it is not what it counted.
+        *("billed_input_tokens", "billed_output_tokens"),
+        # What the provider's own tools did.
+        *("web_search_requests", "web_fetch_requests", "code_execution_requests"),
+        # Cohere's units beside tokens.
+        *("search_units", "classifications"),
+        *("images", "audio_seconds"),
+        # What the provider says it charged, in US dollars.
+        "reported_cost",
+    ]
+)
+"""The keys of `data` under which an event carries what is billed beside tokens."""
+
 DATA_KEYS: Final = frozenset(
     [
         *("model", "request_model", "provider", "operation", "total_tokens"),
-        *TokenUsage.__dataclass_fields__,
+        *(each.name for each in fields(TokenUsage)),
+        *MEASURES,
         *("prompt_tokens", "completion_tokens", "calls", "duration_ms", "time_to_first_token_ms"),
         *("provenance", "status", "framework", "run_id", "response_id", "count_method", "flags"),
         # Reserved for what later events carry, so that nobody's dimension stands in their way.
@@ -263,6 +298,12 @@ def check_dimensions(dimensions: Mapping[str, Any]) -> None:
             raise SubjectError(f"dimension {key!r} must be a string, got {type(value).__name__}")
         if not (is_unicode(key) and is_unicode(value)):
             raise SubjectError(f"dimension {key!r} holds half a character (a lone surrogate)")
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    )
 
 
 def is_unicode(text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
+from operator import attrgetter
 from typing import Final
 
 from .errors import InvalidUsageError
@@ -13,11 +14,12 @@ MAX_COUNT: Final = 10**11
 """No single call has a hundred billion tokens. A larger number is a provider's mistake, and one
 that stores with 64-bit integers would refuse or could not add up."""
 
-_PARTS = (
+_CONTAINS: Final = (
     ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
-    ("input_tokens", ("input_audio_tokens",)),
+    ("input_tokens", ("input_audio_tokens", "input_image_tokens", "input_video_tokens")),
+    ("input_tokens", ("tool_use_input_tokens",)),
     ("output_tokens", ("reasoning_output_tokens",)),
-    ("output_tokens", ("output_audio_tokens",)),
+    ("output_tokens", ("output_audio_tokens", "output_image_tokens")),
     (
         "cache_creation_input_tokens",
         ("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
@@ -47,13 +49,22 @@ class TokenUsage:
         cache_creation_1h_input_tokens: Of those, the ones kept for an hour.
         reasoning_output_tokens: Output tokens spent on reasoning.
         input_audio_tokens: Prompt tokens of audio.
+        input_image_tokens: Prompt tokens of images.
+        input_video_tokens: Prompt tokens of video.
+        tool_use_input_tokens: Prompt tokens that the provider's own tools brought in.
         output_audio_tokens: Output tokens of audio.
+        output_image_tokens: Output tokens of images.
         reported_total_tokens: The total the provider itself stated, kept as it came even
             where it is not input + output.
 
+    Args:
+        as_reported: These are a provider's own numbers: kept where they contradict each other,
+            and `is_consistent` says so. Your own numbers are refused then, since a part beside
+            its total, not in it, would be billed too low.
+
     Raises:
-        InvalidUsageError: If a count is not a whole number from 0 to `MAX_COUNT`, or the
-            parts exceed their total.
+        InvalidUsageError: If a count is not a whole number from 0 to `MAX_COUNT`, or (unless
+            `as_reported`) the parts exceed their total.
     """
 
     input_tokens: int | None = None
@@ -64,23 +75,22 @@ class TokenUsage:
     cache_creation_1h_input_tokens: int | None = None
     reasoning_output_tokens: int | None = None
     input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    input_video_tokens: int | None = None
+    tool_use_input_tokens: int | None = None
     output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
     reported_total_tokens: int | None = None
+    as_reported: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
-        for name in _NAMES:
-            count = getattr(self, name)
+    def __post_init__(self, as_reported: bool) -> None:
+        for name, count in zip(_NAMES, _all_counts(self), strict=True):
             # bool is an int to Python, but True is no token count.
             if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
                 # Not the value: what is no count may be anything, a piece of an answer too.
                 raise InvalidUsageError(f"{name} must be a whole number from 0 to {MAX_COUNT}")
-        for total_name, part_names in _PARTS:
-            total = getattr(self, total_name)
-            parts = sum(getattr(self, name) or 0 for name in part_names)
-            if total is not None and parts > total:
-                raise InvalidUsageError(
-                    f"{' + '.join(part_names)} is {parts}, more than {total_name} ({total})"
-                )
+        if not as_reported and (excess := self._excess()):
+            raise InvalidUsageError(excess)
 
     @property
     def total_tokens(self) -> int | None:
@@ -91,14 +101,31 @@ class TokenUsage:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether the provider's own total, where it stated one, is input plus output."""
-        total = self.total_tokens
-        return None in (total, self.reported_total_tokens) or total == self.reported_total_tokens
+        """Whether all parts are within their totals, and the provider's total is input + output."""
+        total, reported = self.total_tokens, self.reported_total_tokens
+        if total is not None and reported is not None and total != reported:
+            return False
+        return not self._excess()
 
     def counts(self) -> dict[str, int]:
         """The known counts by name, without the provider's own total."""
-        return {name: count for name in _COUNTS if (count := getattr(self, name)) is not None}
+        counts = zip(_COUNTS, _all_counts(self), strict=False)
+        return {name: count for name, count in counts if count is not None}
+
+    def _excess(self) -> str:
+        """Which parts exceed their total; empty if none do."""
+        for total_name, part_names in _CONTAINS:
+            total = getattr(self, total_name)
+            if total is None:
+                continue
+            parts = 0
+            for name in part_names:
+                parts += getattr(self, name) or 0
+            if parts > total:
+                return f"{' + '.join(part_names)} is {parts}, more than {total_name} ({total})"
+        return ""
 
 
-_NAMES = tuple(field.name for field in fields(TokenUsage))
-_COUNTS = tuple(name for name in _NAMES if name != "reported_total_tokens")
+_NAMES: Final = tuple(field.name for field in fields(TokenUsage))
+_COUNTS: Final = _NAMES[:-1]  # the provider's own total is the last
+_all_counts: Final = attrgetter(*_NAMES)

@@ -1,0 +1,34 @@
+"""Looking into responses of the providers' SDKs without copying them.
+
+The SDKs of OpenAI, Anthropic, Google, Cohere and Mistral answer with pydantic models; botocore with
+dicts. A model's `model_dump()` would copy the whole answer for the sake of a few numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["as_list", "as_mapping"]
+
+
+def as_mapping(value: object) -> Mapping[str, Any] | None:
+    """The fields of `value` by name, shallow; `None` if it has none.
+
+    What stands in a field may again be an object that wants `as_mapping`.
+    """
+    if type(value) is dict or isinstance(value, Mapping):
+        return value
+    if value is None or isinstance(value, str | bytes | int | float | list | tuple | type):
+        return None
+    fields = getattr(value, "__dict__", None)
+    if not isinstance(fields, dict):
+        return None
+    # pydantic keeps what its model does not declare apart: `x_groq`, `cost`, a new count.
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**fields, **extra} if isinstance(extra, dict) and extra else fields
+
+
+def as_list(value: object) -> list[Any] | tuple[Any, ...]:
+    """`value` if it is a list or a tuple, else nothing."""
+    return value if isinstance(value, list | tuple) else ()

@@ -1,0 +1,1 @@
+"""Counting text where the provider reported nothing."""
