@@ -84,11 +84,13 @@ class TokenUsage:
     as_reported: InitVar[bool] = False
 
     def __post_init__(self, as_reported: bool) -> None:
-        for name, count in zip(_NAMES, _all_counts(self), strict=True):
+        for count in _all_counts(self):
             # bool is an int to Python, but True is no token count.
-            if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
-                # Not the value: what is no count may be anything, a piece of an answer too.
-                raise InvalidUsageError(f"{name} must be a whole number from 0 to {MAX_COUNT}")
+            if count is None or (type(count) is int and 0 <= count <= MAX_COUNT):
+                continue
+            name = next(name for name in _NAMES if getattr(self, name) is count)
+            # Not the value: what is no count may be anything, a piece of an answer too.
+            raise InvalidUsageError(f"{name} must be a whole number from 0 to {MAX_COUNT}")
         if not as_reported and (excess := self._excess()):
             raise InvalidUsageError(excess)
 

@@ -28,7 +28,7 @@ def extract_usage(usage: object) -> TokenUsage:
 
     Raises:
         UnknownUsageError: If it is not in LangChain's shape, or every count in it is null.
-        InvalidUsageError: If its counts contradict each other or are no counts.
+        InvalidUsageError: If a count is no count.
     """
     if not isinstance(usage, Mapping):
         raise UnknownUsageError("LangChain", keys=[])
@@ -57,6 +57,7 @@ def extract_usage(usage: object) -> TokenUsage:
         input_audio_tokens=ingoing.get("audio"),
         output_audio_tokens=outgoing.get("audio"),
         reported_total_tokens=usage.get("total_tokens"),
+        as_reported=True,
     )
 
 

@@ -7,9 +7,11 @@ dicts. A model's `model_dump()` would copy the whole answer for the sake of a fe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["as_list", "as_mapping"]
+
+_NO_MODEL: Final = object()
 
 
 def as_mapping(value: object) -> Mapping[str, Any] | None:
@@ -17,15 +19,21 @@ def as_mapping(value: object) -> Mapping[str, Any] | None:
 
     What stands in a field may again be an object that wants `as_mapping`.
     """
-    if type(value) is dict or isinstance(value, Mapping):
+    if type(value) is dict:
         return value
-    if value is None or isinstance(value, str | bytes | int | float | list | tuple | type):
+    if value is None:
         return None
+    # Asked first, since `isinstance(…, Mapping)` costs more than all the rest for an object.
+    # pydantic keeps here what its model does not declare: `x_groq`, `cost`, a new count.
+    extra = getattr(value, "__pydantic_extra__", _NO_MODEL)
+    if extra is _NO_MODEL:
+        if isinstance(value, Mapping):
+            return value
+        if isinstance(value, str | bytes | int | float | list | tuple | type):
+            return None
     fields = getattr(value, "__dict__", None)
     if not isinstance(fields, dict):
         return None
-    # pydantic keeps what its model does not declare apart: `x_groq`, `cost`, a new count.
-    extra = getattr(value, "__pydantic_extra__", None)
     return {**fields, **extra} if isinstance(extra, dict) and extra else fields
 
 

@@ -1,0 +1,199 @@
+"""Usage of Amazon Bedrock's Converse and ConverseStream, and of Nova through InvokeModel.
+
+Source: botocore 1.44.5, `botocore/data/bedrock-runtime/2023-09-30/service-2.json`, `TokenUsage`,
+`CacheDetail`, `ConverseResponse`, `ConverseStreamOutput`;
+https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html.
+
+Additive: `inputTokens` leaves out what was read from and written to the cache, and we sum the
+three up. `totalTokens` holds them all. (For OpenAI's models Bedrock has been seen to count the
+cached tokens in `inputTokens` too, to add them to the total again, and to charge them like that:
+https://github.com/anomalyco/opencode/issues/47296. The body does not say whose model it was; its
+numbers are kept as they are.)
+
+The JSON itself, and Nova's, spells the cache `cacheReadInputTokenCount`. The model is not in the
+answer, unless a prompt router chose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from ..errors import UnknownUsageError
+from ..exchange import Output
+from ..token_usage import TokenUsage
+from .assembly import Pieces
+from .native import add, as_json, attempt, first, inside
+from .reading import Reading, moment, name_of
+from .views import as_list, as_mapping
+
+__all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read", "sent_at"]
+
+PROVIDER: Final = "aws.bedrock"
+
+_EVENTS: Final = (
+    *("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop"),
+    *("messageStop", "metadata"),
+)
+_MONTHS: Final = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
+_MONTH_NUMBERS: Final = {name: number for number, name in enumerate(_MONTHS, 1)}
+
+
+def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
+    """Read the `usage` of an answer.
+
+    Raises:
+        UnknownUsageError: If it is not in this shape, or every count in it is null.
+        InvalidUsageError: If one of its counts is no count.
+    """
+    base = usage.get("inputTokens")
+    out = usage.get("outputTokens")
+    total = usage.get("totalTokens")
+    if base is None and out is None and total is None:
+        raise UnknownUsageError(PROVIDER, keys=sorted(map(str, usage)))
+    cached = first(usage, "cacheReadInputTokens", "cacheReadInputTokenCount")
+    written = first(usage, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+    written_for: dict[str, int | None] = {}
+    for each in as_list(usage.get("cacheDetails")):
+        entry = inside(each)
+        if (ttl := name_of(entry.get("ttl"))) is not None:
+            written_for[ttl] = add(0, written_for.get(ttl), entry.get("inputTokens"))
+    return TokenUsage(
+        input_tokens=add(base, cached, written),
+        output_tokens=out,
+        cache_read_input_tokens=cached,
+        cache_creation_input_tokens=written,
+        cache_creation_5m_input_tokens=written_for.get("5m"),
+        cache_creation_1h_input_tokens=written_for.get("1h"),
+        reported_total_tokens=total,
+        as_reported=True,
+    )
+
+
+def read(body: Mapping[str, Any]) -> Reading | None:
+    """Read an answer, or the `metadata` event of a stream; `None` if it is neither."""
+    reported = body.get("usage")
+    trace = body.get("trace")
+    if "stopReason" not in body or "output" not in body:
+        if not _is_metadata(event := inside(body.get("metadata"))):
+            return None
+        reported, trace = event.get("usage"), event.get("trace")
+    usage, flags = attempt(extract_usage, reported)
+    metadata = inside(body.get("ResponseMetadata"))
+    return Reading(
+        shape="bedrock.converse",
+        provider=PROVIDER,
+        operation="chat",
+        usage=usage,
+        model=None if trace is None else _routed_to(trace),
+        response_id=name_of(metadata.get("RequestId")),
+        created=sent_at(metadata),
+        flags=flags,
+    )
+
+
+def _is_metadata(event: Mapping[str, Any]) -> bool:
+    usage = as_mapping(event.get("usage"))
+    return usage is not None and "inputTokens" in usage
+
+
+def _routed_to(trace: object) -> str | None:
+    router = inside(inside(trace).get("promptRouter"))
+    return name_of(router.get("invokedModelId"))
+
+
+def sent_at(metadata: Mapping[str, Any]) -> datetime | None:
+    """When an answer was sent: the `Date` of its HTTP headers in botocore's `ResponseMetadata`."""
+    date = inside(metadata.get("HTTPHeaders")).get("date")
+    # Sun, 06 Nov 1994 08:49:37 GMT: there is no other form (RFC 9110, 5.6.7). Cut up by hand, since
+    # `strptime` asks the locale for its names of months.
+    if not isinstance(date, str) or len(date) != 29 or date[25:] != " GMT":
+        return None
+    month = _MONTH_NUMBERS.get(date[8:11])
+    return moment(f"{date[12:16]}-{month:02}-{date[5:7]}T{date[17:25]}Z") if month else None
+
+
+def output(body: Mapping[str, Any]) -> Output:
+    """The text of an answer."""
+    pieces = Pieces()
+    answer = inside(body.get("output"))
+    message = inside(answer.get("message"))
+    for index, block in enumerate(map(inside, as_list(message.get("content")))):
+        pieces.text(block.get("text"), index)
+        cited = inside(block.get("citationsContent"))
+        for part in as_list(cited.get("content")):
+            pieces.text(inside(part).get("text"), index)
+        thought = inside(block.get("reasoningContent"))
+        shown = inside(thought.get("reasoningText"))
+        pieces.reasoning(shown.get("text"), index)
+        call = as_mapping(block.get("toolUse"))
+        if call is not None:
+            pieces.tool_call(index, name=call.get("name"), arguments=as_json(call.get("input")))
+    return pieces.output()
+
+
+def matches_chunk(chunk: Mapping[str, Any]) -> bool:
+    """Whether `chunk` is an event of ConverseStream, or of Nova's stream."""
+    for name in _EVENTS:
+        if (event := chunk.get(name)) is not None:
+            fields = as_mapping(event)
+            return fields is not None and (name != "metadata" or _is_metadata(fields))
+    return False
+
+
+class Stream:
+    """One stream of ConverseStream."""
+
+    def __init__(self) -> None:
+        self.is_final = False
+        self.has_ended = False
+        self._body: dict[str, Any] = {"output": {}, "stopReason": None}
+        self._pieces = Pieces()
+
+    def feed(self, chunk: Mapping[str, Any], /) -> None:
+        if (event := as_mapping(chunk.get("contentBlockDelta"))) is not None:
+            self._take(inside(event.get("delta")), _index(event))
+        elif (event := as_mapping(chunk.get("contentBlockStart"))) is not None:
+            start = inside(event.get("start"))
+            call = inside(start.get("toolUse"))
+            self._pieces.tool_call(_index(event), name=call.get("name"))
+        elif (event := as_mapping(chunk.get("messageStop"))) is not None:
+            self._body["stopReason"] = event.get("stopReason")
+        elif (event := as_mapping(chunk.get("metadata"))) is not None:
+            self._body["trace"] = event.get("trace")
+            if event.get("usage") is not None:
+                self._body["usage"] = event["usage"]
+                self.is_final = True
+            self.has_ended = True
+
+    def _take(self, delta: Mapping[str, Any], index: int) -> None:
+        self._pieces.text(delta.get("text"), index)
+        call = inside(delta.get("toolUse"))
+        self._pieces.tool_call(index, arguments=call.get("input"))
+        thought = inside(delta.get("reasoningContent"))
+        self._pieces.reasoning(thought.get("text"), index)
+
+    def body(self) -> Mapping[str, Any]:
+        return self._body
+
+    def output(self) -> Output:
+        return self._pieces.output()
+
+
+def _index(event: Mapping[str, Any]) -> int:
+    index = event.get("contentBlockIndex")
+    return index if isinstance(index, int) else 0
