@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from itertools import pairwise
@@ -53,9 +54,27 @@ FULL = UsageEvent(
         cache_creation_1h_input_tokens=20,
         reasoning_output_tokens=7,
         input_audio_tokens=0,
+        input_image_tokens=2,
+        input_video_tokens=3,
+        tool_use_input_tokens=4,
         output_audio_tokens=1,
+        output_image_tokens=5,
         reported_total_tokens=121,
     ),
+    quantity=2.5,
+    unit="gpu_seconds",
+    measures={
+        "billed_input_tokens": 90,
+        "billed_output_tokens": 19,
+        "web_search_requests": 1,
+        "web_fetch_requests": 2,
+        "code_execution_requests": 3,
+        "search_units": 4,
+        "classifications": 5,
+        "images": 6,
+        "audio_seconds": 7.5,
+        "reported_cost": 0.00314,
+    },
     operation="chat",
     provider="openai",
     model="gpt-5-mini-2026-08-07",
@@ -65,7 +84,7 @@ FULL = UsageEvent(
     response_id="chatcmpl-1",
     duration_ms=812,
     time_to_first_token_ms=140,
-    count_method="stream_chunks",
+    count_method="tiktoken:o200k_base",
     flags=("usage_inconsistent",),
     dimensions={"feature": "search"},
 )
@@ -90,11 +109,27 @@ FULL_ON_THE_WIRE = {
         "cache_creation_1h_input_tokens": 20,
         "reasoning_output_tokens": 7,
         "input_audio_tokens": 0,
+        "input_image_tokens": 2,
+        "input_video_tokens": 3,
+        "tool_use_input_tokens": 4,
         "output_audio_tokens": 1,
+        "output_image_tokens": 5,
         "prompt_tokens": 100,
         "completion_tokens": 20,
         "reported_total_tokens": 121,
+        "billed_input_tokens": 90,
+        "billed_output_tokens": 19,
+        "web_search_requests": 1,
+        "web_fetch_requests": 2,
+        "code_execution_requests": 3,
+        "search_units": 4,
+        "classifications": 5,
+        "images": 6,
+        "audio_seconds": 7.5,
+        "reported_cost": 0.00314,
         "calls": 1,
+        "quantity": 2.5,
+        "unit": "gpu_seconds",
         "duration_ms": 812,
         "time_to_first_token_ms": 140,
         "provenance": "estimated",
@@ -102,12 +137,12 @@ FULL_ON_THE_WIRE = {
         "framework": "langchain",
         "run_id": "run-1",
         "response_id": "chatcmpl-1",
-        "count_method": "stream_chunks",
+        "count_method": "tiktoken:o200k_base",
         "flags": ["usage_inconsistent"],
         "feature": "search",
     },
 }
-FULL_DIGEST = "b8a7abd43d20ae0c250c10bd62572b2c22582823f97db6da7b53342e5a975416"
+FULL_DIGEST = "e4df0bec5e91d9233643369a5b1682d62fa33d4debda54b0ec77daa76199b5fb"
 
 text = st.text(min_size=1)
 counts = st.one_of(st.none(), st.integers(0, 1000))
@@ -298,8 +333,6 @@ def test_every_key_of_data_is_reserved():
     assert DATA_KEYS - sent == {
         "batch_size",
         "reservation_id",
-        "quantity",
-        "unit",
         "tokens",
         "type",
         "subject",
@@ -403,3 +436,31 @@ def test_source_and_key_do_not_run_together():
     """Moving a letter from the source to the key names another record."""
     assert keyed_event_id("ab", "c") != keyed_event_id("a", "bc")
     assert keyed_event_id("1:a", "") != keyed_event_id("", "1:a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        pytest.param({"measures": {"price": 1}}, "measure", id="unknown measure"),
+        pytest.param({"measures": {"images": "2"}}, "measure", id="no number"),
+        pytest.param({"measures": {"images": True}}, "measure", id="bool"),
+        pytest.param({"measures": {"images": -1}}, "measure", id="negative"),
+        pytest.param({"measures": {"reported_cost": float("nan")}}, "measure", id="NaN"),
+        pytest.param({"measures": {"reported_cost": float("inf")}}, "measure", id="infinite"),
+        pytest.param({"unit": None}, "needs a unit", id="a quantity of nothing"),
+        pytest.param({"quantity": None}, "needs a unit", id="a unit without a quantity"),
+    ],
+)
+def test_what_is_billed_beside_tokens_is_checked(changes, complaint):
+    """OpenMeter takes no number that is none, and a sum over it would be none either."""
+    with pytest.raises(InvalidUsageError, match=complaint):
+        replace(FULL, **changes)
+
+
+def test_a_quantity_alone_is_no_call():
+    """So the sum of `calls` stays the number of calls to models."""
+    event = replace(FULL, usage=None, provenance="reported")
+
+    assert "calls" not in event.data()
+    with pytest.raises(InvalidUsageError, match="missing"):
+        replace(FULL, usage=None, provenance="reported", quantity=None, unit=None)

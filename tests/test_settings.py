@@ -58,7 +58,10 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("subject", None, "default"),
         ("ledger", True, "default"),
         ("durability", "process", "default"),
+        ("event_type", None, "default"),
+        ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
+        ("tokenizer_download", False, "default"),
     )
 
 
@@ -69,15 +72,34 @@ VALUES = {
     "subject": ("acme", "acme"),
     "ledger": ("off", False),
     "durability": ("process", "process"),
+    "event_type": ("com.example.prompt", "com.example.prompt"),
+    "event_id": ("response", "response"),
+    "tokenizer_download": ("on", True),
 }
+OTHERS = {
+    "ledger": "on",
+    "durability": "process",
+    "event_id": "call",
+    "tokenizer_download": "off",
+}
+"""Other values, where not every string is one."""
+FILE = """
+home = "/srv/file"
+sinks = []
+source = "file"
+subject = "file"
+ledger = true
+event_type = "file"
+event_id = "call"
+tokenizer_download = false
+"""
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_argument_wins_over_environment_and_file(name, monkeypatch, write_file):
     """What the caller says holds, whatever else is set."""
-    write_file('home = "/srv/file"\nsinks = []\nsource = "file"\nsubject = "file"\nledger = true')
-    if name != "durability":
-        monkeypatch.setenv(VARIABLES[name][0], "on" if name == "ledger" else "/environment")
+    write_file(FILE)
+    monkeypatch.setenv(VARIABLES[name][0], OTHERS.get(name, "/environment"))
 
     settings = load_settings(**{name: VALUES[name][0]})
 
@@ -88,7 +110,7 @@ def test_an_argument_wins_over_environment_and_file(name, monkeypatch, write_fil
 @pytest.mark.parametrize("name", VALUES)
 def test_the_environment_wins_over_the_file(name, monkeypatch, write_file):
     """A deployment can override what the file in its image says."""
-    write_file('home = "/srv/file"\nsinks = []\nsource = "file"\nsubject = "file"\nledger = true')
+    write_file(FILE)
     monkeypatch.setenv(VARIABLES[name][0], VALUES[name][0])
 
     settings = load_settings(**{name: None})
@@ -170,26 +192,28 @@ def test_an_empty_list_of_sinks_is_a_value(monkeypatch):
     assert load_settings(sinks=["a:", " b: "]).sinks == ("a:", "b:")
 
 
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
 @pytest.mark.parametrize(
-    ("word", "ledger"),
+    ("word", "value"),
     [
         *[(word, True) for word in ("on", "ON", "true", "1", " on ")],
         *[(word, False) for word in ("off", "False", "0")],
     ],
 )
-def test_the_ledger_is_a_switch(word, ledger, monkeypatch):
-    """All the usual words for on and off are understood."""
-    monkeypatch.setenv("LLM_METERING_LEDGER", word)
+def test_a_switch_understands_all_the_usual_words(name, word, value, monkeypatch):
+    """A deployment says on or off in its own way."""
+    monkeypatch.setenv(VARIABLES[name][0], word)
 
-    assert load_settings().ledger is ledger
+    assert getattr(load_settings(), name) is value
 
 
-def test_the_ledger_is_a_boolean_where_there_are_booleans(write_file):
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
+def test_a_switch_is_a_boolean_where_there_are_booleans(name, write_file):
     """Python and TOML have true and false of their own."""
-    write_file("ledger = false")
+    write_file(f"{name} = false")
 
-    assert load_settings().ledger is False
-    assert load_settings(ledger=True).ledger is True
+    assert getattr(load_settings(), name) is False
+    assert getattr(load_settings(**{name: True}), name) is True
 
 
 @pytest.mark.parametrize("variable", VARIABLES["openmeter_token"])
@@ -252,6 +276,17 @@ BAD_ARGUMENTS = [
     pytest.param("ledger", "", id="empty ledger"),
     pytest.param("durability", "power", id="durability not offered yet"),
     pytest.param("durability", True, id="durability that is a switch"),
+    pytest.param("event_type", "", id="empty type"),
+    pytest.param("event_type", 5, id="type that is a number"),
+    pytest.param("event_type", "llm usage", id="type with a space"),
+    pytest.param("event_type", "usage\n", id="type with a line break"),
+    pytest.param("event_type", "x" * 201, id="type without end"),
+    pytest.param("event_type", "\udcff", id="type that is no UTF-8"),
+    pytest.param("event_id", "", id="empty id"),
+    pytest.param("event_id", "uuid", id="id of another kind"),
+    pytest.param("event_id", ["response"], id="ids in a list"),
+    pytest.param("tokenizer_download", "maybe", id="download that is neither"),
+    pytest.param("tokenizer_download", 1, id="download that is a number"),
     pytest.param("openmeter_token", "", id="empty key"),
     pytest.param("openmeter_token", 5, id="key that is a number"),
     pytest.param("openmeter_token", "a\nb", id="key with a line break"),
@@ -350,6 +385,7 @@ def test_an_unknown_setting_is_refused():
         pytest.param("home = []", r"home: .*\(file .*llm-metering.toml\)", id="a list"),
         pytest.param("sinks = [1]", r"sinks: .*\(file .*llm-metering.toml\)", id="a number in it"),
         pytest.param("ledger = 1", r"ledger: .*\(file .*llm-metering.toml\)", id="no switch"),
+        pytest.param("event_id = true", r"event_id: .*\(file .*llm-metering.toml\)", id="no id"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(text, message, write_file):
@@ -442,4 +478,4 @@ def test_the_settings_page_names_everything():
 
     for name in [*VARIABLES, *variables]:
         assert f"`{name}`" in page, name
-    assert set(re.findall(r"LLM_METERING_[A-Z]+|OPENMETER_[A-Z_]+", page)) == variables
+    assert set(re.findall(r"LLM_METERING_[A-Z_]*[A-Z]|OPENMETER_[A-Z_]+", page)) == variables

@@ -147,7 +147,7 @@ class UsageEvent:
             data["completion_tokens"] = usage.output_tokens
             data["reported_total_tokens"] = usage.reported_total_tokens
         data.update(self.measures)
-        if self.unit is None:
+        if self.unit is None or usage is not None:
             # Other units are no calls, so that the sum of `calls` stays their number.
             data["calls"] = 1
         data["quantity"] = self.quantity

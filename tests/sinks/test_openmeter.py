@@ -21,20 +21,19 @@ from llm_metering.sinks.http import Answer, judge, retry_after
 from llm_metering.sinks.openmeter import OpenMeterSink
 from tests.factories import batch_of, envelope_of, make_event
 from tests.forking import in_child
-from tests.openmeter_stub import OpenMeterStub
 
 KEY = "om_hunter2"
 
 
 @pytest.fixture
-def stub() -> Iterator[OpenMeterStub]:
-    with OpenMeterStub() as stub:
-        yield stub
+def server() -> Iterator[OpenMeterServer]:
+    with OpenMeterServer() as server:
+        yield server
 
 
 @pytest.fixture
-def sink(stub) -> Iterator[OpenMeterSink]:
-    with closing(open_sink(stub.url, source="tests")) as sink:
+def sink(server) -> Iterator[OpenMeterSink]:
+    with closing(open_sink(server.sink_url, source="tests")) as sink:
         yield sink
 
 
@@ -46,39 +45,39 @@ def problem(title: str, detail: str) -> dict[str, object]:
     }
 
 
-def test_the_request_is_what_openmeter_takes(stub, sink):
+def test_the_request_is_what_openmeter_takes(server, sink):
     """One POST, an array of the payloads as they are, a bare Content-Type, no key unasked."""
     batch = batch_of([make_event(subject="Zoë"), make_event(usage=None)])
 
     delivery = sink.deliver(batch)
 
-    [request] = stub.requests
+    [request] = server.received
     assert delivery == Delivery.all_accepted(batch)
     assert request.path == "/api/v1/events"
     assert request.body == b"[" + batch[0].payload + b"," + batch[1].payload + b"]"
     assert request.headers["Content-Type"] == "application/cloudevents-batch+json"
     assert request.headers["User-Agent"] == f"llm-metering/{version('llm-metering')}"
     assert "Authorization" not in request.headers
-    assert stub.violations == []
+    assert server.violations == []
 
 
-def test_v3_has_a_path_of_its_own(stub):
+def test_v3_has_a_path_of_its_own(server):
     """`api=v3` posts the same body to the newer path, which answers 202."""
     batch = batch_of([make_event()])
 
-    with closing(open_sink(f"{stub.url}?api=v3", source="tests")) as sink:
+    with closing(open_sink(f"{server.sink_url}?api=v3", source="tests")) as sink:
         assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
-    assert [request.path for request in stub.requests] == ["/api/v3/openmeter/events"]
-    assert len(stub.unique()) == 1
+    assert [request.path for request in server.received] == ["/api/v3/openmeter/events"]
+    assert len(server.unique()) == 1
 
 
-def test_a_base_path_comes_first(stub):
+def test_a_base_path_comes_first(server):
     """A server behind a path is reached there."""
-    with closing(open_sink(f"{stub.url}/behind/", source="tests")) as sink:
+    with closing(open_sink(f"{server.sink_url}/behind/", source="tests")) as sink:
         sink.deliver(batch_of([make_event()]))
 
-    assert [request.path for request in stub.requests] == ["/behind/api/v1/events"]
+    assert [request.path for request in server.received] == ["/behind/api/v1/events"]
 
 
 def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
@@ -86,15 +85,15 @@ def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
     caplog.set_level(logging.DEBUG)
     batch = batch_of([make_event()])
     with (
-        OpenMeterStub(token=KEY) as stub,
-        closing(open_sink(stub.url, source="tests", openmeter_token=f"{KEY}\n")) as sink,
+        OpenMeterServer(token=KEY) as server,
+        closing(open_sink(server.sink_url, source="tests", openmeter_token=f"{KEY}\n")) as sink,
     ):
         accepted = sink.deliver(batch)
-        stub.answer_next(403, **problem("Forbidden", f"key {KEY} may not ingest"))
+        server.answer_next(403, **problem("Forbidden", f"key {KEY} may not ingest"))
         refused = sink.deliver(batch)
 
     assert accepted == Delivery.all_accepted(batch)
-    assert stub.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+    assert server.received[0].headers["Authorization"] == f"Bearer {KEY}"
     assert refused.reason == "403 Forbidden: key *** may not ingest"
     assert KEY not in caplog.text
     assert KEY not in repr(sink) + repr(vars(sink)["_http"]) + sink.url
@@ -103,25 +102,25 @@ def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
 def test_a_wrong_key_holds_everything():
     """401 is for a person to mend: nothing is dropped, nothing is tried in a hurry."""
     batch = batch_of([make_event()])
-    with OpenMeterStub(token=KEY) as stub, closing(open_sink(stub.url, source="tests")) as sink:
+    with OpenMeterServer(token=KEY) as server, closing(open_sink(server.sink_url, source="tests")) as sink:
         delivery = sink.deliver(batch)
 
     assert delivery == Delivery.try_later(batch, "401 Unauthorized: no valid token", hold=True)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_2xx_is_accepted(stub, sink, status):
+def test_2xx_is_accepted(server, sink, status):
     """Each API version has its own success."""
     batch = batch_of([make_event()])
-    stub.answer_next(status)
+    server.answer_next(status)
 
     assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-def test_what_passes_is_tried_again(stub, sink, status):
+def test_what_passes_is_tried_again(server, sink, status):
     """A server in trouble keeps nothing from coming later, as early as it says itself."""
-    stub.answer_next(status, {"Retry-After": "7"})
+    server.answer_next(status, {"Retry-After": "7"})
 
     delivery = sink.deliver(batch_of([make_event()]))
 
@@ -134,21 +133,21 @@ def test_what_passes_is_tried_again(stub, sink, status):
 @pytest.mark.parametrize(
     "status", [301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422]
 )
-def test_what_does_not_pass_by_itself_is_held(stub, sink, status):
+def test_what_does_not_pass_by_itself_is_held(server, sink, status):
     """Redirects are not followed: a POST would become a GET, and 200 would mean nothing."""
-    stub.answer_next(status, {"Location": f"{stub.base}/elsewhere"})
+    server.answer_next(status, {"Location": f"{server.url}/elsewhere"})
 
     delivery = sink.deliver(batch_of([make_event()]))
 
     assert delivery.retryable
     assert delivery.hold
-    assert len(stub.requests) == 1
+    assert len(server.received) == 1
 
 
-def test_the_reason_is_the_first_line_and_short(stub, sink):
+def test_the_reason_is_the_first_line_and_short(server, sink):
     """OpenMeter's validator adds the value it refused below; terminals obey escapes."""
     detail = "doesn't match \x1b[31mschema" + " and so on" * 50 + "\nValue:\n  customer-42"
-    stub.answer_next(400, **problem("Bad Request", detail))
+    server.answer_next(400, **problem("Bad Request", detail))
 
     reason = sink.deliver(batch_of([make_event()])).reason
 
@@ -168,29 +167,29 @@ def test_the_reason_is_the_first_line_and_short(stub, sink):
         pytest.param({"Content-Encoding": "gzip"}, b"no gzip", id="not decodable"),
     ],
 )
-def test_an_answer_nobody_understands_is_its_status(stub, sink, headers, body):
+def test_an_answer_nobody_understands_is_its_status(server, sink, headers, body):
     """What stands in the body of a refusal is a courtesy."""
-    stub.answer_next(502, headers, body=body)
+    server.answer_next(502, headers, body=body)
 
     assert sink.deliver(batch_of([make_event()])).reason == "502 Bad Gateway"
 
 
-def test_a_success_with_a_broken_body_is_a_success(stub, sink):
+def test_a_success_with_a_broken_body_is_a_success(server, sink):
     """The server has the batch; sending it for ever would not mend its body."""
     batch = batch_of([make_event()])
-    stub.answer_next(200, {"Content-Encoding": "gzip"}, body=b"no gzip")
+    server.answer_next(200, {"Content-Encoding": "gzip"}, body=b"no gzip")
 
     assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
 
-def test_an_outage_is_survived(stub, sink):
+def test_an_outage_is_survived(server, sink):
     """Refused connections are tried later, and the same sink delivers when the server is back."""
     batch = batch_of([make_event()])
     sink.deliver(batch)
 
-    stub.down()
+    server.down()
     during = sink.deliver(batch)
-    stub.up()
+    server.up()
     after = sink.deliver(batch)
 
     assert during.retryable == after.accepted == {batch[0].id}
@@ -198,21 +197,21 @@ def test_an_outage_is_survived(stub, sink):
     assert not during.hold
 
 
-def test_an_answer_that_never_comes_is_tried_again_under_the_same_id(stub, sink):
+def test_an_answer_that_never_comes_is_tried_again_under_the_same_id(server, sink):
     """The server may have it: only an id that stays lets anybody count it once."""
     batch = batch_of([make_event()])
-    stub.drop_after_accept()
+    server.order(Reset("after"))
 
     first = sink.deliver(batch)
     second = sink.deliver(batch)
 
     assert first.retryable == second.accepted == {batch[0].id}
     assert not first.hold
-    assert len(stub.events) == 2
-    assert len(stub.unique()) == 1
+    assert len(server.events) == 2
+    assert len(server.unique()) == 1
 
 
-def test_one_wrong_event_holds_its_batch(stub, sink):
+def test_one_wrong_event_holds_its_batch(server, sink):
     """OpenMeter stores nothing of a batch it refuses; so nothing of it is accepted."""
     payload = envelope_of(make_event()).payload.replace(b'"calls":1', b'"calls":null')
 
@@ -221,7 +220,7 @@ def test_one_wrong_event_holds_its_batch(stub, sink):
     assert len(delivery.retryable) == 2
     assert delivery.hold
     assert delivery.reason.startswith("400 Bad Request: request body has an error")
-    assert stub.events == []
+    assert server.events == []
 
 
 def test_a_name_that_no_server_can_have_is_held():
@@ -233,7 +232,7 @@ def test_a_name_that_no_server_can_have_is_held():
     assert delivery.reason == "no server can have this name"
 
 
-def test_a_machine_without_certificates_is_no_crash(stub, sink, monkeypatch):
+def test_a_machine_without_certificates_is_no_crash(server, sink, monkeypatch):
     """What the environment says wrongly about TLS is for a person to mend."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
 
@@ -243,7 +242,7 @@ def test_a_machine_without_certificates_is_no_crash(stub, sink, monkeypatch):
     assert delivery.reason == "FileNotFoundError: check the proxy and certificate variables"
 
 
-def test_a_connection_is_used_again_but_not_by_a_forked_child(stub, sink):
+def test_a_connection_is_used_again_but_not_by_a_forked_child(server, sink):
     """Two processes that write into one connection would mix their requests."""
     batch = batch_of([make_event()])
 
@@ -251,18 +250,18 @@ def test_a_connection_is_used_again_but_not_by_a_forked_child(stub, sink):
     assert in_child(lambda: sink.deliver(batch) == Delivery.all_accepted(batch))
     sink.deliver(batch)
 
-    before, child, after = (request.client for request in stub.requests)
+    before, child, after = (request.client for request in server.received)
     assert before == after != child
 
 
-def test_an_empty_batch_is_not_sent(stub, sink):
+def test_an_empty_batch_is_not_sent(server, sink):
     """There is nothing to ask the server."""
     sink.deliver([])
 
-    assert stub.requests == []
+    assert server.received == []
 
 
-def test_close_does_not_disturb_a_request_in_flight(stub, sink):
+def test_close_does_not_disturb_a_request_in_flight(server, sink):
     """It ends by itself, and its connection is not kept."""
     batch = batch_of([make_event()])
     sink.deliver(batch)
@@ -364,7 +363,7 @@ def test_one_server_has_one_name(url, expected):
         pytest.param("openmeter+https://[hunter2", "cannot be read", id="half an address"),
         pytest.param("openmeter+https://xn--ß", "cannot be read", id="no name"),
         pytest.param("openmeter+https://x?api=v2", "one of v1, v3, got 'v2'", id="api"),
-        pytest.param("openmeter+https://x?shape=kind", "one of call, got 'kind'", id="shape"),
+        pytest.param("openmeter+https://x?shape=raw", "one of call, kind, openai,", id="shape"),
         pytest.param("openmeter+https://x?account=", "account must not be empty", id="account"),
         pytest.param("openmeter+https://x?name=%20", "name must not be empty", id="name"),
     ],
@@ -391,12 +390,12 @@ def test_a_token_no_header_can_carry_is_refused(token):
 
 
 @pytest.mark.parametrize("token", [None, "", " \n"])
-def test_an_empty_token_is_none(stub, token):
+def test_an_empty_token_is_none(server, token):
     """An environment variable that is set to nothing asks for nothing."""
-    with closing(open_sink(stub.url, source="tests", openmeter_token=token)) as sink:
+    with closing(open_sink(server.sink_url, source="tests", openmeter_token=token)) as sink:
         sink.deliver(batch_of([make_event()]))
 
-    assert "Authorization" not in stub.requests[0].headers
+    assert "Authorization" not in server.received[0].headers
 
 
 def test_importing_sinks_imports_no_http_client():
@@ -406,17 +405,17 @@ def test_importing_sinks_imports_no_http_client():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_server_that_is_down_refuses_and_keeps_its_port(stub):
-    """Of the stub itself: `down` refuses, `up` listens on the same port."""
-    port = stub.port
-    stub.down()
+def test_a_server_that_is_down_refuses_and_keeps_its_port(server):
+    """Of the server itself: `down` refuses, `up` listens on the same port."""
+    port = server.port
+    server.down()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
-    stub.up()
+    server.up()
 
     socket.create_connection(("127.0.0.1", port)).close()
-    assert stub.port == port
+    assert server.port == port
 
 
 @pytest.mark.parametrize(
@@ -430,12 +429,12 @@ def test_a_server_that_is_down_refuses_and_keeps_its_port(stub):
         pytest.param((b"12:00:00.000Z", b"12:00:00"), "does not match", id="naive"),
     ],
 )
-def test_the_stub_is_strict(stub, sink, change, violation):
-    """Of the stub itself: what OpenMeter refuses, or drops, it refuses."""
+def test_the_stub_is_strict(server, sink, change, violation):
+    """Of the server itself: what OpenMeter refuses, or drops, it refuses."""
     payload = envelope_of(make_event()).payload
     assert change[0] in payload
 
     sink.deliver([Envelope("wrong", payload.replace(*change))])
 
-    assert violation in stub.violations[0]
-    assert stub.events == []
+    assert violation in server.violations[0]
+    assert server.events == []

@@ -13,14 +13,13 @@ from llm_metering.ledger import Ledger
 from llm_metering.sinks import Delivery, Envelope, Sink, open_sink
 from tests.factories import batch_of, envelope_of, make_event
 from tests.forking import in_child
-from tests.openmeter_stub import OpenMeterStub
 
 
 @pytest.fixture(params=["memory", "ledger", "openmeter"])
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     """Every sink, so that a new one only has to be added here."""
     if request.param == "openmeter":
-        with OpenMeterStub() as stub, closing(open_sink(stub.url, source="tests")) as sink:
+        with OpenMeterServer() as server, closing(open_sink(server.sink_url, source="tests")) as sink:
             yield sink
     elif request.param == "ledger":
         with closing(Ledger(tmp_path / "ledger.db")) as sink:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..errors import ConfigurationError
-from .checks import CHECKS, DEFAULT_DURABILITY, Found, expand_path, mask_url
+from .checks import (
+    CHECKS,
+    DEFAULT_DURABILITY,
+    DEFAULT_EVENT_ID,
+    Found,
+    expand_path,
+    mask_url,
+)
 
 __all__ = [
     "CONFIG_FILE",
@@ -39,7 +46,10 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject": ("LLM_METERING_SUBJECT",),
     "ledger": ("LLM_METERING_LEDGER",),
     "durability": ("LLM_METERING_DURABILITY",),
+    "event_type": ("LLM_METERING_EVENT_TYPE",),
+    "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
+    "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
 }
 """The settings, in the order they are shown, and the environment variables of each."""
 
@@ -71,7 +81,12 @@ class Settings:
         subject: Who pays for calls that nobody else was named for.
         ledger: Whether usage is kept in the ledger on this machine.
         durability: What a recorded event survives; `process` is the death of the process.
+        event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
+        event_id: Under which id they send an event where their URL does not say: `call` is the
+            event's own, `response` the provider's response id.
         openmeter_token: The API key that OpenMeter sinks send.
+        tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
+            they are not on this machine.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
     """
@@ -82,7 +97,10 @@ class Settings:
     subject: str | None = None
     ledger: bool = True
     durability: str = DEFAULT_DURABILITY
+    event_type: str | None = None
+    event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
+    tokenizer_download: bool = False
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def describe(self) -> tuple[SettingRow, ...]:
@@ -94,8 +112,11 @@ class Settings:
             "subject": self.subject,
             "ledger": self.ledger,
             "durability": self.durability,
+            "event_type": self.event_type,
+            "event_id": self.event_id,
             # Not even its last characters: a support ticket is no place for any part of a key.
             "openmeter_token": "not set" if self.openmeter_token is None else "set",
+            "tokenizer_download": self.tokenizer_download,
         }
         return tuple(
             SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES
@@ -117,7 +138,8 @@ def load_settings(**arguments: object) -> Settings:
 
     Args:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
-            `source`, `subject`, `ledger`, `durability`, `openmeter_token`.
+            `source`, `subject`, `ledger`, `durability`, `event_type`, `event_id`,
+            `openmeter_token`, `tokenizer_download`.
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import ConfigurationError, SubjectError
 from ..subjects import check_subject
 
-__all__ = ["CHECKS", "DEFAULT_DURABILITY", "Found", "expand_path", "mask_url"]
+__all__ = [
+    "CHECKS",
+    "DEFAULT_DURABILITY",
+    "DEFAULT_EVENT_ID",
+    "EVENT_IDS",
+    "EVENT_TYPE_WANTED",
+    "Found",
+    "expand_path",
+    "is_event_type",
+    "mask_url",
+]
 
 DEFAULT_DURABILITY: Final = "process"
+DEFAULT_EVENT_ID: Final = "call"
+
+EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
+"""Under which ids events can be sent."""
+
+EVENT_TYPE_WANTED: Final = "a CloudEvents type is wanted: 1 to 200 printable characters, no spaces"
 
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 # CloudEvents makes `source` a URI reference (RFC 3986): a colon in its first segment ends a
@@ -28,6 +45,7 @@ _SECRET_PARAMETER = re.compile(
     r"([?&#;][^=&#;]*(?:key|token|secret|pass|pwd|auth|sig)[^=&#;]*=)[^&#;]*", re.IGNORECASE
 )
 _MASK = "***"
+_MAX_EVENT_TYPE = 200
 
 
 class Found(NamedTuple):
@@ -72,6 +90,20 @@ def expand_path(path: str, setting: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigurationError(setting, f"{path!r} names no home directory: {error}") from error
+
+
+def is_event_type(value: object) -> bool:
+    """Whether `value` can be the CloudEvents `type` of events.
+
+    OpenMeter compares it with the event types of its meters, character by character: a space
+    that nobody sees would leave every meter empty.
+
+    >>> is_event_type("com.example.prompt"), is_event_type(" prompt")
+    (True, False)
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_EVENT_TYPE:
+        return False
+    return value.isprintable() and " " not in value
 
 
 def _refusal(name: str, found: Found, wanted: str) -> ConfigurationError:
@@ -127,12 +159,12 @@ def _subject(found: Found) -> str:
         raise SubjectError(f"subject: {error} ({found.origin})") from None
 
 
-def _ledger(found: Found) -> bool:
+def _switch(name: str, found: Found) -> bool:
     value = found.value
     if isinstance(value, str):
         value = _SWITCH.get(value.strip().lower())
     if not isinstance(value, bool):
-        raise _refusal("ledger", found, "on or off is wanted (or true, false, 1, 0)")
+        raise _refusal(name, found, "on or off is wanted (or true, false, 1, 0)")
     return value
 
 
@@ -140,6 +172,18 @@ def _durability(found: Found) -> str:
     if found.value != DEFAULT_DURABILITY:
         raise _refusal("durability", found, f"this version offers only {DEFAULT_DURABILITY!r}")
     return DEFAULT_DURABILITY
+
+
+def _event_type(found: Found) -> str:
+    if not isinstance(found.value, str) or not is_event_type(found.value):
+        raise _refusal("event_type", found, EVENT_TYPE_WANTED)
+    return found.value
+
+
+def _event_id(found: Found) -> str:
+    if not isinstance(found.value, str) or found.value not in EVENT_IDS:
+        raise _refusal("event_id", found, f"one of {', '.join(EVENT_IDS)} is wanted")
+    return found.value
 
 
 def _openmeter_token(found: Found) -> str:
@@ -158,8 +202,11 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "sinks": _sinks,
     "source": _source,
     "subject": _subject,
-    "ledger": _ledger,
+    "ledger": partial(_switch, "ledger"),
     "durability": _durability,
+    "event_type": _event_type,
+    "event_id": _event_id,
     "openmeter_token": _openmeter_token,
+    "tokenizer_download": partial(_switch, "tokenizer_download"),
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

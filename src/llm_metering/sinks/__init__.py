@@ -21,13 +21,24 @@ _MODULES: Final[Mapping[str, str]] = {
 so that nobody pays for the libraries of a sink they do not use."""
 
 
-def open_sink(url: str, *, source: str, openmeter_token: str | None = None) -> Sink:
+def open_sink(
+    url: str,
+    *,
+    source: str,
+    openmeter_token: str | None = None,
+    event_type: str | None = None,
+    event_id: str = "call",
+) -> Sink:
     """Make the sink that `url` names; it connects when it delivers.
 
     Args:
-        url: `memory:` or `openmeter+https://host[:port][/base][?api=&shape=&account=&name=]`.
+        url: `memory:`, or `openmeter+https://host[:port][/base]` with the parameters `api`,
+            `shape`, `event_type`, `event_id`, `account` and `name`.
         source: The application's name; the account of sinks whose URL names none.
         openmeter_token: The key of OpenMeter's cloud, if it needs one.
+        event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
+        event_id: Under which id they send an event where their URL does not say: `call` or
+            `response`.
 
     Raises:
         SinkURLError: If there is no such sink or its URL makes no sense. The message never
@@ -44,7 +55,8 @@ def open_sink(url: str, *, source: str, openmeter_token: str | None = None) -> S
         problem = f"unknown scheme {scheme!r}" if scheme else "a sink's URL begins with a scheme"
         hint = f" (for OpenMeter write openmeter+{scheme}://…)" if scheme.startswith("http") else ""
         raise SinkURLError(f"{problem}; there are {known}{hint}")
-    sink: Sink = importlib.import_module(f".{module}", __name__).from_url(
-        url.strip(), source=source, openmeter_token=openmeter_token
-    )
+    options: dict[str, str | None] = {"source": source, "openmeter_token": openmeter_token}
+    if module == "openmeter":
+        options |= {"event_type": event_type, "event_id": event_id}
+    sink: Sink = importlib.import_module(f".{module}", __name__).from_url(url.strip(), **options)
     return sink

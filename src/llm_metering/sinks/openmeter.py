@@ -14,31 +14,39 @@ https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..errors import ConfigurationError, SinkURLError
+from ..settings.checks import EVENT_IDS, EVENT_TYPE_WANTED, is_event_type
+from ._payload import UnusableEventError
 from .base import Delivery, Envelope, SinkLimits
 from .http import HTTPClient, check_url
+from .shapes import SHAPES, WireForm, wire_form
 
 __all__ = ["OpenMeterSink", "from_url"]
 
 CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 LIMITS: Final = SinkLimits(max_events=100, max_bytes=512 * 1024)
+"""Of one request."""
+
+_GROWTH: Final = 32 * 1024
+"""What ids, types and kinds may add to the bytes of a batch that is reshaped."""
 
 _PATHS: Final[Mapping[str, str]] = {
     "v1": "/api/v1/events",
     "v3": "/api/v3/openmeter/events",
 }
-_SHAPES: Final = ("call",)
-_PARAMETERS: Final = ("api", "shape", "account", "name")
+_PARAMETERS: Final = ("api", "shape", "event_type", "event_id", "account", "name")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class OpenMeterSink:
-    """Sends events to an OpenMeter server, as they are in the journal.
+    """Sends events to an OpenMeter server: as they are in the journal, or in another shape.
 
     Whether the server counts a repeated event once is the server's setting.
+    What became of a batch is told by recorded event, however many are sent for it.
 
     Args:
         base: Where its API begins: `https://openmeter.cloud`.
@@ -46,12 +54,13 @@ class OpenMeterSink:
         token: Its API key; OpenMeter's open source server has none.
         api: `v1` or `v3`.
         name: How `status` calls it.
+        shape: One of `SHAPES`.
+        event_type: The CloudEvents `type` of what is sent; the shape's own if left out.
+        event_id: `call`, or `response` to send events under their providers' response ids.
 
     Raises:
         ConfigurationError: If the token cannot stand in a header. The message does not hold it.
     """
-
-    limits = LIMITS
 
     def __init__(
         self,
@@ -61,10 +70,17 @@ class OpenMeterSink:
         token: str | None = None,
         api: str = "v1",
         name: str = "openmeter",
+        shape: str = "call",
+        event_type: str | None = None,
+        event_id: str = "call",
     ) -> None:
         self.name = name
-        self.url = f"openmeter+{base}"
+        # Each shape is a book of its own, with other ids and other meters, and one server may
+        # keep two of them. Another type or id only renames what is in the same book.
+        self.url = f"openmeter+{base}" if shape == "call" else f"openmeter+{base}?shape={shape}"
         self.account = account
+        self._form = wire_form(shape, event_type=event_type, event_id=event_id)
+        self.limits = _limits(self._form)
         self._endpoint = base + _PATHS[api]
         self._token = _checked_token(token)
         self._http = HTTPClient()
@@ -73,12 +89,27 @@ class OpenMeterSink:
         return f"<OpenMeterSink {self.name} {self.url} account={self.account}>"
 
     def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
+        if self._form is None:
+            return self._post(batch, [envelope.payload for envelope in batch])
+        readable: list[Envelope] = []
+        events: list[bytes] = []
+        rejected: set[tuple[str, str]] = set()
+        for envelope in batch:
+            try:
+                events += self._form.encode(envelope.payload)
+            except UnusableEventError as error:
+                rejected.add((envelope.id, str(error)))
+            else:
+                readable.append(envelope)
+        return replace(self._post(readable, events), rejected=frozenset(rejected))
+
+    def _post(self, batch: Sequence[Envelope], events: Sequence[bytes]) -> Delivery:
         if not batch:
             return Delivery()
         headers = {"Content-Type": CONTENT_TYPE}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        body = b"[" + b",".join(envelope.payload for envelope in batch) + b"]"
+        body = b"[" + b",".join(events) + b"]"
         return self._http.post(
             batch, self._endpoint, body=body, headers=headers, secret=self._token
         )
@@ -87,8 +118,32 @@ class OpenMeterSink:
         self._http.close()
 
 
-def from_url(url: str, *, source: str, openmeter_token: str | None) -> OpenMeterSink:
+def _limits(form: WireForm | None) -> SinkLimits:
+    """Recorded events that stay within the limits of one request, whatever becomes of them."""
+    if form is None:
+        return LIMITS
+    return SinkLimits(
+        max_events=LIMITS.max_events // form.most_events,
+        max_bytes=(LIMITS.max_bytes - _GROWTH) // form.most_events,
+    )
+
+
+def from_url(
+    url: str,
+    *,
+    source: str,
+    openmeter_token: str | None,
+    event_type: str | None = None,
+    event_id: str = "call",
+) -> OpenMeterSink:
     """Make the sink that `openmeter+https://host[:port][/base][?parameters]` names.
+
+    Args:
+        url: What a parameter of it says wins over the arguments.
+        source: The account where the URL names none.
+        openmeter_token: The API key.
+        event_type: The CloudEvents `type` of what is sent.
+        event_id: `call` or `response`.
 
     Raises:
         SinkURLError: Naming what is wrong and what is allowed, never what may be a secret.
@@ -110,13 +165,18 @@ def from_url(url: str, *, source: str, openmeter_token: str | None) -> OpenMeter
             "a key belongs in the environment variable OPENMETER_API_KEY"
         )
     api = _one_of("api", given.get("api", "v1"), tuple(_PATHS))
-    _one_of("shape", given.get("shape", "call"), _SHAPES)
+    event_type = given.get("event_type", event_type)
+    if event_type is not None and not is_event_type(event_type):
+        raise SinkURLError(f"event_type: {EVENT_TYPE_WANTED}")
     return OpenMeterSink(
         base,
         account=_filled("account", given.get("account", source)),
         token=openmeter_token,
         api=api,
         name=_filled("name", given.get("name", "openmeter")),
+        shape=_one_of("shape", given.get("shape", "call"), SHAPES),
+        event_type=event_type,
+        event_id=_one_of("event_id", given.get("event_id", event_id), EVENT_IDS),
     )
 
 
