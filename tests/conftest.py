@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from llm_metering.demo.model_server import ModelServer
 from tests.tiny_model import write_tiny_model
 
 pytest_plugins = ["pytester", "tests.skips"]
+
+# Whatever else holds, such as hypothesis's profile for CI; but no test hangs on the machine's speed.
+settings.register_profile("without-a-clock", settings(), deadline=None)
+settings.load_profile("without-a-clock")
 
 _FOREIGN = ("LLM_METERING_", "OPENMETER_", "LANGSMITH_", "LANGCHAIN_")
 _FOR_TESTS = frozenset(

@@ -1,0 +1,358 @@
+"""Where encodings come from, and that nobody waits for them who must not."""
+
+import hashlib
+import importlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import tiktoken
+import tiktoken_ext.openai_public
+
+from llm_metering.tokenizers import Encodings, sources
+from llm_metering.tokenizers import encodings as module
+from tests.forking import in_child
+
+NAME = "cl100k_base"
+ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken"
+FILE = "9b5ad71b2ce5302211f9c61530b329a4922fc6a4"
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The file of an encoding, as llama-index-core brings it along."""
+    (folder,) = [f for f in sources.folders() if "llama_index" in f.parts]
+    return (folder / FILE).read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of tiktoken's, still empty, in a process that has loaded no encoding yet."""
+    monkeypatch.setattr(module, "_shared", module._Shared({}))
+    monkeypatch.setattr("tiktoken.registry.ENCODINGS", {})
+    monkeypatch.setattr(sources, "_PACKAGES", ())
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "tiktoken"))
+    (tmp_path / "tiktoken").mkdir()
+    return tmp_path / "tiktoken"
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Server:
+    """Hands out a file, as often as it is asked."""
+
+    def __init__(self, data):
+        self.data = data
+        self.asked = []
+
+    def __call__(self, address):
+        self.asked.append(address)
+        if isinstance(self.data, Exception):
+            raise self.data
+        return self.data
+
+
+def hollow_package(site, name, *steps):
+    """A package that must not be imported, with a folder in it."""
+    folder = site.joinpath(name, *steps)
+    folder.mkdir(parents=True)
+    (site / name / "__init__.py").write_text("raise AssertionError('imported')")
+    return folder
+
+
+# --- on this machine
+
+
+def test_the_order_in_which_folders_are_searched(tmp_path, monkeypatch):
+    """tiktoken's own folder, llama-index-core's, LiteLLM's; and neither package is imported."""
+    llama = hollow_package(tmp_path, "llama_index", "core", "_static", "tiktoken_cache")
+    lite = hollow_package(tmp_path, "litellm", "litellm_core_utils", "tokenizers")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "own"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("llama_index", "litellm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.invalidate_caches()
+
+    assert list(sources.folders()) == [tmp_path / "own", llama, lite]
+    assert {"llama_index", "litellm"}.isdisjoint(sys.modules)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param(
+            {"TIKTOKEN_CACHE_DIR": "/a", "DATA_GYM_CACHE_DIR": "/b"}, Path("/a"), id="set"
+        ),
+        pytest.param({"DATA_GYM_CACHE_DIR": "/b"}, Path("/b"), id="its old name"),
+        pytest.param({"TIKTOKEN_CACHE_DIR": ""}, None, id="none, as tiktoken has it"),
+        pytest.param({"TMPDIR": "/t"}, Path("/t/data-gym-cache"), id="not set"),
+    ],
+)
+def test_the_folder_of_tiktoken(monkeypatch, environment, expected):
+    """It is the one in which tiktoken itself would look."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for name in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR", "TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: os.environ.get("TMPDIR", "/tmp"))
+
+    assert sources.tiktoken_folder() == expected
+
+
+def test_a_file_is_found_by_its_name(folder, real):
+    """The file is the SHA-1 of its address, as tiktoken names it."""
+    (folder / FILE).write_bytes(real)
+
+    assert sources.file_name(ADDRESS) == FILE
+    assert Encodings().get(NAME).encode_ordinary("hello world") == [15339, 1917]
+
+
+def test_a_damaged_file_is_passed_over_and_left_alone(folder, tmp_path, real, monkeypatch):
+    """The next folder is asked; tiktoken would delete the file here."""
+    damaged = folder / FILE
+    damaged.write_bytes(b"cut off in the middle")
+    other = hollow_package(tmp_path, "elsewhere")
+    (other / FILE).write_bytes(real)
+    monkeypatch.setattr(sources, "_PACKAGES", (("elsewhere", ()),))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+
+    assert Encodings().get(NAME) is not None
+    assert damaged.read_bytes() == b"cut off in the middle"
+
+
+def test_the_environment_is_left_alone(folder):
+    """Nothing we do changes where tiktoken looks for the rest of the process."""
+    before = dict(os.environ)
+
+    Encodings(download=True, fetch=Server(b"nothing")).get(NAME)
+
+    assert dict(os.environ) == before
+    assert os.environ["TIKTOKEN_CACHE_DIR"] == str(folder)
+
+
+def test_what_the_application_has_loaded_is_used(folder, monkeypatch):
+    """Seventy megabytes need not be there twice."""
+    theirs = object()
+    monkeypatch.setattr("tiktoken.registry.ENCODINGS", {NAME: theirs})
+
+    assert Encodings().get(NAME) is theirs
+
+
+@pytest.mark.parametrize("name", ["cl100k_base", "o200k_base"])
+def test_a_definition_is_that_of_tiktoken(name, monkeypatch):
+    """Pattern, ranks and special tokens are those that tiktoken itself loads, unpatched."""
+    (folder,) = [f for f in sources.folders() if "llama_index" in f.parts]
+    reader = tiktoken_ext.openai_public.load_tiktoken_bpe
+
+    ours = sources.definition(name, sources.local_file)
+
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder))
+    theirs = tiktoken.get_encoding(name)
+    assert ours["name"] == theirs.name
+    assert ours["pat_str"] == theirs._pat_str
+    assert ours["special_tokens"] == theirs._special_tokens
+    assert ours["mergeable_ranks"] == theirs._mergeable_ranks
+    assert tiktoken_ext.openai_public.load_tiktoken_bpe is reader
+
+
+def test_a_definition_that_needs_another_file_is_refused():
+    """gpt2 would be loaded from the network by a reader that is not replaced."""
+    with pytest.raises(OSError, match="two files"):
+        sources.definition("gpt2", sources.local_file)
+
+
+def test_no_tiktoken_no_encoding(folder, monkeypatch):
+    """A process without tiktoken counts characters."""
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+
+    assert Encodings().get(NAME) is None
+
+
+@pytest.mark.parametrize("alias", ["o200k_harmony"])
+def test_encodings_that_differ_in_special_tokens_are_one(alias, encodings):
+    """Text does not become special tokens, so the same object serves both."""
+    assert encodings.get(alias) is encodings.get("o200k_base")
+
+
+@pytest.mark.parametrize("name", ["", "no such encoding", "r50k_base"])
+def test_what_is_nowhere_is_none(folder, name):
+    """An encoding that is not on this machine, or nowhere at all, is none."""
+    assert Encodings().get(name) is None
+
+
+def test_a_failure_is_remembered_for_a_while(folder, real):
+    """Until the time is over nobody looks again, though the file is there by now."""
+    clock = Clock()
+    encodings = Encodings(retry_after=600, clock=clock)
+    assert encodings.get(NAME) is None
+    (folder / FILE).write_bytes(real)
+
+    clock.now += 599
+    assert encodings.get(NAME) is None
+    clock.now += 2
+    assert encodings.get(NAME) is not None
+
+
+def test_an_encoding_is_loaded_once_for_the_process(folder, real, monkeypatch):
+    """Threads and instances that ask at the same time get the same object, of one load."""
+    (folder / FILE).write_bytes(real)
+    loads = []
+    local_file = sources.local_file
+    monkeypatch.setattr(sources, "local_file", lambda *a: (loads.append(a), local_file(*a))[1])
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(Encodings().get(NAME))) for _ in range(8)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(loads) == 1
+    assert len({id(encoding) for encoding in found}) == 1
+    assert found[0] is not None
+
+
+def test_preloading_is_done_by_the_time_it_is_asked_for(folder, real):
+    """`preload` returns at once; whoever asks then waits for that load."""
+    (folder / FILE).write_bytes(real)
+    encodings = Encodings()
+
+    encodings.preload([NAME, "no such encoding"])
+
+    assert encodings.get(NAME) is not None
+
+
+# --- from the network
+
+
+def test_nothing_is_downloaded_unasked(folder):
+    """Without permission the network is not touched."""
+    server = Server(b"")
+
+    assert Encodings(fetch=server).get(NAME) is None
+    assert server.asked == []
+
+
+def test_what_is_downloaded_is_kept(folder, real):
+    """The next process finds it where tiktoken would have put it."""
+    server = Server(real)
+
+    assert Encodings(download=True, fetch=server).get(NAME) is not None
+    assert server.asked == [ADDRESS]
+    assert (folder / FILE).read_bytes() == real
+    assert [path.name for path in folder.iterdir()] == [FILE]
+
+
+def test_a_file_that_is_there_is_not_replaced(folder, real):
+    """A damaged file is its owner's to remove; the encoding is had all the same."""
+    (folder / FILE).write_bytes(b"damaged")
+
+    assert Encodings(download=True, fetch=Server(real)).get(NAME) is not None
+    assert (folder / FILE).read_bytes() == b"damaged"
+
+
+def test_a_folder_that_cannot_be_written_to_costs_nothing(folder, real, monkeypatch):
+    """What cannot be kept is used once."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder / FILE / "below a file"))
+    (folder / FILE).write_bytes(b"")
+
+    assert Encodings(download=True, fetch=Server(real)).get(NAME) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"a page of a proxy", id="another file"),
+        pytest.param(OSError("refused"), id="no network"),
+        pytest.param(RuntimeError("odd"), id="another error"),
+    ],
+)
+def test_a_download_that_fails_is_remembered(folder, data):
+    """It is tried once, and again when the time is over."""
+    clock, server = Clock(), Server(data)
+    encodings = Encodings(download=True, fetch=server, clock=clock, retry_after=600)
+
+    assert [encodings.get(NAME) for _ in range(3)] == [None, None, None]
+    assert len(server.asked) == 1
+    assert list(folder.iterdir()) == []
+    clock.now += 601
+    encodings.get(NAME)
+    assert len(server.asked) == 2
+
+
+def test_a_server_that_never_answers_is_waited_for_once(folder, real):
+    """Whoever asks gets none after the deadline; what comes later is there for the next."""
+    answers = threading.Event()
+    asked = []
+
+    def slow(address):
+        asked.append(address)
+        answers.wait(30)
+        return real
+
+    clock = Clock()
+    encodings = Encodings(download=True, fetch=slow, deadline=0.05, clock=clock)
+    assert encodings.get(NAME) is None
+    clock.now += 601
+    # Time is over for this load: the next to ask does not wait, and starts no second one.
+    assert encodings.get(NAME) is None
+    assert len(asked) == 1
+    load = next(iter(module._shared.loading.values()))
+
+    answers.set()
+    load.done.wait(30)
+    assert encodings.get(NAME) is not None
+
+
+def test_a_fork_forgets_loads_and_locks_of_its_parent(folder, real):
+    """A child that was forked in the middle of a load does not wait for a thread it has not."""
+    encodings = Encodings(deadline=0.05)
+    locked, finish = threading.Event(), threading.Event()
+
+    def hold():
+        with module._shared.lock:
+            locked.set()
+            finish.wait(30)
+
+    module._shared.loading[NAME, False] = module._Load(30)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    locked.wait(30)
+    (folder / FILE).write_bytes(real)
+    try:
+        assert in_child(lambda: encodings.get(NAME) is not None)
+    finally:
+        finish.set()
+        thread.join()
+
+
+def test_a_fork_keeps_what_was_loaded(folder, real):
+    """Memory is shared with the parent; nothing is loaded twice."""
+    (folder / FILE).write_bytes(real)
+    encodings = Encodings()
+    assert encodings.get(NAME) is not None
+    (folder / FILE).unlink()
+
+    assert in_child(lambda: encodings.get(NAME) is not None)
+
+
+def test_hashes_are_those_of_the_files(real):
+    """What we load is what tiktoken's authors published."""
+    expected = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
+
+    assert hashlib.sha256(real).hexdigest() == expected
+    assert sources.local_file(ADDRESS, expected) == real
