@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_metering import Meter
-from llm_metering.calls import CLOCK_TOLERANCE, CallStart, CallTable, Report
+from llm_metering.calls import CallStart, CallTable, Report
+from llm_metering.calls.values import CLOCK_TOLERANCE
 from llm_metering.errors import SubjectError
+from llm_metering.exchange import Counted, Output
 from llm_metering.subjects import Attribution, Rank
 from llm_metering.token_usage import TokenUsage
 from tests.forking import in_child
@@ -63,7 +65,7 @@ class Notebook:
 @pytest.fixture(autouse=True)
 def nobody_elses_calls(monkeypatch):
     """Calls that another test left in flight are none of this one's."""
-    monkeypatch.setattr("llm_metering.calls._in_flight", {})
+    monkeypatch.setattr("llm_metering.calls.table._in_flight", {})
 
 
 @pytest.fixture
@@ -71,9 +73,43 @@ def notes():
     return Notebook()
 
 
+class Words:
+    """A tokenizer to which each word is a token; it counts when it is told to."""
+
+    def __init__(self, *, at_once=True):
+        self.at_once = at_once
+        self.waiting = []
+
+    def count(self, exchange, method="words"):
+        asked = exchange.request
+        return Counted(
+            input_tokens=None if asked is None else len(asked["prompt"].split()),
+            output_tokens=len("".join(exchange.output.texts).split()),
+            method=method,
+        )
+
+    def guess(self, exchange):
+        return self.count(exchange, "guess")
+
+    def submit(self, exchange, done):
+        self.waiting.append((exchange, done))
+        if self.at_once:
+            self.work()
+
+    def work(self):
+        while self.waiting:
+            exchange, done = self.waiting.pop()
+            done(self.count(exchange))
+
+
 @pytest.fixture
-def table(notes):
-    return CallTable(notes, source="tests", now=lambda: NOW)
+def tokenizer():
+    return Words()
+
+
+@pytest.fixture
+def table(notes, tokenizer):
+    return CallTable(notes, tokenizer, source="tests", now=lambda: NOW)
 
 
 def by(name, rank=Rank.HANDLER, flags=(), **dimensions):
@@ -191,7 +227,7 @@ def test_status_and_provenance(table, notes, outcome, usage, pieces, expected):
     """How the call ended and where its counts come from are two things, and never a guess."""
     table.start("run", call())
     for _ in range(pieces):
-        table.piece("run", empty=False)
+        table.piece("run", "word ")
     table.end("run", outcome, Report(usage=usage))
 
     data = notes.data
@@ -211,7 +247,7 @@ def test_a_refusal_makes_no_event(table, notes):
 def test_a_cached_answer_costs_nothing(table, notes):
     """No provider was asked: the zero is reported, whatever the first call used."""
     table.start("run", call())
-    table.piece("run", empty=False)
+    table.piece("run", "word ")
     table.end("run", "completed", Report(usage=USAGE, cached=True))
 
     data = notes.data
@@ -219,19 +255,139 @@ def test_a_cached_answer_costs_nothing(table, notes):
     assert (data["input_tokens"], data["output_tokens"], data["total_tokens"]) == (0, 0, 0)
 
 
-def test_pieces_are_a_lower_bound_of_the_output(table, notes):
-    """Each piece with output is a token at least; the input stays unknown, and so the total."""
+def test_what_arrived_is_counted_when_nobody_reports(table, notes):
+    """The pieces are joined before they are counted; input that nobody saw stays unknown."""
     table.start("run", call())
-    for empty in (True, False, False, True, False):
-        table.piece("run", empty=empty)
+    for piece in (None, "one t", "wo th", None, "ree"):
+        table.piece("run", piece)
     table.end("run", "aborted", Report())
 
     assert {key: notes.data[key] for key in notes.data if "token" in key or "count" in key} == {
         "output_tokens": 3,
         "completion_tokens": 3,
-        "count_method": "stream_chunks",
+        "count_method": "words",
         "time_to_first_token_ms": notes.data["time_to_first_token_ms"],
     }
+
+
+def asked(text="what is it"):
+    """Three words of a prompt."""
+    return lambda: {"prompt": text}
+
+
+def test_both_sides_are_counted_where_both_were_seen(table, notes):
+    """Then there is a total; it is an estimate, and says how it came about."""
+    table.start("run", call(asked=asked()))
+    table.piece("run", "a word or two")
+    table.end("run", "completed", Report())
+
+    assert notes.data["provenance"] == "estimated"
+    assert notes.data["count_method"] == "words"
+    assert (notes.data["input_tokens"], notes.data["output_tokens"]) == (3, 4)
+    assert notes.data["total_tokens"] == 7
+
+
+def test_the_answer_of_the_report_is_preferred_to_the_pieces(table, notes):
+    """A framework may drop pieces on the way; what it hands over at the end is whole."""
+    table.start("run", call(asked=asked()))
+    table.piece("run", "one")
+    table.end("run", "completed", Report(output=lambda: Output(texts=["one two three"])))
+
+    assert notes.data["output_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("usage", "is_final", "expected"),
+    [
+        pytest.param(
+            TokenUsage(input_tokens=100, cache_read_input_tokens=60),
+            False,
+            (100, 4, "partial", "words"),
+            id="input is reported, output is counted",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=100, output_tokens=1, reported_total_tokens=101),
+            False,
+            (100, 4, "partial", "words"),
+            id="the count so far is a minimum",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=100, output_tokens=50, reported_total_tokens=150),
+            False,
+            (100, 50, "partial", None),
+            id="more was reported than arrived",
+        ),
+        pytest.param(
+            TokenUsage(output_tokens=9),
+            True,
+            (3, 9, "partial", "words"),
+            id="output is reported, input is counted",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=100, output_tokens=50),
+            True,
+            (100, 50, "reported", None),
+            id="all",
+        ),
+    ],
+)
+def test_what_was_reported_is_kept_and_the_rest_counted(table, notes, usage, is_final, expected):
+    """The provider's numbers stand; ours fill what it left out, and the event is partial."""
+    table.start("run", call(asked=asked()))
+    table.piece("run", "a word or two")
+    table.end("run", "aborted", Report(usage=usage, is_final=is_final))
+
+    data = notes.data
+    assert (
+        data["input_tokens"],
+        data["output_tokens"],
+        data["provenance"],
+        data.get("count_method"),
+    ) == expected
+    assert data.get("cache_read_input_tokens") == usage.cache_read_input_tokens
+    assert "reported_total_tokens" not in data
+
+
+def test_a_call_without_a_sign_of_life_is_not_estimated(table, notes):
+    """It may never have reached the provider: an estimate of its input would be invented."""
+    table.start("run", call(asked=asked()))
+    table.end("run", "failed", Report())
+
+    assert notes.data["provenance"] == "missing"
+
+
+def test_while_it_is_counted_its_note_holds_the_estimate(notes):
+    """A process that dies meanwhile leaves the estimate to whoever recovers its journal."""
+    tokenizer = Words(at_once=False)
+    table = CallTable(notes, tokenizer, source="tests", now=lambda: NOW)
+    table.start("run", call(asked=asked()))
+    table.piece("run", "a word or two")
+    table.end("run", "completed", Report())
+
+    assert notes.events == []
+    assert len(table) == 0
+    ((event_id, note),) = notes.opened.items()
+    assert note["data"]["count_method"] == "guess"
+    assert (note["data"]["status"], note["data"]["total_tokens"]) == ("completed", 7)
+    assert "word" not in json.dumps({**note["data"], "count_method": ""})
+
+    tokenizer.work()
+    (event,) = notes.events
+    assert event == {**note, "data": {**note["data"], "count_method": "words"}}
+    assert event["id"] == event_id
+
+
+def test_a_request_that_cannot_be_read_costs_no_event(table, notes):
+    """What the application handed over may be anything; the call is billed as far as it is known."""
+
+    def broken():
+        raise RuntimeError("a secret prompt")
+
+    table.start("run", call(asked=broken))
+    table.end("run", "completed", Report())
+
+    assert notes.data["provenance"] == "missing"
+    assert notes.counts == {("failures", "counting"): 1}
 
 
 @pytest.mark.parametrize(
@@ -250,9 +406,9 @@ def test_pieces_are_counted_once_whoever_tells_of_them(table, notes, starts, tel
         table.start("run", call(teller=teller))
     for _ in range(3):
         for teller in tellers:
-            table.piece("run", empty=False, teller=teller)
+            table.piece("run", "word ", teller=teller)
     # The application left before all of them were told of the fourth.
-    table.piece("run", empty=False, teller="a")
+    table.piece("run", "word ", teller="a")
     table.end("run", "aborted", Report(), teller="a")
 
     assert notes.data["output_tokens"] == 4
@@ -387,7 +543,7 @@ def test_a_late_report_changes_nothing(table, notes):
 def test_the_end_of_an_unknown_call_is_counted(table, notes):
     """It makes no event here: the front end decides whether it was a call."""
     assert not table.knows("run")
-    table.piece("run", empty=False)
+    table.piece("run", "word ")
     table.end("run", "completed", Report(usage=USAGE))
 
     assert notes.events == []
@@ -431,7 +587,7 @@ def test_what_is_open_at_the_end_is_settled_with_what_is_known(table, notes):
     """A call nobody saw end may have been paid for; what it says afterwards is counted."""
     table.start("silent", call())
     table.start("streaming", call())
-    table.piece("streaming", empty=False)
+    table.piece("streaming", "word ")
     table.close()
     table.close()
     table.end("silent", "completed", Report(usage=USAGE))
@@ -557,14 +713,14 @@ class Model:
 def test_every_call_is_settled_exactly_once(story):
     """In any order, by one handler or more: one event or one refusal for each start, no more."""
     notes, model = Notebook(), Model()
-    table = CallTable(notes, source="tests", now=lambda: NOW)
+    table = CallTable(notes, Words(), source="tests", now=lambda: NOW)
     for kind, key, handler, *rest in story:
         if kind == "start":
             request = REQUESTS[rest[0]]
             table.start(key, call(by(handler), request=request, teller=handler))
             model.start(key, handler, request)
         elif kind == "piece":
-            table.piece(key, empty=rest[0], teller=handler)
+            table.piece(key, None if rest[0] else "word ", teller=handler)
             model.piece(key, handler, rest[0])
         else:
             outcome, usage, cached = rest

@@ -77,7 +77,7 @@ def test_a_meter_used_after_close_records_to_disk(meter, sink, home):
     assert len(ids_on_disk(home)) == 2
     assert sink.taken == []
     with Meter(home, [sink], source="tests", ledger=False) as heir:
-        (shipper,) = heir._shippers
+        (shipper,) = heir._transport.shippers
         assert shipper.drain(deadline=float("inf"))
         assert sink.taken == [], "its writer lives"
         meter._journal.close()

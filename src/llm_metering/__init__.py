@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .default_meter import configure as configure
     from .default_meter import flush as flush
     from .default_meter import get_meter as get_meter
+    from .default_meter import metered_stream as metered_stream
+    from .default_meter import record as record
     from .default_meter import usage as usage
     from .errors import MeteringError as MeteringError
     from .events import UsageEvent as UsageEvent
@@ -42,6 +44,8 @@ _HOMES = {
     "flush": "default_meter",
     "get_meter": "default_meter",
     "install": "global_handlers",
+    "metered_stream": "default_meter",
+    "record": "default_meter",
     "subject": "subjects",
     "uninstall": "global_handlers",
     "usage": "default_meter",
@@ -61,6 +65,8 @@ __all__ = [
     "flush",
     "get_meter",
     "install",
+    "metered_stream",
+    "record",
     "subject",
     "uninstall",
     "usage",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from .meter import EXIT_TIMEOUT, FLUSH_TIMEOUT, Meter
+from .events import UsageEvent
+from .meter import EXIT_TIMEOUT, FLUSH_TIMEOUT, Meter, StreamT
 from .subjects import check_subject
 from .transport import system
 
@@ -22,6 +24,8 @@ __all__ = [
     "configure",
     "flush",
     "get_meter",
+    "metered_stream",
+    "record",
     "set_default_subject",
     "usage",
 ]
@@ -122,6 +126,58 @@ def close(timeout: float = EXIT_TIMEOUT) -> bool:
 async def aclose(timeout: float = EXIT_TIMEOUT) -> bool:
     """`close`, without blocking the event loop."""
     return await asyncio.to_thread(close, timeout)
+
+
+def record(
+    response: object = None,
+    subject: str | None = None,
+    *,
+    dimensions: Mapping[str, str] | None = None,
+    time: datetime | str | None = None,
+    idempotency_key: str | None = None,
+    quantity: float | Decimal | None = None,
+    unit: str | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    operation: str | None = None,
+    request: Mapping[str, Any] | None = None,
+) -> UsageEvent | None:
+    """`Meter.record` of the default meter."""
+    return get_meter().record(
+        response,
+        subject,
+        dimensions=dimensions,
+        time=time,
+        idempotency_key=idempotency_key,
+        quantity=quantity,
+        unit=unit,
+        provider=provider,
+        model=model,
+        operation=operation,
+        request=request,
+    )
+
+
+def metered_stream(
+    stream: StreamT,
+    subject: str | None = None,
+    *,
+    dimensions: Mapping[str, str] | None = None,
+    provider: str | None = None,
+    model: str | None = None,
+    operation: str | None = "chat",
+    request: Mapping[str, Any] | None = None,
+) -> StreamT:
+    """`Meter.metered_stream` of the default meter."""
+    return get_meter().metered_stream(
+        stream,
+        subject,
+        dimensions=dimensions,
+        provider=provider,
+        model=model,
+        operation=operation,
+        request=request,
+    )
 
 
 def usage(

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "ConfigurationError",
     "HomeError",
+    "InvalidArgumentError",
     "InvalidUsageError",
     "LedgerError",
     "MeteringError",
@@ -57,6 +58,10 @@ class LedgerError(MeteringError, RuntimeError):
 
 class SubjectError(MeteringError, ValueError):
     """A subject, or a dimension beside it, is not a non-empty string."""
+
+
+class InvalidArgumentError(MeteringError, ValueError):
+    """An argument of `record` or `metered_stream` cannot be used."""
 
 
 class InvalidUsageError(MeteringError, ValueError):

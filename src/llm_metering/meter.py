@@ -6,31 +6,34 @@ import asyncio
 import atexit
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-from .calls import CallTable
-from .errors import ConfigurationError, LedgerError
+from .calls import CallStart, CallTable
+from .counting import CountingQueue, TokenCounters
+from .errors import LedgerError
+from .events import UsageEvent
 from .guard import Guard
+from .opening import open_ledger, open_sinks
+from .recording import ResponseRecorder, check_name, meter_stream, model_of
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
 from .transport import system
-from .transport.journal import Journal
-from .transport.shipper import Shipper
-from .transport.spool import Spool, debt_of
-from .transport.status import home_status
+from .transport.fleet import Transport
 
 if TYPE_CHECKING:
-    from .ledger import Ledger
     from .meters import UsageReport
 
 __all__ = ["EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
 logger = logging.getLogger("llm_metering")
+
+StreamT = TypeVar("StreamT")
 
 FLUSH_TIMEOUT: Final = 10.0
 EXIT_TIMEOUT: Final = 5.0
@@ -76,29 +79,31 @@ class Meter:
         )
         require_destination(self.settings, objects)
         self._subject = self.settings.subject
-        self._ledger = _open_ledger(self.settings)
-        all_sinks = _open_sinks(self.settings, self._ledger, objects)
-        self._spool = Spool(self.settings.home)
-        self._spool.make()
-        self._journal = Journal(
-            self._spool,
-            source=self.settings.source,
-            debts=[debt_of(sink) for sink in all_sinks],
-            on_append=self._on_append,
+        self._ledger = open_ledger(self.settings)
+        all_sinks = open_sinks(self.settings, self._ledger, objects)
+        self._transport = Transport(
+            self.settings.home, source=self.settings.source, sinks=all_sinks
         )
-        self._calls = CallTable(self._journal, source=self.settings.source)
-        self._shippers = [
-            Shipper(sink, spool=self._spool, journal=self._journal) for sink in all_sinks
-        ]
-        self._started = False
+        self._journal = self._transport.journal
+        self._counting = CountingQueue(
+            TokenCounters(download=self.settings.tokenizer_download),
+            note_failure=self.note_failure,
+        )
+        self._calls = CallTable(self._journal, self._counting, source=self.settings.source)
+        self._records = ResponseRecorder(
+            self._journal,
+            self._counting,
+            source=self.settings.source,
+            default_subject=lambda: self._subject,
+        )
         self._closed = False
         self._next_log = 0.0
         system.on_fork(self._calls)
+        system.on_fork(self._counting)
         _close_at_exit.add(self)
 
     def __repr__(self) -> str:
-        sinks = ", ".join(repr(shipper) for shipper in self._shippers)
-        return f"<Meter {self.settings.home} {self._journal!r} [{sinks}]>"
+        return f"<Meter {self.settings.home} {self._transport!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -143,17 +148,14 @@ class Meter:
         self._subject = None if subject is None else check_subject(subject)
 
     def start(self) -> None:
-        """Ship what earlier processes left; this process's own events need no start.
+        """Ship what earlier processes left, and start what the first call would wait for.
 
         Only the first call does anything: handlers are made for each request, and looking into
-        a folder is nothing to do on an event loop.
+        a folder is nothing to do on an event loop. A meter that is not started works as well.
         """
-        if self._started:
-            return
-        self._started = True
-        if self._spool.segments():
-            for shipper in self._shippers:
-                shipper.wake()
+        if not self._transport.is_started:
+            self._transport.start()
+            self._counting.start()
 
     def guard(self, where: str) -> Guard:
         """Keep a failure to meter from the application: it is logged and counted.
@@ -162,6 +164,116 @@ class Meter:
             where: What may fail, for `status`.
         """
         return Guard(where, self.note_failure)
+
+    def record(
+        self,
+        response: object = None,
+        subject: str | None = None,
+        *,
+        dimensions: Mapping[str, str] | None = None,
+        time: datetime | str | None = None,
+        idempotency_key: str | None = None,
+        quantity: float | Decimal | None = None,
+        unit: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        operation: str | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> UsageEvent | None:
+        """Meter a response of a provider's own client, or a quantity of anything else.
+
+        The same response object is one event, however often it is handed over (dicts and strings
+        cannot be told apart; `idempotency_key` can). What the response holds never raises: a
+        shape we do not know is an event with provenance `missing`, flagged with its keys.
+
+        Args:
+            response: An object of the SDKs of OpenAI, Anthropic, Google, Cohere, Mistral or
+                AWS, a dict, JSON (a stream's, too), or a `TokenUsage`.
+            subject: Who pays; without it `subject()` and the default say.
+            dimensions: Strings to group usage by.
+            time: When; by default the provider's own time of the answer, if it gives a plausible
+                one, else now. An aware datetime, or ISO 8601 with an offset.
+            idempotency_key: Any number of calls with one key are one event, in every process of
+                the same `source`.
+            quantity: How much of `unit`, from 0.
+            unit: What is counted where it is no tokens: `images`, `api_calls`, `gpu_seconds`.
+            provider: Who answered, where the response does not show it.
+            model: The model that was asked for.
+            operation: OpenTelemetry's `gen_ai.operation.name`, where the response does not show it.
+            request: The request in the JSON shape of the API. It is read only if the response
+                reports no usage, to count the input; nothing of it is kept.
+
+        Returns:
+            The event. Where we have to count, it holds an estimate from lengths, and the count
+            follows under the same id; `flush()` waits for it. `None` for a provider's
+            refusal, which costs nothing and is counted in `status`.
+
+        Raises:
+            SubjectError: If the subject or a dimension is not usable.
+            InvalidArgumentError: If another argument is not.
+            InvalidUsageError: If the quantity is no finite number from 0.
+        """
+        system.notice_fork()
+        attribution = self._records.attribution(subject, dimensions)
+        return self._records.record(
+            response,
+            attribution,
+            request=request,
+            time=time,
+            idempotency_key=idempotency_key,
+            quantity=quantity,
+            unit=unit,
+            provider=provider,
+            model=model,
+            operation=operation,
+        )
+
+    def metered_stream(
+        self,
+        stream: StreamT,
+        subject: str | None = None,
+        *,
+        dimensions: Mapping[str, str] | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        operation: str | None = "chat",
+        request: Mapping[str, Any] | None = None,
+    ) -> StreamT:
+        """Meter a stream of a provider's own client while you read it.
+
+        It is billed once: when it has ended, failed, was closed, or is collected unread. Who pays is
+        decided here and now.
+
+        Args:
+            stream: What the SDK returned, sync or async, or an iterable of its chunks or lines.
+            subject: Who pays; without it `subject()` and the default say.
+            dimensions: Strings to group usage by.
+            provider: Who is asked, where the chunks do not show it.
+            model: The model that was asked for.
+            operation: OpenTelemetry's `gen_ai.operation.name`.
+            request: The request in the JSON shape of the API, to count the input if the stream
+                reports no usage.
+
+        Returns:
+            A stand-in for the stream, to be read as before.
+
+        Raises:
+            SubjectError: If the subject or a dimension is not usable.
+            InvalidArgumentError: If it is no stream, or another argument is not usable.
+        """
+        for name, value in (("provider", provider), ("model", model), ("operation", operation)):
+            check_name(name, value)
+        start = CallStart(
+            attribution=self._records.attribution(subject, dimensions),
+            operation=operation,
+            provider=provider,
+            request_model=model or model_of(request),
+            asked=lambda: request,
+        )
+        metered = meter_stream(
+            stream, calls=self.calls, start=start, note_failure=self.note_failure
+        )
+        return cast("StreamT", metered)
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until every sink has what was recorded before.
@@ -177,21 +289,7 @@ class Meter:
         """
         system.notice_fork()
         deadline = time.monotonic() + timeout
-        target = self._journal.expected
-        for shipper in self._shippers:
-            if shipper.own_settled < target:
-                shipper.hurry(target)
-        for shipper in self._shippers:
-            while shipper.own_settled < target:
-                if time.monotonic() >= deadline:
-                    return False
-                if shipper.is_running:
-                    time.sleep(0.005)
-                elif not shipper.drain(deadline=deadline, own_only=True):
-                    return False
-                elif shipper.own_settled < target:
-                    time.sleep(0.005)  # the disk has not taken what is held in memory
-        return True
+        return self._counting.wait(deadline) and self._transport.flush(deadline)
 
     async def aflush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """`flush`, without blocking the event loop."""
@@ -217,18 +315,10 @@ class Meter:
         deadline = time.monotonic() + timeout
         with self.guard("close"):
             self.calls.close()
-        self._journal.close()
-        for shipper in self._shippers:
-            shipper.begin_close(deadline=deadline)
-        # All of them, whatever the first one says: they drain side by side.
-        done = [shipper.finish_close() for shipper in self._shippers]
-        if self._journal.held:
-            logger.error(
-                "%d records are lost if this process ends now: the journal in %s takes none",
-                self._journal.held,
-                self._spool.folder,
-            )
-        return all(done) and not self._journal.held
+        with self.guard("close"):
+            # Half of the time: what is estimated and shipped is better than counted and left.
+            self._counting.close(time.monotonic() + timeout / 2)
+        return self._transport.close(deadline)
 
     def retire(self) -> bool:
         """Close, unless calls are in flight: they go on, and the meter is closed at exit.
@@ -251,22 +341,7 @@ class Meter:
 
         For each sink `recorded = acked + pending + dead + dropped`.
         """
-        status = home_status(self.settings.home)
-        for reason, amount in dict(self._journal.dropped).items():
-            status["dropped"][reason] = status["dropped"].get(reason, 0) + amount
-        status["held_in_memory"] = self._journal.held
-        # By what makes a sink the same one; its name may have been changed since.
-        rows = {(row["url"], row["account"]): row for row in status["sinks"]}
-        for shipper in self._shippers:
-            debt = shipper.debt
-            row = rows.get((debt.url, debt.account))
-            if row is None:
-                row = _empty_row(shipper)
-                status["sinks"].append(row)
-            row["name"] = debt.name
-            if shipper.is_running:
-                row["state"], row["reason"] = shipper.standing.state, shipper.standing.reason
-        return status
+        return self._transport.statistics()
 
     def take_in(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Bring into the ledger what the journal holds of this and of finished processes.
@@ -280,10 +355,11 @@ class Meter:
         Raises:
             LedgerError: If the ledger is switched off.
         """
-        shipper = next((s for s in self._shippers if s.sink is self._ledger), None)
-        if shipper is None:
+        if self._ledger is None:
             raise LedgerError("the ledger is switched off; usage is kept where your sinks keep it")
-        return shipper.drain(deadline=time.monotonic() + timeout)
+        deadline = time.monotonic() + timeout
+        counted = self._counting.wait(deadline)
+        return bool(self._transport.drain(self._ledger, deadline=deadline)) and counted
 
     def usage(
         self,
@@ -347,63 +423,6 @@ class Meter:
             self._journal.count("failures", where)
         except Exception as second:
             logger.error("the failure could not be counted: %s", type(second).__name__)  # noqa: TRY400
-
-    def _on_append(self, recorded: int) -> None:
-        for shipper in self._shippers:
-            if recorded >= shipper.wake_at:
-                shipper.wake()
-
-
-def _open_ledger(settings: Settings) -> Ledger | None:
-    if not settings.ledger:
-        return None
-    # Here, not above: `import llm_metering` brings no database along.
-    from .ledger import Ledger
-
-    return Ledger(settings.home / "ledger.db")
-
-
-def _open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink]) -> list[Sink]:
-    from .sinks import open_sink
-
-    sinks: list[Sink] = [] if ledger is None else [ledger]
-    sinks += [
-        open_sink(url, source=settings.source, openmeter_token=settings.openmeter_token)
-        for url in settings.sinks
-    ]
-    sinks += objects
-    names: set[str] = set()
-    debts: set[str] = set()
-    for sink in sinks:
-        if sink.name in names:
-            raise ConfigurationError(
-                "sinks", f"two sinks are called {sink.name!r}; give one of them ?name=…"
-            )
-        debt = debt_of(sink).key
-        if debt in debts:
-            # Each would wait for the other's acknowledgements, and the server get all twice.
-            raise ConfigurationError(
-                "sinks", f"{sink.name!r} delivers where another sink does, for the same account"
-            )
-        names.add(sink.name)
-        debts.add(debt)
-    return sinks
-
-
-def _empty_row(shipper: Shipper) -> dict[str, Any]:
-    counts = dict.fromkeys(
-        ("recorded", "acked", "pending", "dead", "dropped", "suspect", "retries"), 0
-    )
-    debt = shipper.debt
-    return {
-        "name": debt.name,
-        "url": debt.url,
-        "account": debt.account,
-        "state": shipper.standing.state,
-        "reason": shipper.standing.reason,
-        **counts,
-        "oldest_pending_seconds": None,
-    }
 
 
 _close_at_exit: Final[set[Meter]] = set()

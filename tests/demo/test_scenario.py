@@ -64,7 +64,8 @@ def make_result(**changes):
         subject="demo-acme",
         status="aborted",
         provenance="estimated",
-        count_method="stream_chunks",
+        count_method="ratio:unknown:o200k_base",
+        input_tokens=38,
         output_tokens=24,
         server=ServerCounters(prompt_evaluated=40, predicted=25),
     )
@@ -102,18 +103,19 @@ def test_totals_agree(meter, model_server):
 
 
 def test_abandoned_stream_is_estimated(meter, model_server):
-    """Of the stream that was left there is one event, with a count of the pieces that came."""
+    """Of the stream that was left there is one event, with our count of what went in and came."""
     stream = run_scenario(meter, model_server, no_progress).abandoned
 
-    assert (stream.subject, stream.status, stream.provenance, stream.count_method) == (
+    assert (stream.subject, stream.status, stream.provenance) == (
         "demo-acme",
         "aborted",
         "estimated",
-        "stream_chunks",
     )
-    assert stream.output_tokens == 24
+    assert stream.count_method
+    # The tiny model's tokens are bytes, of which no tokenizer of the world can know.
+    assert stream.input_tokens > 0
+    assert stream.output_tokens > 0
     assert stream.server.predicted >= 24
-    assert meter.usage("tokens_input", group_by="status").rows[0].value == 0
 
 
 def test_withheld_call_is_found_out(meter, model_server):
@@ -280,7 +282,7 @@ def test_agreement_is_shown():
 
     assert "\ntotals agree\n" in text
     assert "30 = 10 evaluated + 20 cached" in " ".join(text.split())
-    assert "provenance estimated, counted by stream_chunks; 24 output tokens metered" in text
+    assert "provenance estimated, counted by ratio:unknown:o200k_base; 38 in and 24 out" in text
     assert "llm-metering usage --home '/a home' --group-by subject --group-by model" in text
 
 

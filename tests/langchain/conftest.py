@@ -14,7 +14,7 @@ from llm_metering import Meter
 from llm_metering.demo.model_server import ModelServer
 from llm_metering.events import CloudEvent
 from llm_metering.sinks.memory import MemorySink
-from tests.langchain.unruly_provider import UnrulyProvider
+from tests.unruly_provider import UnrulyProvider
 
 
 @pytest.fixture(autouse=True)

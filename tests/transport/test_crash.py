@@ -86,7 +86,7 @@ def test_a_process_that_is_killed_again_and_again_loses_nothing(home, tmp_path):
     assert len(ended) > ROUNDS
 
     with Meter(home, [FileServer(server)], source="tests") as meter:
-        for shipper in meter._shippers:
+        for shipper in meter._transport.shippers:
             assert shipper.drain(deadline=time.monotonic() + 60)
         calls = int(meter.usage("calls_total").rows[0].value)
         by_status = {

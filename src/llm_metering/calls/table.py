@@ -16,93 +16,31 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Final, Literal, Protocol
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
-from .events import Provenance, Status, UsageEvent, encode, new_event_id
-from .subjects import Attribution, Rank
-from .token_usage import TokenUsage
+from ..events import Status, UsageEvent, encode, new_event_id
+from ..exchange import Counted, Exchange, Output
+from ..subjects import Attribution, Rank
+from ..token_usage import TokenUsage
+from .settling import counts_of, needs_counting
+from .values import (
+    CallStart,
+    CallState,
+    Outcome,
+    Recorder,
+    Report,
+    Tokenizer,
+    date_of,
+    interrupted_event,
+)
 
-__all__ = ["CallStart", "CallState", "CallTable", "Outcome", "Recorder", "Report"]
-
-Outcome = Literal["completed", "failed", "refused", "aborted"]
-"""How a call ended: with an answer; with an error after which tokens may have been spent; by the
-provider's refusal, which costs nothing; by its consumer, who left or was cancelled."""
+__all__ = ["CallTable"]
 
 REMEMBERED: Final = 20_000
 """How many settled calls are remembered, to tell a late signal from an unknown call."""
-CLOCK_TOLERANCE: Final = timedelta(minutes=5)
-"""A provider's clock that is further off than this does not date a call."""
-
-
-class Recorder(Protocol):
-    """Where the table writes; the journal."""
-
-    def record(self, event_id: str, payload: bytes) -> None: ...
-    def note_open(self, event_id: str, payload: bytes) -> None: ...
-    def note_closed(self, event_id: str) -> None: ...
-    def count(self, name: str, key: str = "", amount: int = 1) -> None: ...
-
-
-class CallState(Enum):
-    """Where a call is in its life."""
-
-    OPEN = "open"
-    COUNTING = "counting"
-    ABANDONED = "abandoned"
-    SETTLED = "settled"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallStart:
-    """What is known when a call starts, and frozen then.
-
-    Attributes:
-        attribution: Who pays.
-        framework: `langchain`, `llamaindex`.
-        operation: `chat`, `text_completion`, `embeddings`.
-        provider: Who is asked.
-        request_model: The model that is asked for.
-        run_id: The framework's name for the call.
-        request: The request as an object, to recognise a second delivery of the same start by
-            its identity. It is never read.
-        teller: Which handler tells of it. Several may tell of one call, one of them several
-            times, and one that did not tell of the start may tell of the end.
-    """
-
-    attribution: Attribution
-    framework: str
-    operation: str
-    provider: str | None = None
-    request_model: str | None = None
-    run_id: str | None = None
-    request: object = field(default=None, repr=False)
-    teller: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a front end knows when a call ends.
-
-    Attributes:
-        usage: What the provider reported.
-        model: The model that answered.
-        response_id: The provider's name for the answer.
-        created: The provider's time of the answer.
-        cached: The framework's cache answered; no provider was asked.
-        flags: What was odd.
-        reason: For a refusal, a short name such as the status code.
-    """
-
-    usage: TokenUsage | None = None
-    model: str | None = None
-    response_id: str | None = None
-    created: datetime | None = None
-    cached: bool = False
-    flags: tuple[str, ...] = ()
-    reason: str = ""
 
 
 class _Call:
@@ -124,15 +62,14 @@ class _Call:
         self.attribution = start.attribution
         self.started = time.perf_counter_ns()
         self.first_piece: int | None = None
-        self.pieces = 0
+        self.pieces: list[str] = []
         self.told = {start.teller: 1}
         self.flags: tuple[str, ...] = ()
         self.state = CallState.OPEN
 
-    @property
-    def received(self) -> int:
-        """Pieces with output that arrived; one told twice of the start is told twice of each."""
-        return -(-self.pieces // self.told[self.start.teller])
+    def received(self) -> Output:
+        """The text that arrived; one told twice of the start is told twice of each piece."""
+        return Output(texts=["".join(self.pieces[:: self.told[self.start.teller]])])
 
 
 _in_flight: dict[str, _Call] = {}
@@ -148,6 +85,7 @@ class CallTable:
 
     Args:
         recorder: Where events and notes go.
+        tokenizer: What counts where nobody reported.
         source: The CloudEvents source of the events.
         now: The clock that dates them, in aware UTC.
     """
@@ -155,11 +93,13 @@ class CallTable:
     def __init__(
         self,
         recorder: Recorder,
+        tokenizer: Tokenizer,
         *,
         source: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._recorder = recorder
+        self._tokenizer = tokenizer
         self._source = source
         self._now = now
         self._open: dict[str, _Call] = {}
@@ -205,12 +145,13 @@ class CallTable:
             self._settled.pop(key, None)
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
 
-    def piece(self, key: str, *, empty: bool, teller: str = "") -> None:
+    def piece(self, key: str, text: str | None, *, teller: str = "") -> None:
         """A streamed piece arrived.
 
         Args:
             key: The call.
-            empty: It holds no output, as the piece that carries the usage does.
+            text: What it holds; empty for output that is no text, `None` where there is no output
+                in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
         """
         call = self._open.get(key)
@@ -218,8 +159,8 @@ class CallTable:
             return
         if call.first_piece is None:
             call.first_piece = time.perf_counter_ns()
-        if not empty:
-            call.pieces += 1
+        if text is not None:
+            call.pieces.append(text)
 
     def end(self, key: str, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it."""
@@ -298,64 +239,80 @@ class CallTable:
             self._settled.pop(self._settled_order.popleft(), None)
 
     def _settle(self, call: _Call, status: Status, report: Report) -> None:
-        usage, provenance, count_method = self._usage_of(call, status, report)
+        event = partial(self._event, call, status, report, self._now(), time.perf_counter_ns())
+        exchange = self._exchange_of(call, status, report)
+        if exchange is None:
+            self._recorder.record(call.event_id, encode(event(None)))
+            call.state = CallState.SETTLED
+            return
+        call.state = CallState.COUNTING
+        # The note is the event to record if this process dies before we have counted.
+        guessed = self._tokenizer.guess(exchange)
+        self._recorder.note_open(call.event_id, encode(event(guessed)))
+        self._tokenizer.submit(exchange, partial(self._settle_counted, call, event))
+
+    def _settle_counted(
+        self, call: _Call, event: Callable[[Counted], UsageEvent], counted: Counted
+    ) -> None:
+        self._recorder.record(call.event_id, encode(event(counted)))
+        call.state = CallState.SETTLED
+
+    def _event(
+        self,
+        call: _Call,
+        status: Status,
+        report: Report,
+        now: datetime,
+        ended: int,
+        counted: Counted | None,
+    ) -> UsageEvent:
+        usage, provenance, count_method = counts_of(status, report, counted)
         flags = (*call.attribution.flags, *call.flags, *report.flags)
         if usage is not None and not usage.is_consistent:
             flags = (*flags, "usage_inconsistent")
-        ended = time.perf_counter_ns()
-        event = replace(
-            self._interrupted(call),
-            time=self._date(report.created),
-            usage=usage,
-            provenance=provenance,
+        first = call.first_piece
+        return replace(
+            interrupted_event(call.event_id, self._source, call.start, call.attribution, now),
+            time=date_of(report.created, now),
             status=status,
+            provenance=provenance,
+            usage=usage,
+            measures=report.measures,
             count_method=count_method,
+            provider=call.start.provider or report.provider,
+            operation=call.start.operation or report.operation,
             model=report.model,
             response_id=report.response_id,
             duration_ms=(ended - call.started) // 1_000_000,
-            time_to_first_token_ms=(
-                None if call.first_piece is None else (call.first_piece - call.started) // 1_000_000
-            ),
+            time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             flags=flags,
         )
-        self._recorder.record(call.event_id, encode(event))
-        call.state = CallState.SETTLED
 
-    def _usage_of(
-        self, call: _Call, status: Status, report: Report
-    ) -> tuple[TokenUsage | None, Provenance, str | None]:
-        if status == "cached":
-            return TokenUsage(input_tokens=0, output_tokens=0), "reported", None
-        if report.usage is not None and report.usage != TokenUsage():
-            whole = report.usage.total_tokens is not None
-            return report.usage, "reported" if whole else "partial", None
-        if call.pieces:
-            # A lower bound: providers put at least one token into each piece.
-            call.state = CallState.COUNTING
-            return TokenUsage(output_tokens=call.received), "estimated", "stream_chunks"
-        return None, "missing", None
-
-    def _interrupted(self, call: _Call) -> UsageEvent:
-        start, attribution = call.start, call.attribution
-        return UsageEvent(
-            id=call.event_id,
-            source=self._source,
-            subject=attribution.subject,
-            time=self._now(),
-            provenance="missing",
-            status="interrupted",
-            operation=start.operation,
-            provider=start.provider,
-            request_model=start.request_model,
-            framework=start.framework,
-            run_id=start.run_id,
-            flags=attribution.flags,
-            dimensions=attribution.dimensions,
+    def _exchange_of(self, call: _Call, status: Status, report: Report) -> Exchange | None:
+        """What there is to count; `None` if all is known, or nothing came back at all."""
+        if not needs_counting(status, report):
+            return None
+        try:
+            output = report.output() or call.received()
+            reported = report.usage is not None and report.usage != TokenUsage()
+            if status != "completed" and not (reported or output or call.pieces):
+                # It may never have reached the provider: nobody can say what it cost.
+                return None
+            request = call.start.asked()
+        except Exception:
+            # What the user handed over can be anything; the event is worth more than its estimate.
+            self._recorder.count("failures", "counting")
+            return None
+        if request is None and not output:
+            return None
+        return Exchange(
+            model=report.model or call.start.request_model,
+            provider=call.start.provider or report.provider,
+            request=request,
+            output=output,
         )
 
-    def _date(self, created: datetime | None) -> datetime:
-        now = self._now()
-        # A provider's odd clock must not move a call into another month's bill.
-        if created is not None and abs(created - now) <= CLOCK_TOLERANCE:
-            return created
-        return now
+    def _interrupted(self, call: _Call) -> UsageEvent:
+        return interrupted_event(
+            call.event_id, self._source, call.start, call.attribution, self._now()
+        )

@@ -55,6 +55,7 @@ def read_abandoned(
             status=cast("Status", status),
             provenance=cast("Provenance", provenance),
             count_method=count_method,
+            input_tokens=values["tokens_input"],
             output_tokens=values["tokens_output"],
             server=server,
         )

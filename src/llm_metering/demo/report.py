@@ -132,6 +132,6 @@ def _abandoned_line(stream: AbandonedStream | None) -> Text:
     return Text(
         f"Abandoned stream of {stream.subject} (status {stream.status}): "
         f"provenance {stream.provenance}{how}; "
-        f"{stream.output_tokens} output tokens metered, the server generated "
-        f"{stream.server.predicted} and read a prompt of {stream.server.prompt}."
+        f"{stream.input_tokens} in and {stream.output_tokens} out, "
+        f"where the server read {stream.server.prompt} and generated {stream.server.predicted}."
     )

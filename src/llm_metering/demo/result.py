@@ -50,15 +50,16 @@ class UsageLine:
 class AbandonedStream:
     """The stream whose consumer left half way, as we metered it and as the server did.
 
-    No usage report arrives on such a stream. What we know of it are the pieces that came in;
-    the server may have generated more before it noticed.
+    No usage report arrives on such a stream. We count the text that went in and the text that
+    came; the server may have generated more before it noticed.
 
     Attributes:
         subject: Who pays.
         status: How the event says the call ended.
         provenance: Where the event's count comes from.
         count_method: How we counted.
-        output_tokens: Our count.
+        input_tokens: Our count of the prompt.
+        output_tokens: Our count of the text that came.
         server: What the server counted.
     """
 
@@ -66,6 +67,7 @@ class AbandonedStream:
     status: Status
     provenance: Provenance
     count_method: str | None
+    input_tokens: int
     output_tokens: int
     server: ServerCounters
 
@@ -76,6 +78,7 @@ class AbandonedStream:
             "status": self.status,
             "provenance": self.provenance,
             "count_method": self.count_method,
+            "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "server": _counters_to_dict(self.server),
         }

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from ..calls import CallStart, Outcome, Report
+from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
 from ..errors import MissingExtraError
 from ..events import check_dimensions
+from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
 from ..subjects import attribute, check_subject
-from .results import is_empty_piece, operation_of, outcome_of, report_of, text_of
+from .results import operation_of, report_of
+from .texts import chat_request, piece_text
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -147,13 +150,16 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         """A chat model is called."""
         # Each handler of an async run gets an outer list of its own; the inner one is shared.
-        self._start("chat", messages[0] if messages else messages, run_id, kwargs)
+        asked = messages[0] if messages else []
+        # A copy of the list: an agent goes on adding to its own while the model answers.
+        request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
+        self._start("chat", asked, request, run_id, kwargs)
 
     def on_llm_start(
         self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """A completion model is called."""
-        self._start("text_completion", prompts, run_id, kwargs)
+        self._start("text_completion", prompts, lambda: {"prompt": prompts}, run_id, kwargs)
 
     def on_llm_new_token(
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
@@ -163,8 +169,7 @@ class MeteringHandler(BaseCallbackHandler):
         with Guard("on_llm_new_token", self._note_failure):
             meter = self._meter_of(key)
             if meter is not None:
-                empty = is_empty_piece(token, kwargs.get("chunk"))
-                meter.calls.piece(key, empty=empty, teller=self._name)
+                meter.calls.piece(key, piece_text(token, kwargs.get("chunk")), teller=self._name)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """A model answered."""
@@ -178,6 +183,7 @@ class MeteringHandler(BaseCallbackHandler):
         self,
         operation: str,
         request: object,
+        asked: Callable[[], Mapping[str, Any] | None],
         run_id: UUID,
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
@@ -199,10 +205,11 @@ class MeteringHandler(BaseCallbackHandler):
                 attribution=replace(attribution, flags=(*attribution.flags, *flags)),
                 framework="langchain",
                 operation=operation,
-                provider=text_of(metadata.get("ls_provider")),
-                request_model=text_of(metadata.get("ls_model_name")),
+                provider=name_of(metadata.get("ls_provider")),
+                request_model=name_of(metadata.get("ls_model_name")),
                 run_id=str(run_id),
                 request=request,
+                asked=asked,
                 teller=self._name,
             )
             meter.calls.start(str(run_id), start)
@@ -229,7 +236,8 @@ class MeteringHandler(BaseCallbackHandler):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
                 # What the run's metadata said is lost then, its subject too.
-                self._start(operation_of(response), response, run_id, {}, ("start_missing",))
+                flags = ("start_missing",)
+                self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
             meter.calls.end(key, outcome, report, teller=self._name)
 
 

@@ -6,35 +6,22 @@ Read in langchain-core 1.7.2, `langchain_core/outputs/llm_result.py` and
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Outcome, Report
+from ..calls import Report
 from ..errors import InvalidUsageError, UnknownUsageError
-from ..events import is_unicode
+from ..extract import read_usage
+from ..extract.flags import unknown_usage_flag
 from ..extract.langchain import extract_usage
-from ..subjects import MAX_LENGTH
+from ..extract.reading import name_of
+from ..token_usage import TokenUsage
+from .texts import output_of
 
 if TYPE_CHECKING:
     from langchain_core.outputs import Generation, LLMResult
 
-__all__ = ["is_empty_piece", "operation_of", "outcome_of", "report_of", "text_of"]
-
-
-def outcome_of(error: BaseException) -> tuple[Outcome, str]:
-    """How a call ended that raised.
-
-    The SDKs of OpenAI, Anthropic, Mistral and others carry the status of a refusal as
-    `status_code` (openai 3.54.0, `openai/_exceptions.py`, `APIStatusError`).
-    """
-    if isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt | SystemExit):
-        return "aborted", ""
-    status = getattr(error, "status_code", None)
-    # 408 is a request that timed out on its way: whether it was worked on nobody knows.
-    if isinstance(status, int) and 400 <= status < 500 and status != 408:
-        return "refused", str(status)
-    return "failed", ""
+__all__ = ["operation_of", "report_of"]
 
 
 def report_of(response: LLMResult | None, reason: str) -> Report:
@@ -51,22 +38,44 @@ def report_of(response: LLMResult | None, reason: str) -> Report:
     usage: object = getattr(message, "usage_metadata", None)
     metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
     output: Mapping[str, Any] = response.llm_output or {}
-    model = text_of(metadata.get("model_name")) or text_of(output.get("model_name"))
-    response_id = text_of(metadata.get("id")) or text_of(output.get("id"))
+    model = name_of(metadata.get("model_name")) or name_of(output.get("model_name"))
+    response_id = name_of(metadata.get("id")) or name_of(output.get("id"))
     if isinstance(usage, Mapping) and usage.get("total_cost") == 0:
         # langchain-core 0.3.73 and later mark an answer of the cache so (`BaseChatModel`,
         # `_convert_cached_generations`); its usage is that of the call that filled the cache.
         return Report(model=model, response_id=response_id, cached=True, reason=reason)
-    flags: tuple[str, ...] = ()
-    counts = None
-    if usage is not None:
-        try:
-            counts = extract_usage(usage)
-        except InvalidUsageError:
-            flags = ("invalid_usage",)
-        except UnknownUsageError:
-            flags = ("unknown_usage",)
-    return Report(usage=counts, model=model, response_id=response_id, flags=flags, reason=reason)
+    counts, flags = _counts(usage, generation, output)
+    return Report(
+        usage=counts,
+        model=model,
+        response_id=response_id,
+        output=lambda: output_of(response),
+        flags=flags,
+        reason=reason,
+    )
+
+
+def _counts(
+    usage: object, generation: object, output: Mapping[str, Any]
+) -> tuple[TokenUsage | None, tuple[str, ...]]:
+    try:
+        if usage is not None:
+            return extract_usage(usage), ()
+        for reported in _elsewhere(generation, output):
+            if isinstance(reported, Mapping) and reported:
+                return read_usage(reported), ()
+    except InvalidUsageError:
+        return None, ("invalid_usage",)
+    except UnknownUsageError as error:
+        return None, (unknown_usage_flag(error.keys),)
+    return None, ()
+
+
+def _elsewhere(generation: object, output: Mapping[str, Any]) -> tuple[object, ...]:
+    """Where older integrations leave the usage, as their provider spelt it."""
+    info = getattr(generation, "generation_info", None)
+    info = info if isinstance(info, Mapping) else {}
+    return output.get("token_usage"), output.get("usage"), info.get("usage_metadata")
 
 
 def _first_generation(generations: Sequence[Sequence[Generation]]) -> Generation | None:
@@ -74,22 +83,7 @@ def _first_generation(generations: Sequence[Sequence[Generation]]) -> Generation
     return next((first for group in generations for first in group[:1]), None)
 
 
-def is_empty_piece(token: object, chunk: object) -> bool:
-    """Whether a streamed piece holds no output, as the one that carries the usage does."""
-    return not token and not getattr(getattr(chunk, "message", None), "tool_call_chunks", None)
-
-
 def operation_of(response: LLMResult | None) -> str:
     """OpenTelemetry's `gen_ai.operation.name`, for a call whose start we were not told of."""
     generation = None if response is None else _first_generation(response.generations)
     return "text_completion" if generation and not hasattr(generation, "message") else "chat"
-
-
-def text_of(value: object) -> str | None:
-    """A name that a server or a user chose, made fit to be written down."""
-    if not isinstance(value, str) or not value:
-        return None
-    # A server may send anything: half a character, with which no event could be written, or a
-    # name without an end.
-    value = value[:MAX_LENGTH]
-    return value if is_unicode(value) else value.encode(errors="replace").decode()

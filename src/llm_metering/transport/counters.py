@@ -152,7 +152,8 @@ def count_segment(spool: Spool, name: SegmentName) -> SegmentCounts | None:
         if frame.kind == Kind.EVENT:
             counts.recorded += 1
             event = _flagged.decode(frame.payload)
-            counts.flags.update(event.data.flags)
+            # Behind a colon stand details, such as names that a server chose: without end.
+            counts.flags.update(flag.partition(":")[0] for flag in event.data.flags)
             counts.closed.add(event.id)
             for key, ack in acks.items():
                 if frame.end <= ack.offset:

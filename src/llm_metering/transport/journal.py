@@ -114,6 +114,11 @@ class Journal:
         with self._lock:
             return self.recorded + sum(record.kind is Kind.EVENT for record in self._held)
 
+    def start(self) -> None:
+        """Start the syncing thread now; else the first append does, and waits a millisecond for it."""
+        with self._lock:
+            self._has_syncer()
+
     def record(self, event_id: str, payload: bytes) -> None:
         """Append an event; when this returns it is in a file, or held in memory and counted."""
         self._append(_Record(Kind.EVENT, encode_frame(Kind.EVENT, payload), event_id))

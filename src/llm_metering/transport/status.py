@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import msgspec
 
 from ..events import parse
 from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
-from .shipper import SinkNote
+from .shipper import Shipper, SinkNote
 from .spool import Debt, Spool
 
-__all__ = ["home_status"]
+__all__ = ["add_live_state", "home_status"]
 
 
 def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
@@ -66,6 +67,21 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
     }
 
 
+def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper]) -> None:
+    """Put into what `home_status` returned what only a living process knows of its sinks."""
+    # By what makes a sink the same one; its name may have been changed since.
+    rows = {(row["url"], row["account"]): row for row in status["sinks"]}
+    for shipper in shippers:
+        debt = shipper.debt
+        row = rows.get((debt.url, debt.account))
+        if row is None:
+            row = _empty_row(shipper)
+            status["sinks"].append(row)
+        row["name"] = debt.name
+        if shipper.is_running:
+            row["state"], row["reason"] = shipper.standing.state, shipper.standing.reason
+
+
 def _keep_oldest(oldest: dict[str, bytes], counts: SegmentCounts) -> None:
     # Segments come in the order of their age.
     for key, payload in counts.oldest.items():
@@ -100,3 +116,19 @@ def _read_note(spool: Spool, debt: Debt) -> SinkNote:
         return msgspec.json.decode(spool.sink_path(debt.key).read_bytes(), type=SinkNote)
     except (OSError, msgspec.DecodeError):
         return SinkNote(debt, "ok", None)
+
+
+def _empty_row(shipper: Shipper) -> dict[str, Any]:
+    counts = dict.fromkeys(
+        ("recorded", "acked", "pending", "dead", "dropped", "suspect", "retries"), 0
+    )
+    debt = shipper.debt
+    return {
+        "name": debt.name,
+        "url": debt.url,
+        "account": debt.account,
+        "state": shipper.standing.state,
+        "reason": shipper.standing.reason,
+        **counts,
+        "oldest_pending_seconds": None,
+    }

@@ -1,0 +1,37 @@
+"""How a call ended that raised."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .values import Outcome
+
+__all__ = ["outcome_of"]
+
+
+def outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    """The outcome of a call that raised `error`, and for a refusal the status code.
+
+    The SDKs of OpenAI, Anthropic, Mistral, Cohere and others carry the status of a refusal as
+    `status_code` (openai 3.54.0, `openai/_exceptions.py`, `APIStatusError`), google-genai as `code`
+    (3.4.0, `google/genai/errors.py`, `APIError`), botocore in `response["ResponseMetadata"]`
+    (1.44, `botocore/exceptions.py`, `ClientError`).
+    """
+    if isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+        return "aborted", ""
+    status = _status_of(error)
+    # 408 is a request that timed out on its way: whether it was worked on nobody knows.
+    if status is not None and 400 <= status < 500 and status != 408:
+        return "refused", str(status)
+    return "failed", ""
+
+
+def _status_of(error: BaseException) -> int | None:
+    for name in ("status_code", "code"):
+        status = getattr(error, name, None)
+        if type(status) is int:
+            return status
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    status = metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
+    return status if type(status) is int else None

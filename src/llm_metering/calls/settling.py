@@ -1,0 +1,75 @@
+"""What a settled call is billed for: what was reported, and for the rest what we counted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..events import Provenance, Status
+from ..exchange import Counted
+from ..token_usage import TokenUsage
+from .values import Report
+
+__all__ = ["counts_of", "needs_counting"]
+
+_UNREADABLE: Final = ("unknown_usage", "invalid_usage")
+"""The flags of usage that was reported and not taken."""
+
+
+def needs_counting(status: Status, report: Report) -> bool:
+    """Whether something is not known that could be counted."""
+    # What was reported and cannot be read is not replaced by a guess: it is missing, and flagged.
+    if status == "cached" or any(flag.startswith(_UNREADABLE) for flag in report.flags):
+        return False
+    usage = report.usage
+    return usage is None or usage.total_tokens is None or not report.is_final
+
+
+def counts_of(
+    status: Status, report: Report, counted: Counted | None
+) -> tuple[TokenUsage | None, Provenance, str | None]:
+    """The counts of a call, where they come from, and how we counted if we did.
+
+    Args:
+        status: How the call ended.
+        report: What the provider said of it.
+        counted: What we counted ourselves; `None` if nothing could be counted or need be.
+    """
+    if status == "cached":
+        return TokenUsage(input_tokens=0, output_tokens=0), "reported", None
+    usage = report.usage
+    if usage is None or usage == TokenUsage():
+        if counted is None or (counted.input_tokens, counted.output_tokens) == (None, None):
+            return None, "missing", None
+        return _estimate(counted), "estimated", counted.method
+    if counted is None:
+        whole = usage.total_tokens is not None and report.is_final
+        return usage, "reported" if whole else "partial", None
+    return _complete(usage, counted, is_final=report.is_final)
+
+
+def _estimate(counted: Counted) -> TokenUsage:
+    return TokenUsage(
+        input_tokens=counted.input_tokens,
+        output_tokens=counted.output_tokens,
+        reasoning_output_tokens=counted.reasoning_output_tokens,
+    )
+
+
+def _complete(
+    usage: TokenUsage, counted: Counted, *, is_final: bool
+) -> tuple[TokenUsage, Provenance, str | None]:
+    """The provider's counts, and ours where it has none; an unfinished count of its is a minimum."""
+    counts: dict[str, int | None] = dict(usage.counts())
+    before = dict(counts)
+    if usage.input_tokens is None:
+        counts["input_tokens"] = counted.input_tokens
+    if usage.output_tokens is None:
+        counts["output_tokens"] = counted.output_tokens
+    elif not is_final and counted.output_tokens is not None:
+        # What was generated up to the provider's last word, and what arrived: each is a minimum.
+        counts["output_tokens"] = max(usage.output_tokens, counted.output_tokens)
+    method = counted.method if counts != before else None
+    # A total stated for the beginning of a call is none of the whole call.
+    stated = usage.reported_total_tokens if is_final else None
+    completed = TokenUsage(**counts, reported_total_tokens=stated, as_reported=True)
+    return completed, "partial", method

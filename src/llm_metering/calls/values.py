@@ -1,0 +1,156 @@
+"""What goes into the call table, and what it needs: starts, reports, and two ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal, Protocol
+
+from ..events import UsageEvent
+from ..exchange import Counted, Exchange, Output
+from ..subjects import Attribution
+from ..token_usage import TokenUsage
+
+__all__ = [
+    "CLOCK_TOLERANCE",
+    "CallStart",
+    "CallState",
+    "Outcome",
+    "Recorder",
+    "Report",
+    "Tokenizer",
+    "date_of",
+    "interrupted_event",
+]
+
+Outcome = Literal["completed", "failed", "refused", "aborted"]
+"""How a call ended: with an answer; with an error after which tokens may have been spent; by the
+provider's refusal, which costs nothing; by its consumer, who left or was cancelled."""
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""A provider's clock that is further off than this does not date a call."""
+
+
+class Recorder(Protocol):
+    """Where the table writes; the journal."""
+
+    def record(self, event_id: str, payload: bytes) -> None: ...
+    def note_open(self, event_id: str, payload: bytes) -> None: ...
+    def note_closed(self, event_id: str) -> None: ...
+    def count(self, name: str, key: str = "", amount: int = 1) -> None: ...
+
+
+class Tokenizer(Protocol):
+    """What counts text where nobody reported tokens."""
+
+    def guess(self, exchange: Exchange, /) -> Counted:
+        """From lengths alone, at once."""
+
+    def submit(self, exchange: Exchange, done: Callable[[Counted], None], /) -> None:
+        """Count on another thread, and say what came out; always, and once."""
+
+
+class CallState(Enum):
+    """Where a call is in its life."""
+
+    OPEN = "open"
+    COUNTING = "counting"
+    ABANDONED = "abandoned"
+    SETTLED = "settled"
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStart:
+    """What is known when a call starts, and frozen then.
+
+    Attributes:
+        attribution: Who pays.
+        framework: `langchain`, `llamaindex`; `None` for a provider's own client.
+        operation: `chat`, `text_completion`, `embeddings`.
+        provider: Who is asked.
+        request_model: The model that is asked for.
+        run_id: The framework's name for the call.
+        request: The request as an object, to recognise a second delivery of the same start by
+            its identity. It is never read.
+        asked: Gives the request in the JSON shape of its API, to be counted if need be; `None`
+            where it is not known.
+        teller: Which handler tells of it. Several may tell of one call, one of them several
+            times, and one that did not tell of the start may tell of the end.
+    """
+
+    attribution: Attribution
+    framework: str | None = None
+    operation: str | None = None
+    provider: str | None = None
+    request_model: str | None = None
+    run_id: str | None = None
+    request: object = field(default=None, repr=False)
+    asked: Callable[[], Mapping[str, Any] | None] = field(default=_nothing, repr=False)
+    teller: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a front end knows when a call ends.
+
+    Attributes:
+        usage: What the provider reported.
+        is_final: Whether that is the usage of the whole call.
+        provider: Who answered, where the start did not say who was asked.
+        operation: Likewise.
+        model: The model that answered.
+        response_id: The provider's name for the answer.
+        created: The provider's time of the answer.
+        measures: What else is billed, by its key in `data`.
+        cached: The framework's cache answered; no provider was asked.
+        output: Gives the text of the answer, to be counted if need be.
+        flags: What was odd.
+        reason: For a refusal, a short name such as the status code.
+    """
+
+    usage: TokenUsage | None = None
+    is_final: bool = True
+    provider: str | None = None
+    operation: str | None = None
+    model: str | None = None
+    response_id: str | None = None
+    created: datetime | None = None
+    measures: Mapping[str, int | float] = field(default_factory=dict)
+    cached: bool = False
+    output: Callable[[], Output] = field(default=Output, repr=False)
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def interrupted_event(
+    event_id: str, source: str, start: CallStart, attribution: Attribution, now: datetime
+) -> UsageEvent:
+    """The event of a call of which nothing but its start is known."""
+    return UsageEvent(
+        id=event_id,
+        source=source,
+        subject=attribution.subject,
+        time=now,
+        provenance="missing",
+        status="interrupted",
+        operation=start.operation,
+        provider=start.provider,
+        request_model=start.request_model,
+        framework=start.framework,
+        run_id=start.run_id,
+        flags=attribution.flags,
+        dimensions=attribution.dimensions,
+    )
+
+
+def date_of(created: datetime | None, now: datetime) -> datetime:
+    """When a call that ends now took place: a provider's odd clock moves none into another month."""
+    if created is not None and abs(created - now) <= CLOCK_TOLERANCE:
+        return created
+    return now

@@ -1,0 +1,188 @@
+"""`CountingQueue`: text is tokenized on a thread of ours, never on the application's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Final, Protocol
+
+from .exchange import Counted, Exchange
+from .tokenizers import Encodings, count, guess
+
+__all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
+
+_PAUSE: Final = 0.005
+MAX_PENDING: Final = 1000
+"""Exchanges that may wait, with their texts in memory. One more is estimated at once."""
+
+
+class _Counters(Protocol):
+    """The two ways to count; the `tokenizers` package."""
+
+    def guess(self, exchange: Exchange, /) -> Counted: ...
+    def count(self, exchange: Exchange, /) -> Counted: ...
+
+
+class TokenCounters:
+    """The tokenizers, with the encodings of this process.
+
+    Args:
+        download: Whether encodings that are not on this machine may be fetched.
+    """
+
+    def __init__(self, *, download: bool) -> None:
+        self._encodings = Encodings(download=download)
+
+    def guess(self, exchange: Exchange, /) -> Counted:
+        """From lengths alone."""
+        return guess(exchange)
+
+    def count(self, exchange: Exchange, /) -> Counted:
+        """By the model's own encoding where there is one."""
+        return count(exchange, self._encodings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    exchange: Exchange
+    done: Callable[[Counted], None]
+
+
+class CountingQueue:
+    """Counts one exchange after another.
+
+    Args:
+        counters: What counts.
+        note_failure: Told of what failed, as in `Guard`.
+    """
+
+    def __init__(
+        self, counters: _Counters, *, note_failure: Callable[[str, Exception], None]
+    ) -> None:
+        self._counters = counters
+        self._note_failure = note_failure
+        self._begin()
+
+    def _begin(self) -> None:
+        # `put` of this queue may be entered again by a finaliser, inside itself.
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._submitted = 0
+        self._finished = 0
+        self._thread: threading.Thread | None = None
+        self._idle = threading.Condition(threading.RLock())
+
+    def __repr__(self) -> str:
+        return f"<CountingQueue pending={self.pending}>"
+
+    def start(self) -> None:
+        """Start the thread now; else the first exchange does, and waits a millisecond for it."""
+        self._has_thread()
+
+    @property
+    def pending(self) -> int:
+        """Exchanges that are not counted yet."""
+        return self._submitted - self._finished
+
+    def after_fork(self) -> None:
+        """In a forked child: what waits is the parent's to count."""
+        self._begin()
+
+    def guess(self, exchange: Exchange, /) -> Counted:
+        """An estimate from lengths alone."""
+        return self._counters.guess(exchange)
+
+    def submit(self, exchange: Exchange, done: Callable[[Counted], None], /) -> None:
+        """Have `exchange` counted; `done` is called with the result, from another thread."""
+        job = _Job(exchange, done)
+        with self._idle:
+            self._submitted += 1
+        if self.pending > MAX_PENDING:
+            self._finish(job, self._counters.guess)
+            return
+        self._jobs.put(job)
+        self._has_thread()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait until all that was submitted before is counted, in this thread if need be.
+
+        Args:
+            deadline: Of `time.monotonic`.
+
+        Returns:
+            Whether it is.
+        """
+        target = self._submitted
+        while self._finished < target:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._is_alive():
+                with self._idle:
+                    if self._finished < target:
+                        self._idle.wait(min(left, 0.05))
+            elif not self._work_once():
+                # Another thread has taken the last one and is at it.
+                time.sleep(min(left, 0.005))
+        return True
+
+    def close(self, deadline: float) -> None:
+        """Count what waits; what cannot be counted in time gets its estimate."""
+        self.wait(deadline)
+        while (job := self._next()) is not None:
+            self._finish(job, self._counters.guess)
+        if self._is_alive():
+            self._jobs.put(None)
+
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _has_thread(self) -> None:
+        if self._is_alive():
+            return
+        thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:
+            # Too many threads, or the interpreter is shutting down: `wait` and `close` count.
+            self._thread = None
+
+    def _work(self) -> None:
+        # `Thread.start` returns when this thread has begun to run: the one who called it must not
+        # find the interpreter busy with loading a tokenizer by then.
+        time.sleep(_PAUSE)
+        while (job := self._jobs.get()) is not None:
+            self._finish(job, self._counters.count)
+
+    def _work_once(self) -> bool:
+        job = self._next()
+        if job is not None:
+            self._finish(job, self._counters.count)
+        return job is not None
+
+    def _next(self) -> _Job | None:
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return None
+            if job is not None:
+                return job
+
+    def _finish(self, job: _Job, count: Callable[[Exchange], Counted]) -> None:
+        try:
+            try:
+                counted = count(job.exchange)
+            except Exception as error:
+                self._note_failure("counting", error)
+                counted = self._counters.guess(job.exchange)
+            job.done(counted)
+        except Exception as error:
+            self._note_failure("counting", error)
+        finally:
+            with self._idle:
+                self._finished += 1
+                self._idle.notify_all()

@@ -1,0 +1,65 @@
+"""Opening what the settings name: the ledger and the sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .errors import ConfigurationError
+from .settings import Settings
+from .sinks.base import Sink
+from .transport.spool import debt_of
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+__all__ = ["open_ledger", "open_sinks"]
+
+
+def open_ledger(settings: Settings) -> Ledger | None:
+    """The ledger of the home; `None` if it is switched off."""
+    if not settings.ledger:
+        return None
+    # Here, not above: `import llm_metering` brings no database along.
+    from .ledger import Ledger
+
+    return Ledger(settings.home / "ledger.db")
+
+
+def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink]) -> list[Sink]:
+    """All sinks: the ledger, those that URLs name, those that were given as objects.
+
+    Raises:
+        ConfigurationError: If two have one name, or deliver to one place for one account.
+        SinkURLError: If a URL is none we can deliver to.
+    """
+    from .sinks import open_sink
+
+    sinks: list[Sink] = [] if ledger is None else [ledger]
+    sinks += [
+        open_sink(
+            url,
+            source=settings.source,
+            openmeter_token=settings.openmeter_token,
+            event_type=settings.event_type,
+            event_id=settings.event_id,
+        )
+        for url in settings.sinks
+    ]
+    sinks += objects
+    names: set[str] = set()
+    debts: set[str] = set()
+    for sink in sinks:
+        if sink.name in names:
+            raise ConfigurationError(
+                "sinks", f"two sinks are called {sink.name!r}; give one of them ?name=…"
+            )
+        debt = debt_of(sink).key
+        if debt in debts:
+            # Each would wait for the other's acknowledgements, and the server get all twice.
+            raise ConfigurationError(
+                "sinks", f"{sink.name!r} delivers where another sink does, for the same account"
+            )
+        names.add(sink.name)
+        debts.add(debt)
+    return sinks

@@ -1,0 +1,13 @@
+"""Metering without a framework: responses, streams and other units that the user hands over."""
+
+from .records import ResponseRecorder, check_name, model_of
+from .streams import AsyncMeteredStream, MeteredStream, meter_stream
+
+__all__ = [
+    "AsyncMeteredStream",
+    "MeteredStream",
+    "ResponseRecorder",
+    "check_name",
+    "meter_stream",
+    "model_of",
+]
