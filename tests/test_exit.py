@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from llm_metering import meter as meter_module
+from llm_metering.testing import OpenMeterServer
 from llm_metering.transport.status import home_status
-from tests.openmeter_stub import OpenMeterStub
 from tests.transport.harness import FakeClock, ids_on_disk, run_child
 
 CHILD = """
@@ -44,20 +44,20 @@ def rows(home):
 
 def test_an_ending_process_ships_what_it_has(home):
     """Nobody has to flush: a process that just ends has shipped what it recorded."""
-    with OpenMeterStub() as stub:
-        stderr = finish(run_child(CHILD, home, stub.url, 5))
+    with OpenMeterServer() as server:
+        stderr = finish(run_child(CHILD, home, server.sink_url, 5))
 
         assert stderr == ""
-        assert len(stub.unique()) == 4
+        assert len(server.events) == 4
     assert rows(home) == {"ledger": (4, 0), "openmeter": (4, 0)}
     assert ids_on_disk(home) == []
 
 
 def test_a_process_ends_though_its_sink_is_down(home):
     """The healthy sinks are served; what the other one is owed waits on disk."""
-    with OpenMeterStub() as stub:
-        stub.down()
-        stderr = finish(run_child(CHILD, home, stub.url, 1))
+    with OpenMeterServer() as server:
+        server.down()
+        stderr = finish(run_child(CHILD, home, server.sink_url, 1))
 
     assert "Traceback" not in stderr
     assert rows(home) == {"ledger": (4, 0), "openmeter": (0, 4)}

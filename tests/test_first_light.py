@@ -15,8 +15,9 @@ from langchain_openai import ChatOpenAI
 from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.sinks.memory import MemorySink
-from tests.langchain.unruly_provider import UnrulyProvider
-from tests.openmeter_stub import OpenMeterStub
+from llm_metering.testing import OpenMeterServer
+from llm_metering.testing.faults import Reset
+from tests.unruly_provider import UnrulyProvider
 
 APPLICATION = """
     import os, signal, sys
@@ -128,11 +129,11 @@ def test_a_call_whose_process_died_in_the_middle_is_shown(environment, command):
 
 
 @pytest.fixture
-def stub():
-    """OpenMeter, which is away at first."""
-    with OpenMeterStub() as stub:
-        stub.down()
-        yield stub
+def server():
+    """OpenMeter, which is away at first, and deduplicates."""
+    with OpenMeterServer() as server:
+        server.down()
+        yield server
 
 
 def sent(events):
@@ -151,7 +152,12 @@ def sent(events):
     }
 
 
-def test_what_was_used_while_openmeter_was_away_arrives(home, stub, model_server, monkeypatch):
+def counted(server):
+    """What the server counts, by source and id."""
+    return {(event["source"], event["id"]): event for event in server.events}
+
+
+def test_what_was_used_while_openmeter_was_away_arrives(home, server, model_server, monkeypatch):
     """Every event, under its one id, as it was recorded; each request is one OpenMeter takes."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     memory = MemorySink()
@@ -162,7 +168,7 @@ def test_what_was_used_while_openmeter_was_away_arrives(home, stub, model_server
         max_tokens=4,
         stream_usage=True,
     )
-    with Meter(home=home, sinks=[stub.url, memory], source="shop") as meter:
+    with Meter(home=home, sinks=[server.sink_url, memory], source="shop") as meter:
         for number in range(5):
             handler = MeteringHandler(f"customer-{number}", meter=meter)
             llm.invoke("x", {"callbacks": [handler]})
@@ -172,47 +178,47 @@ def test_what_was_used_while_openmeter_was_away_arrives(home, stub, model_server
         assert (rows["openmeter"]["pending"], rows["openmeter"]["acked"]) == (10, 0)
         assert (rows["ledger"]["acked"], rows["memory"]["acked"]) == (10, 10)
 
-        stub.up()
+        server.up()
         assert meter.flush()
 
-        assert stub.violations == []
-        assert stub.unique() == sent(memory.events)
-        assert len(stub.events) == 10
+        assert server.violations == []
+        assert counted(server) == sent(memory.events)
+        assert sum(len(batch) for batch in server.batches) == 10
         (row,) = (row for row in meter.statistics()["sinks"] if row["name"] == "openmeter")
     assert (row["recorded"], row["acked"], row["pending"], row["dead"]) == (10, 10, 0, 0)
 
 
-def test_an_answer_that_got_lost_changes_no_id(home, stub, model_server):
+def test_an_answer_that_got_lost_changes_no_id(home, server, model_server):
     """What is sent again is the same event: a server that deduplicates counts it once."""
     memory = MemorySink()
     llm = ChatOpenAI(
         model="tiny", base_url=model_server.openai_url, api_key="x", max_tokens=4, max_retries=0
     )
-    stub.up()
-    stub.drop_after_accept()
-    with Meter(home=home, sinks=[stub.url, memory]) as meter:
+    server.up()
+    server.order(Reset("after"))
+    with Meter(home=home, sinks=[server.sink_url, memory]) as meter:
         for _ in range(3):
             llm.invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
         assert meter.flush()
 
-        assert len(stub.events) > 3
-        assert stub.unique() == sent(memory.events)
-        assert stub.violations == []
+        assert sum(len(batch) for batch in server.batches) > 3
+        assert counted(server) == sent(memory.events)
+        assert server.violations == []
 
 
 @pytest.mark.parametrize("end", ["ends", "is killed"])
-def test_a_process_that_ends_while_openmeter_is_away(end, home, run, stub, model_server, command):
+def test_a_process_that_ends_while_openmeter_is_away(end, home, run, server, model_server, command):
     """It leaves its events to the next process of that home and source, which sends them once."""
-    used = run(end, model_server.openai_url, calls=3, LLM_METERING_SINKS=stub.url)
-    assert stub.events == []
+    used = run(end, model_server.openai_url, calls=3, LLM_METERING_SINKS=server.sink_url)
+    assert server.events == []
 
-    stub.up()
-    with Meter(home=home, sinks=[stub.url]) as meter:
+    server.up()
+    with Meter(home=home, sinks=[server.sink_url]) as meter:
         meter.start()
-        assert stub.wait_for(3)
+        assert server.wait_for(3)
 
-    assert stub.violations == []
-    assert len(stub.events) == len(stub.unique()) == 3
-    assert sum(event["data"]["total_tokens"] for event in stub.events) == used
-    assert {event["subject"] for event in stub.events} == {"customer-42"}
+    assert server.violations == []
+    assert sum(len(batch) for batch in server.batches) == len(server.events) == 3
+    assert sum(event["data"]["total_tokens"] for event in server.events) == used
+    assert {event["subject"] for event in server.events} == {"customer-42"}
     assert [row["value"] for row in command("usage")["data"]] == [used]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, date, datetime, timedelta, timezone
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -21,7 +19,7 @@ from llm_metering.meters import (
 )
 from llm_metering.token_usage import TokenUsage
 from tests.factories import make_event
-from tests.openmeter_stub import SPEC_VARIABLE, openmeter_schema
+from tests.openmeter_spec import openmeter_schema, spec_path
 
 MIDNIGHT = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -187,9 +185,9 @@ def test_what_was_not_asked_is_absent():
 
 def test_openmeters_own_schema_agrees(report):
     """Checked where the environment variable names OpenMeter's API document."""
-    spec = os.environ.get(SPEC_VARIABLE)
+    spec = spec_path()
     if spec is not None:
-        schema = openmeter_schema(Path(spec), "MeterQueryResult")
+        schema = openmeter_schema(spec, "MeterQueryResult")
         for each in (report, UsageReport(query=usage_query())):
             jsonschema.Draft202012Validator(schema).validate(each.to_dict())
 

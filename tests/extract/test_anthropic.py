@@ -13,6 +13,7 @@ from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
 
 from llm_metering.errors import InvalidUsageError, UnknownUsageError
 from llm_metering.extract import anthropic
+from llm_metering.extract.reading import Reading
 from llm_metering.extract.views import as_mapping
 from llm_metering.token_usage import TokenUsage
 from tests.extract.native import (
@@ -289,6 +290,15 @@ def test_iterations_that_cannot_be_added_up(body):
     assert reading.flags == ("iterations_beyond_total",)
 
 
+def test_iterations_beside_a_usage_that_cannot_be_read():
+    """Where the top level is no count there is nothing to compare the iterations with."""
+    iterations = [{"type": "message", "input_tokens": 9, "output_tokens": 1}]
+    reading = anthropic.read(message(input_tokens="9", iterations=iterations))
+
+    assert reading.flags == ("invalid_usage",)
+    assert not reading.measures
+
+
 def test_a_refusal_at_the_end_of_a_chain():
     """A last attempt that declined, too, is billed by the reason the answer gives."""
     iterations = [{"type": "message", "input_tokens": 408, "output_tokens": 0}]
@@ -390,6 +400,9 @@ def test_no_counts(usage):
         pytest.param(
             {"input_tokens": 9, "output_tokens": 1, "input_tokens_details": {}}, id="OpenAI's"
         ),
+        pytest.param(
+            {"input_tokens": 9, "output_tokens": 1, "input_token_details": {}}, id="LangChain's"
+        ),
     ],
 )
 def test_other_shapes(usage):
@@ -425,6 +438,7 @@ def test_a_delta_by_itself():
     }
 
     assert anthropic.read(event).usage == TokenUsage(input_tokens=80, output_tokens=2)
+    assert anthropic.read({"type": "message_delta"}) is None
 
 
 @pytest.mark.parametrize(
@@ -436,6 +450,7 @@ def test_a_delta_by_itself():
         pytest.param({"type": ["message"], "usage": {}}, id="no type"),
         pytest.param({"type": "message"}, id="a bare type"),
         pytest.param({"type": "completion"}, id="a bare completion"),
+        pytest.param({"type": "x", "completion": "Blue."}, id="another completion"),
         pytest.param({"type": "x", "usage": {"input_tokens": 1}}, id="another type"),
     ],
 )
@@ -463,8 +478,13 @@ def test_text_completions():
     """A legacy text completion has a text and no usage."""
     body = {"type": "completion", "id": "compl_1", "model": "claude-2.1", "completion": "Blue."}
 
-    assert anthropic.read(body).usage is None
-    assert anthropic.read(body).operation == "text_completion"
+    assert anthropic.read(body) == Reading(
+        shape="anthropic.completions",
+        provider="anthropic",
+        operation="text_completion",
+        model="claude-2.1",
+        response_id="compl_1",
+    )
     assert anthropic.output(body).texts == ["Blue."]
 
 

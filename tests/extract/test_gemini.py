@@ -12,6 +12,7 @@ from google.genai import types
 
 from llm_metering.errors import InvalidUsageError, UnknownUsageError
 from llm_metering.extract import gemini
+from llm_metering.extract.reading import Reading
 from llm_metering.extract.views import as_mapping
 from llm_metering.token_usage import TokenUsage
 from tests.extract.native import (
@@ -228,6 +229,7 @@ def test_a_usage_after_the_end():
     chunks = [answer(None), {"usageMetadata": usage, "modelVersion": "m"}]
 
     assert not fed(gemini, chunks[:1]).is_final
+    assert gemini.read(chunks[1]).is_final
     assert reading_of(gemini, chunks).usage == gemini.extract_usage(usage)
     assert reading_of(gemini, chunks).is_final
 
@@ -307,26 +309,45 @@ def test_a_prompt_that_was_blocked(more, usage):
     assert bool(gemini.read(blocked).flags) == (usage is None)
 
 
-def test_a_prompt_that_was_not_blocked():
-    """An answer without any count is not known to be free."""
-    reading = gemini.read(answer({"trafficType": "ON_DEMAND"}))
+NOT_COUNTED = {"trafficType": "ON_DEMAND"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(answer(NOT_COUNTED), id="an answer"),
+        pytest.param({"usageMetadata": NOT_COUNTED}, id="nothing but a usage"),
+        pytest.param(
+            {**answer(NOT_COUNTED), "promptFeedback": {"blockReason": "SAFETY"}},
+            id="a blocked answer",
+        ),
+        pytest.param(
+            {"promptFeedback": {"safetyRatings": []}, "usageMetadata": NOT_COUNTED},
+            id="not blocked",
+        ),
+    ],
+)
+def test_a_prompt_that_was_not_blocked(body):
+    """Only a prompt that no model saw is known to be free."""
+    reading = gemini.read(body)
 
     assert reading.usage is None
     assert reading.flags == ("unknown_usage:trafficType",)
 
 
 @pytest.mark.parametrize(
-    "reported",
+    ("reported", "flags"),
     [
-        pytest.param(None, id="null"),
-        pytest.param({}, id="empty"),
-        pytest.param({"promptTokenCount": None}, id="nulls"),
+        pytest.param(None, (), id="null"),
+        pytest.param({}, (), id="empty"),
+        pytest.param({"promptTokenCount": None}, (), id="nulls"),
+        pytest.param("8", ("invalid_usage",), id="text"),
     ],
 )
-def test_no_usage(reported):
-    """An answer without a usage has none."""
+def test_no_usage(reported, flags):
+    """An answer without a usage has none; one that is no object is flagged."""
     assert gemini.read(answer(reported)).usage is None
-    assert not gemini.read(answer(reported)).flags
+    assert gemini.read(answer(reported)).flags == flags
 
 
 # --- odd numbers
@@ -375,6 +396,7 @@ def test_modalities_add_up():
         {"modality": "AUDIO", "tokenCount": 4},
         {"modality": "IMAGE"},
         {"modality": "SMELL", "tokenCount": 1},
+        {"modality": ["AUDIO"], "tokenCount": 1},
         None,
     ]
 
@@ -433,11 +455,35 @@ def test_other_bodies(body):
     assert not gemini.matches_chunk(body)
 
 
-def test_when_vertex_answered():
-    """Vertex AI says when it was asked."""
-    reading = gemini.read(body_of("vertex", "plain"))
+def test_what_vertex_says():
+    """An answer of Vertex AI says which it is and when it was asked for."""
+    body = body_of("vertex", "plain")
 
-    assert reading.created == datetime(2026, 11, 21, 20, 19, 0, 123456, tzinfo=UTC)
+    assert gemini.read(body) == Reading(
+        shape="gemini.generate_content",
+        provider="gcp.vertex_ai",
+        operation="chat",
+        usage=TokenUsage(input_tokens=80, output_tokens=20, reported_total_tokens=100),
+        model="gemini-3-flash",
+        response_id="madeUpId1",
+        created=datetime(2026, 11, 21, 20, 19, 0, 123456, tzinfo=UTC),
+    )
+    assert reading_of(gemini, [body]) == gemini.read(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({**answer(None), "createTime": "2026-11-21T20:19:00Z"}, id="a time"),
+        pytest.param({**answer(None), "create_time": datetime.now(UTC)}, id="a time, SDK"),
+        pytest.param(answer({"trafficType": 1}), id="a traffic type"),
+        pytest.param({"usage_metadata": {"traffic_type": "ON_DEMAND"}}, id="a traffic type, SDK"),
+    ],
+)
+def test_what_shows_vertex(body):
+    """Vertex AI is known by either of two fields that the Gemini API does not send."""
+    assert gemini.read(body).provider == "gcp.vertex_ai"
+    assert gemini.read(answer(None)).provider == "gcp.gemini"
 
 
 def test_output_by_kind():

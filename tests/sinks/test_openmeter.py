@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import socket
 import subprocess
 import sys
 import traceback
@@ -19,6 +17,8 @@ from llm_metering.errors import ConfigurationError, MeteringError, SinkURLError
 from llm_metering.sinks import Delivery, Envelope, SinkLimits, open_sink
 from llm_metering.sinks.http import Answer, judge, retry_after
 from llm_metering.sinks.openmeter import OpenMeterSink
+from llm_metering.testing import OpenMeterServer
+from llm_metering.testing.faults import Refuse, Reset, Unreadable
 from tests.factories import batch_of, envelope_of, make_event
 from tests.forking import in_child
 
@@ -35,14 +35,6 @@ def server() -> Iterator[OpenMeterServer]:
 def sink(server) -> Iterator[OpenMeterSink]:
     with closing(open_sink(server.sink_url, source="tests")) as sink:
         yield sink
-
-
-def problem(title: str, detail: str) -> dict[str, object]:
-    """What an answer with OpenMeter's error document looks like, for `answer_next`."""
-    return {
-        "headers": {"Content-Type": "application/problem+json"},
-        "body": json.dumps({"type": "about:blank", "title": title, "detail": detail}).encode(),
-    }
 
 
 def test_the_request_is_what_openmeter_takes(server, sink):
@@ -69,7 +61,7 @@ def test_v3_has_a_path_of_its_own(server):
         assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
     assert [request.path for request in server.received] == ["/api/v3/openmeter/events"]
-    assert len(server.unique()) == 1
+    assert len(server.events) == 1
 
 
 def test_a_base_path_comes_first(server):
@@ -89,7 +81,7 @@ def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
         closing(open_sink(server.sink_url, source="tests", openmeter_token=f"{KEY}\n")) as sink,
     ):
         accepted = sink.deliver(batch)
-        server.answer_next(403, **problem("Forbidden", f"key {KEY} may not ingest"))
+        server.order(Refuse(403, detail=f"key {KEY} may not ingest"))
         refused = sink.deliver(batch)
 
     assert accepted == Delivery.all_accepted(batch)
@@ -102,7 +94,10 @@ def test_the_key_goes_into_one_header_and_nowhere_else(caplog):
 def test_a_wrong_key_holds_everything():
     """401 is for a person to mend: nothing is dropped, nothing is tried in a hurry."""
     batch = batch_of([make_event()])
-    with OpenMeterServer(token=KEY) as server, closing(open_sink(server.sink_url, source="tests")) as sink:
+    with (
+        OpenMeterServer(token=KEY) as server,
+        closing(open_sink(server.sink_url, source="tests")) as sink,
+    ):
         delivery = sink.deliver(batch)
 
     assert delivery == Delivery.try_later(batch, "401 Unauthorized: no valid token", hold=True)
@@ -112,7 +107,7 @@ def test_a_wrong_key_holds_everything():
 def test_2xx_is_accepted(server, sink, status):
     """Each API version has its own success."""
     batch = batch_of([make_event()])
-    server.answer_next(status)
+    server.order(Refuse(status))
 
     assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
@@ -120,7 +115,7 @@ def test_2xx_is_accepted(server, sink, status):
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 def test_what_passes_is_tried_again(server, sink, status):
     """A server in trouble keeps nothing from coming later, as early as it says itself."""
-    server.answer_next(status, {"Retry-After": "7"})
+    server.order(Refuse(status, retry_after=7))
 
     delivery = sink.deliver(batch_of([make_event()]))
 
@@ -135,7 +130,7 @@ def test_what_passes_is_tried_again(server, sink, status):
 )
 def test_what_does_not_pass_by_itself_is_held(server, sink, status):
     """Redirects are not followed: a POST would become a GET, and 200 would mean nothing."""
-    server.answer_next(status, {"Location": f"{server.url}/elsewhere"})
+    server.order(Refuse(status, headers={"Location": f"{server.url}/elsewhere"}))
 
     delivery = sink.deliver(batch_of([make_event()]))
 
@@ -147,7 +142,7 @@ def test_what_does_not_pass_by_itself_is_held(server, sink, status):
 def test_the_reason_is_the_first_line_and_short(server, sink):
     """OpenMeter's validator adds the value it refused below; terminals obey escapes."""
     detail = "doesn't match \x1b[31mschema" + " and so on" * 50 + "\nValue:\n  customer-42"
-    server.answer_next(400, **problem("Bad Request", detail))
+    server.order(Refuse(400, detail=detail))
 
     reason = sink.deliver(batch_of([make_event()])).reason
 
@@ -169,7 +164,7 @@ def test_the_reason_is_the_first_line_and_short(server, sink):
 )
 def test_an_answer_nobody_understands_is_its_status(server, sink, headers, body):
     """What stands in the body of a refusal is a courtesy."""
-    server.answer_next(502, headers, body=body)
+    server.order(Refuse(502, headers=headers, body=body))
 
     assert sink.deliver(batch_of([make_event()])).reason == "502 Bad Gateway"
 
@@ -177,7 +172,7 @@ def test_an_answer_nobody_understands_is_its_status(server, sink, headers, body)
 def test_a_success_with_a_broken_body_is_a_success(server, sink):
     """The server has the batch; sending it for ever would not mend its body."""
     batch = batch_of([make_event()])
-    server.answer_next(200, {"Content-Encoding": "gzip"}, body=b"no gzip")
+    server.order(Unreadable())
 
     assert sink.deliver(batch) == Delivery.all_accepted(batch)
 
@@ -207,8 +202,8 @@ def test_an_answer_that_never_comes_is_tried_again_under_the_same_id(server, sin
 
     assert first.retryable == second.accepted == {batch[0].id}
     assert not first.hold
-    assert len(server.events) == 2
-    assert len(server.unique()) == 1
+    assert len(server.received) == 2
+    assert len(server.events) == 1
 
 
 def test_one_wrong_event_holds_its_batch(server, sink):
@@ -403,38 +398,3 @@ def test_importing_sinks_imports_no_http_client():
     code = "import sys, llm_metering.sinks; sys.exit('httpx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_server_that_is_down_refuses_and_keeps_its_port(server):
-    """Of the server itself: `down` refuses, `up` listens on the same port."""
-    port = server.port
-    server.down()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
-
-    server.up()
-
-    socket.create_connection(("127.0.0.1", port)).close()
-    assert server.port == port
-
-
-@pytest.mark.parametrize(
-    ("change", "violation"),
-    [
-        pytest.param((b'"1.0"', b'"1.1"'), "'1.0' was expected", id="specversion"),
-        pytest.param((b'"customer-42"', b'""'), "'' should be non-empty", id="nobody"),
-        pytest.param((b'"calls":1', b'"calls":NaN'), "NaN is no JSON", id="NaN"),
-        pytest.param((b'"calls":1', b'"calls":null'), "None is not", id="null"),
-        pytest.param((b'{"spec', b'{"extra":1,"spec'), "'extra' was unexpected", id="extension"),
-        pytest.param((b"12:00:00.000Z", b"12:00:00"), "does not match", id="naive"),
-    ],
-)
-def test_the_stub_is_strict(server, sink, change, violation):
-    """Of the server itself: what OpenMeter refuses, or drops, it refuses."""
-    payload = envelope_of(make_event()).payload
-    assert change[0] in payload
-
-    sink.deliver([Envelope("wrong", payload.replace(*change))])
-
-    assert violation in server.violations[0]
-    assert server.events == []

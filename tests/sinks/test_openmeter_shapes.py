@@ -17,6 +17,8 @@ from llm_metering.meter import Meter
 from llm_metering.sinks import Delivery, Envelope, SinkLimits, open_sink
 from llm_metering.sinks.openmeter import LIMITS
 from llm_metering.sinks.shapes import SHAPES
+from llm_metering.testing import OpenMeterServer
+from llm_metering.testing.faults import Refuse, Reset
 from llm_metering.token_usage import TokenUsage
 from llm_metering.transport.spool import debt_of
 from tests.factories import batch_of, envelope_of, make_event
@@ -399,4 +401,4 @@ def test_two_calls_of_one_response_id_are_merged_by_the_server(server):
 
     assert len(delivery.accepted) == 2
     assert [json.loads(request.body)[0]["id"] for request in server.received] == ["chatcmpl-7"]
-    assert len(server.unique()) == 1
+    assert len(server.events) == 1

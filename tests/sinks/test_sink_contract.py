@@ -11,6 +11,7 @@ import pytest
 
 from llm_metering.ledger import Ledger
 from llm_metering.sinks import Delivery, Envelope, Sink, open_sink
+from llm_metering.testing import OpenMeterServer
 from tests.factories import batch_of, envelope_of, make_event
 from tests.forking import in_child
 
@@ -19,7 +20,10 @@ from tests.forking import in_child
 def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sink]:
     """Every sink, so that a new one only has to be added here."""
     if request.param == "openmeter":
-        with OpenMeterServer() as server, closing(open_sink(server.sink_url, source="tests")) as sink:
+        with (
+            OpenMeterServer() as server,
+            closing(open_sink(server.sink_url, source="tests")) as sink,
+        ):
             yield sink
     elif request.param == "ledger":
         with closing(Ledger(tmp_path / "ledger.db")) as sink:

@@ -14,11 +14,11 @@ from tests.tokenizers.doubles import answer, chat, user
 
 
 def test_it_guesses_four_characters_a_token():
-    """Of English, as OpenAI says; and some for each message."""
-    few, many = guess(chat(user("a" * 400))), guess(chat(user("a" * 4000)))
+    """Of English, as OpenAI says; and four tokens for each message."""
+    few, many = guess(chat(user("a" * 400))), guess(chat(user("a" * 4000), user("a")))
 
-    assert many.input_tokens - few.input_tokens == 900
-    assert many.method == "characters"
+    assert few == Counted(input_tokens=104, output_tokens=0, method="characters")
+    assert many.input_tokens == 4 + 1000 + 4 + 1
 
 
 @pytest.mark.parametrize(
