@@ -161,6 +161,11 @@ def test_an_end_without_counts():
         pytest.param({"eval_count": 20}, TokenUsage(output_tokens=20), id="cached prompt"),
         pytest.param({"prompt_eval_count": 80}, TokenUsage(input_tokens=80), id="no answer"),
         pytest.param(
+            {"prompt_eval_cached_count": 64},
+            TokenUsage(cache_read_input_tokens=64),
+            id="cached alone",
+        ),
+        pytest.param(
             {"prompt_eval_count": None, "eval_count": 20}, TokenUsage(output_tokens=20), id="null"
         ),
         pytest.param(
@@ -217,7 +222,9 @@ def test_other_shapes():
     [
         pytest.param({}, id="empty"),
         pytest.param({"done": True}, id="an end of something"),
-        pytest.param({"embeddings": [[0.5]]}, id="embeddings of someone"),
+        pytest.param({"embeddings": [[0.5]], "model": "m"}, id="embeddings of someone"),
+        pytest.param({"embeddings": [[0.5]], "total_duration": 1}, id="embeddings of no model"),
+        pytest.param({"model": "m", "total_duration": 1}, id="no embeddings"),
         pytest.param({"message": {}, "finish_reason": "COMPLETE"}, id="Cohere's answer"),
         pytest.param({"response": {}, "event_type": "stream-end"}, id="Cohere's event"),
     ],
