@@ -226,3 +226,15 @@ def test_hashes_are_those_of_the_files(real):
 
     assert hashlib.sha256(real).hexdigest() == expected
     assert sources.local_file(ADDRESS, expected) == real
+
+
+def test_what_the_estimates_are_worth_is_said_once(folder, caplog):
+    """Whoever reads the log learns that a file is missing, and how to get it."""
+    encodings = Encodings()
+    for _ in range(3):
+        assert encodings.get(NAME) is None
+        assert encodings.get("p50k_base") is None
+
+    (record,) = caplog.records
+    assert NAME in record.getMessage()
+    assert "LLM_METERING_TOKENIZER_DOWNLOAD=on" in record.getMessage()

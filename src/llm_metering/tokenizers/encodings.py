@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ from .bpe import Encoding
 from .text import TextEncoding
 
 __all__ = ["Encodings"]
+
+logger = logging.getLogger("llm_metering")
 
 _ALIKE: Final = {"o200k_harmony": "o200k_base", "p50k_edit": "p50k_base", "gpt2": "r50k_base"}
 """Encodings that differ in their special tokens alone, which text does not become."""
@@ -107,8 +110,24 @@ class Encodings:
             self._start(shared, name, load)
         load.done.wait(max(0.0, load.ends - time.monotonic()))
         if load.encoding is None:
+            if not self._failed:
+                self._tell(name)
             self._failed[name] = self._clock() + self._retry_after
         return load.encoding
+
+    def _tell(self, name: str) -> None:
+        """Say once what the estimates of this process are worth, and how to better them."""
+        remedy = (
+            "it could not be fetched"
+            if self._download
+            else "LLM_METERING_TOKENIZER_DOWNLOAD=on allows to fetch it"
+        )
+        logger.warning(
+            "the encoding %s is nowhere on this machine, so calls without usage are estimated from "
+            "their length; %s",
+            name,
+            remedy,
+        )
 
     def preload(self, names: Iterable[str]) -> None:
         """Load these in the background."""
