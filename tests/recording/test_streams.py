@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import pickle
 
 import anthropic
 import openai
@@ -436,3 +437,59 @@ def test_a_process_that_is_killed_in_mid_stream_leaves_an_interrupted_call(home)
     with Meter(home, sinks=()) as meter:
         (row,) = meter.usage("calls_total", group_by=["status"]).rows
         assert (row.subject, row.group_by) == (None, {"status": "interrupted"})
+
+
+class Either:
+    """A stream that can be read with `for` and with `async for`, as LiteLLM's can."""
+
+    def __init__(self):
+        self.chunks = iter(
+            [
+                {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "one"}}]},
+                {"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": 1}},
+            ]
+        )
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.chunks)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        for chunk in self.chunks:
+            return chunk
+        raise StopAsyncIteration
+
+
+def test_a_stream_of_both_kinds_is_read_with_for(meter, events):
+    """As the application does, so do we."""
+    assert len(list(meter.metered_stream(Either(), subject="acme"))) == 2
+
+    assert only(events).data["provenance"] == "reported"
+
+
+@pytest.mark.anyio
+async def test_a_stream_of_both_kinds_is_read_with_async_for(meter, sink):
+    """The wrapper that nobody holds any more is not the end of it."""
+    received = []
+    async for chunk in meter.metered_stream(Either(), subject="acme"):
+        gc.collect()
+        received.append(chunk)
+    assert await meter.aflush()
+
+    (event,) = sink.events
+    assert len(received) == 2
+    assert (event.data["provenance"], event.data["status"]) == ("reported", "completed")
+
+
+def test_a_stream_that_is_copied_is_no_endless_recursion(meter):
+    """Debuggers and frameworks copy whatever they see."""
+    stream = meter.metered_stream(iter([]), subject="acme")
+    with pytest.raises(TypeError):
+        pickle.dumps(stream)
+    list(stream)

@@ -89,6 +89,9 @@ class MeteredStream:
         return f"<MeteredStream of {type(self._stream).__name__}>"
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            # Ours, and not there yet: a copy is being made, or we are being taken apart.
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def __iter__(self) -> Self:
@@ -148,15 +151,20 @@ class MeteredStream:
 class AsyncMeteredStream:
     """`MeteredStream`, for `async for`."""
 
-    def __init__(self, stream: Any, tally: _Tally) -> None:
+    def __init__(self, stream: Any, tally: _Tally, *, owner: object = None) -> None:
         self._stream = stream
         self._tally = tally
+        # It lives as long as it is read, since the end of it would be the end of the call.
+        self._owner = owner
         self._iterator: AsyncIterator[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncMeteredStream of {type(self._stream).__name__}>"
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            # Ours, and not there yet: a copy is being made, or we are being taken apart.
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def __aiter__(self) -> Self:
@@ -216,6 +224,13 @@ class AsyncMeteredStream:
             tally.end("aborted")
 
 
+class EitherMeteredStream(MeteredStream):
+    """`MeteredStream` of a stream that can be read in both ways, such as LiteLLM's."""
+
+    def __aiter__(self) -> AsyncMeteredStream:
+        return AsyncMeteredStream(self._stream, self._tally, owner=self)
+
+
 def meter_stream(
     stream: Any,
     *,
@@ -232,15 +247,18 @@ def meter_stream(
     if inspect.iscoroutine(stream):
         stream.close()
         raise InvalidArgumentError("await the stream first: metered_stream(await client.…)")
-    if hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__"):
-        return AsyncMeteredStream(stream, _Tally(calls, start, note_failure))
-    if hasattr(kind, "__iter__") or hasattr(kind, "__enter__"):
-        if isinstance(stream, str | bytes | dict):
-            raise InvalidArgumentError(f"a {kind.__name__} is no stream; use record() for it")
-        return MeteredStream(stream, _Tally(calls, start, note_failure))
-    raise InvalidArgumentError(
-        f"a stream is something to iterate, with `for` or `async for`, got {kind.__name__}"
-    )
+    if isinstance(stream, str | bytes | dict):
+        raise InvalidArgumentError(f"a {kind.__name__} is no stream; use record() for it")
+    is_async = hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__")
+    is_sync = hasattr(kind, "__iter__") or hasattr(kind, "__enter__")
+    if not (is_async or is_sync):
+        raise InvalidArgumentError(
+            f"a stream is something to iterate, with `for` or `async for`, got {kind.__name__}"
+        )
+    tally = _Tally(calls, start, note_failure)
+    if not is_async:
+        return MeteredStream(stream, tally)
+    return EitherMeteredStream(stream, tally) if is_sync else AsyncMeteredStream(stream, tally)
 
 
 def _give_hint(provider: str | None) -> None:
