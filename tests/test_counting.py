@@ -193,3 +193,29 @@ def test_a_finaliser_may_submit_inside_a_submit(queue):
 
     assert queue.wait(soon())
     assert len(results) == 1
+
+
+def test_waiting_is_for_those_that_came_first(queue, counters):
+    """What was estimated at once, because too many waited, stands for none of them."""
+    counters.gate.clear()
+    for _ in range(MAX_PENDING + 50):
+        queue.submit(answer("four"), lambda _: None)
+
+    assert not queue.wait(past())
+    assert queue.pending == MAX_PENDING
+    counters.gate.set()
+    assert queue.wait(soon())
+    assert queue.pending == 0
+
+
+def test_closing_says_whether_all_was_counted(queue, counters):
+    """One that is being counted when the time is up has only its note."""
+    counters.gate.clear()
+    queue.submit(answer("four"), lambda _: None)
+    while queue._jobs.qsize():
+        time.sleep(0.001)
+
+    assert not queue.close(past())
+    counters.gate.set()
+    assert queue.wait(soon())
+    assert queue.close(soon())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Here, and not when a tokenizer is loaded: at the end of the interpreter it can no longer be imported
+# (`threading._register_atexit` refuses then), and tiktoken imports it.
+import concurrent.futures.thread  # noqa: F401
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from .tokenizers import Encodings, count, guess
 __all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
 
 _PAUSE: Final = 0.005
-MAX_PENDING: Final = 1000
+MAX_PENDING: Final = 200
 """Exchanges that may wait, with their texts in memory. One more is estimated at once."""
 
 
@@ -47,6 +50,7 @@ class TokenCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    ticket: int
     exchange: Exchange
     done: Callable[[Counted], None]
 
@@ -69,8 +73,9 @@ class CountingQueue:
     def _begin(self) -> None:
         # `put` of this queue may be entered again by a finaliser, inside itself.
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._submitted = 0
-        self._finished = 0
+        # By ticket, in the order in which they came; what is finished is gone.
+        self._unfinished: dict[int, None] = {}
+        self._last_ticket = 0
         self._thread: threading.Thread | None = None
         self._idle = threading.Condition(threading.RLock())
 
@@ -84,7 +89,7 @@ class CountingQueue:
     @property
     def pending(self) -> int:
         """Exchanges that are not counted yet."""
-        return self._submitted - self._finished
+        return len(self._unfinished)
 
     def after_fork(self) -> None:
         """In a forked child: what waits is the parent's to count."""
@@ -96,9 +101,10 @@ class CountingQueue:
 
     def submit(self, exchange: Exchange, done: Callable[[Counted], None], /) -> None:
         """Have `exchange` counted; `done` is called with the result, from another thread."""
-        job = _Job(exchange, done)
         with self._idle:
-            self._submitted += 1
+            self._last_ticket += 1
+            job = _Job(self._last_ticket, exchange, done)
+            self._unfinished[job.ticket] = None
         if self.pending > MAX_PENDING:
             self._finish(job, self._counters.guess)
             return
@@ -114,27 +120,37 @@ class CountingQueue:
         Returns:
             Whether it is.
         """
-        target = self._submitted
-        while self._finished < target:
+        target = self._last_ticket
+        while not self._has_finished(target):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             if self._is_alive():
                 with self._idle:
-                    if self._finished < target:
+                    if not self._has_finished(target):
                         self._idle.wait(min(left, 0.05))
             elif not self._work_once():
                 # Another thread has taken the last one and is at it.
                 time.sleep(min(left, 0.005))
         return True
 
-    def close(self, deadline: float) -> None:
-        """Count what waits; what cannot be counted in time gets its estimate."""
+    def close(self, deadline: float) -> bool:
+        """Count what waits; what cannot be counted in time gets its estimate.
+
+        Returns:
+            Whether all has its result; one that is being counted just now may not.
+        """
         self.wait(deadline)
         while (job := self._next()) is not None:
             self._finish(job, self._counters.guess)
         if self._is_alive():
             self._jobs.put(None)
+        return not self.pending
+
+    def _has_finished(self, ticket: int) -> bool:
+        with self._idle:
+            first = next(iter(self._unfinished), None)
+        return first is None or first > ticket
 
     def _is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -142,13 +158,16 @@ class CountingQueue:
     def _has_thread(self) -> None:
         if self._is_alive():
             return
-        thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
-        self._thread = thread
-        try:
-            thread.start()
-        except RuntimeError:
-            # Too many threads, or the interpreter is shutting down: `wait` and `close` count.
-            self._thread = None
+        with self._idle:
+            if self._is_alive():
+                return
+            thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:
+                # Too many threads, or the interpreter is shutting down: `wait` and `close` count.
+                self._thread = None
 
     def _work(self) -> None:
         # `Thread.start` returns when this thread has begun to run: the one who called it must not
@@ -184,5 +203,5 @@ class CountingQueue:
             self._note_failure("counting", error)
         finally:
             with self._idle:
-                self._finished += 1
+                self._unfinished.pop(job.ticket, None)
                 self._idle.notify_all()

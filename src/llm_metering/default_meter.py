@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -106,13 +107,16 @@ def get_meter() -> Meter:
 
 
 def flush(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """`Meter.flush` of the default meter; true if there is none."""
-    return _default is None or _default.flush(timeout)
+    """`Meter.flush` of the default meter, and of those before it that still have calls in flight."""
+    deadline = time.monotonic() + timeout
+    meters = [*_retired, *([] if _default is None else [_default])]
+    done = [each.flush(max(deadline - time.monotonic(), 0.0)) for each in meters]
+    return all(done)
 
 
 async def aflush(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """`Meter.aflush` of the default meter; true if there is none."""
-    return _default is None or await _default.aflush(timeout)
+    """`flush`, without blocking the event loop."""
+    return await asyncio.to_thread(flush, timeout)
 
 
 def close(timeout: float = EXIT_TIMEOUT) -> bool:
@@ -165,7 +169,7 @@ def metered_stream(
     dimensions: Mapping[str, str] | None = None,
     provider: str | None = None,
     model: str | None = None,
-    operation: str | None = "chat",
+    operation: str | None = None,
     request: Mapping[str, Any] | None = None,
 ) -> StreamT:
     """`Meter.metered_stream` of the default meter."""

@@ -19,7 +19,7 @@ from .errors import LedgerError
 from .events import UsageEvent
 from .guard import Guard
 from .opening import open_ledger, open_sinks
-from .recording import ResponseRecorder, check_name, meter_stream, model_of
+from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
@@ -236,7 +236,7 @@ class Meter:
         dimensions: Mapping[str, str] | None = None,
         provider: str | None = None,
         model: str | None = None,
-        operation: str | None = "chat",
+        operation: str | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> StreamT:
         """Meter a stream of a provider's own client while you read it.
@@ -250,7 +250,7 @@ class Meter:
             dimensions: Strings to group usage by.
             provider: Who is asked, where the chunks do not show it.
             model: The model that was asked for.
-            operation: OpenTelemetry's `gen_ai.operation.name`.
+            operation: OpenTelemetry's `gen_ai.operation.name`, where the chunks do not show it.
             request: The request in the JSON shape of the API, to count the input if the stream
                 reports no usage.
 
@@ -263,15 +263,19 @@ class Meter:
         """
         for name, value in (("provider", provider), ("model", model), ("operation", operation)):
             check_name(name, value)
+        asked = snapshot(request)
         start = CallStart(
             attribution=self._records.attribution(subject, dimensions),
-            operation=operation,
             provider=provider,
             request_model=model or model_of(request),
-            asked=lambda: request,
+            asked=lambda: asked,
         )
         metered = meter_stream(
-            stream, calls=self.calls, start=start, note_failure=self.note_failure
+            stream,
+            calls=self.calls,
+            start=start,
+            operation=operation,
+            note_failure=self.note_failure,
         )
         return cast("StreamT", metered)
 
@@ -289,7 +293,12 @@ class Meter:
         """
         system.notice_fork()
         deadline = time.monotonic() + timeout
-        return self._counting.wait(deadline) and self._transport.flush(deadline)
+        # Half of the time at first: a count that takes long must not keep the rest from its sinks.
+        counted = self._counting.wait(time.monotonic() + timeout / 2)
+        shipped = self._transport.flush(deadline)
+        if not counted:
+            return self._counting.wait(deadline) and self._transport.flush(deadline)
+        return shipped
 
     async def aflush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """`flush`, without blocking the event loop."""
@@ -315,10 +324,11 @@ class Meter:
         deadline = time.monotonic() + timeout
         with self.guard("close"):
             self.calls.close()
+        counted = False
         with self.guard("close"):
             # Half of the time: what is estimated and shipped is better than counted and left.
-            self._counting.close(time.monotonic() + timeout / 2)
-        return self._transport.close(deadline)
+            counted = self._counting.close(time.monotonic() + timeout / 2)
+        return self._transport.close(deadline) and counted
 
     def retire(self) -> bool:
         """Close, unless calls are in flight: they go on, and the meter is closed at exit.

@@ -850,8 +850,10 @@ def test_the_error_of_a_stream_carries_what_came_first(meter, events_of):
     )
 
     (event,) = events_of(meter)
-    assert summary(event) == ("acme", "failed", "reported")
-    assert event.data["total_tokens"] == 120
+    # Why it stopped the provider had not said: these are its counts so far.
+    assert summary(event) == ("acme", "failed", "partial")
+    assert event.data["input_tokens"] == 100
+    assert event.data["output_tokens"] >= 20
 
 
 def test_ends_without_starts(meter, events_of):

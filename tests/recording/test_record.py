@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -381,10 +383,11 @@ def test_the_caller_may_say_what_the_response_does_not(meter):
         COMPLETION, "acme", provider="fireworks", model="accounts/x/models/y", operation="rank"
     )
 
-    assert (event.provider, event.operation) == ("fireworks", "rank")
+    assert (event.provider, event.operation) == ("fireworks", "chat")
     assert (event.model, event.request_model) == ("gpt-5-mini-2026-08-07", "accounts/x/models/y")
     bare = meter.record(USAGE, "acme", model="gpt-5-mini")
     assert (bare.model, bare.request_model) == ("gpt-5-mini", "gpt-5-mini")
+    assert meter.record(USAGE, "acme", operation="rank").operation == "rank"
 
 
 def test_a_response_without_usage_is_counted(meter, events):
@@ -452,3 +455,56 @@ def test_the_default_meter_records(home, monkeypatch):
         assert llm_metering.usage(subject="acme").rows[0].value == 120
     finally:
         llm_metering.close()
+
+
+def test_two_meters_record_one_response_under_one_id(meter, events, tmp_path, client):
+    """Where their books meet it counts once; so it does when the default meter is made anew."""
+    response = ask(client)
+    with Meter(tmp_path / "other", sinks=(), source="tests") as other:
+        assert other.record(response, "acme").id == meter.record(response, "acme").id
+        assert other.usage("calls_total").rows[0].value == 1
+    assert len(events()) == 1
+
+
+def test_an_object_keeps_its_id_when_a_key_comes_later(meter, events, client):
+    """Two places of a program record it, one of them with a key."""
+    response = ask(client)
+    first = meter.record(response, "acme")
+
+    assert meter.record(response, "acme", idempotency_key="k").id == first.id
+    assert len(events()) == 1
+
+
+def test_a_fork_beside_a_recording_thread_does_not_hang(meter, client):
+    """The child has none of its parent's locks."""
+    response = ask(client)
+    stop = threading.Event()
+
+    def record():
+        while not stop.is_set():
+            meter.record(response.model_copy(), "acme")
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert in_child(lambda: meter.record(response.model_copy(), "acme") is not None)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_script_that_ends_at_once_has_its_calls_counted(home):
+    """The tokenizer is loaded while the interpreter ends, where much can no longer be imported."""
+    script = f"""
+import llm_metering
+llm_metering.configure(home={str(home)!r}, sinks=())
+body = {{"id": "c", "object": "chat.completion", "model": "gpt-4o-mini",
+    "choices": [{{"index": 0, "message": {{"content": "a secret"}}, "finish_reason": "stop"}}]}}
+llm_metering.record(body, "acme")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+    with Meter(home, sinks=()) as meter:
+        (row,) = meter.usage(group_by=["count_method"]).rows
+        assert row.group_by == {"count_method": "tiktoken:o200k_base"}

@@ -14,7 +14,7 @@ import pytest
 
 import llm_metering
 from llm_metering import Meter
-from llm_metering.errors import InvalidArgumentError, SubjectError
+from llm_metering.errors import InvalidArgumentError, MeteringError, SubjectError
 from llm_metering.recording import streams
 from tests.forking import in_child
 
@@ -493,3 +493,137 @@ def test_a_stream_that_is_copied_is_no_endless_recursion(meter):
     with pytest.raises(TypeError):
         pickle.dumps(stream)
     list(stream)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"dimensions": {"model": "x"}}, id="our key as a dimension"),
+        pytest.param({"dimensions": {"feature": 3}}, id="a dimension that is no string"),
+        pytest.param({"model": "gpt\ud800"}, id="half a character"),
+        pytest.param({"request": "text"}, id="a request that is none"),
+    ],
+)
+def test_bad_arguments_are_told_at_once(meter, events, arguments):
+    """A call that could not be started would be billed to nobody, for ever and in silence."""
+    with pytest.raises(MeteringError):
+        meter.metered_stream(iter([]), subject="acme", **arguments)
+
+    assert events() == []
+    assert meter.statistics()["failures"] == 0
+
+
+def test_a_stream_that_is_open_when_the_meter_closes_is_billed_for_what_came(meter, sink, claude):
+    """At exit nobody says how it ended; what was reported and what arrived are known all the same."""
+    stream = meter.metered_stream(claude_asks(claude), subject="acme")
+    start = next(stream).message.usage
+    for event in stream:
+        if event.type == "content_block_delta":
+            break
+    assert meter.close()
+
+    (event,) = sink.events
+    assert (event.data["provenance"], event.data["status"]) == ("partial", "aborted")
+    assert event.data["flags"] == ["open_at_exit"]
+    assert event.data["input_tokens"] == start.input_tokens + (start.cache_read_input_tokens or 0)
+    assert event.data["output_tokens"] > 0
+    stream.close()
+
+
+def test_the_request_is_counted_as_it_was(meter, events):
+    """The application adds the answer to its messages while we count."""
+    messages = [{"role": "user", "content": "Hello"}]
+    request = {"model": "gpt-4o-mini", "messages": messages}
+    chunks = [{"object": "chat.completion.chunk", "choices": [{"delta": {"content": "one"}}]}]
+    stream = meter.metered_stream(iter(chunks), "acme", request=request)
+    messages.append({"role": "assistant", "content": "word " * 2000})
+    list(stream)
+
+    assert 0 < only(events).data["input_tokens"] < 20
+
+
+def test_a_stream_that_is_wrapped_twice_is_one_call(meter, events, ask):
+    """A wrapper is left as it is, and the stream inside is known."""
+    plain = ask()
+    first = meter.metered_stream(plain, subject="acme")
+
+    assert meter.metered_stream(first, subject="other") is first
+    assert meter.metered_stream(plain, subject="other") is first
+    list(first)
+    assert only(events).subject == "acme"
+
+
+def test_a_stream_that_times_out_and_goes_on_is_read_to_its_end(meter, events):
+    """The wrapper ends nothing that goes on without it."""
+
+    class Slow:
+        def __init__(self):
+            self.steps = iter(["one ", TimeoutError(), "two ", TimeoutError(), "three"])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            step = next(self.steps)
+            if isinstance(step, Exception):
+                raise step
+            return {"object": "chat.completion.chunk", "choices": [{"delta": {"content": step}}]}
+
+    stream = meter.metered_stream(Slow(), subject="acme")
+    received = []
+    while True:
+        try:
+            received.append(next(stream))
+        except TimeoutError:
+            continue
+        except StopIteration:
+            break
+
+    assert len(received) == 3
+    assert only(events).data["output_tokens"] == 3
+
+
+def test_a_stream_that_stops_without_an_end_says_so(meter, events):
+    """A proxy that cuts a stream does it without an error."""
+    chunks = [{"object": "chat.completion.chunk", "choices": [{"delta": {"content": "one"}}]}]
+    list(meter.metered_stream(iter(chunks), subject="acme"))
+
+    assert only(events).data["flags"] == ["unfinished_stream"]
+
+
+def test_a_stream_without_a_chunk_is_not_estimated(meter, events):
+    """There was no sign of life: an estimate of its input would be invented."""
+    list(meter.metered_stream(iter([]), "acme", request={"messages": PROMPT}))
+
+    data = only(events).data
+    assert (data["provenance"], data["flags"]) == ("missing", ["empty_stream"])
+
+
+def test_a_helper_that_is_read_past_the_wrapper_is_billed(meter, events, claude):
+    """Anthropic's own example reads `text_stream`; its helper knows the counts in the end."""
+    with meter.metered_stream(
+        claude.messages.stream(model="tiny", max_tokens=12, messages=PROMPT), subject="acme"
+    ) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+
+    assert text
+    data = only(events).data
+    assert (data["provenance"], data["status"]) == ("reported", "completed")
+    assert data["output_tokens"] == final.usage.output_tokens
+
+
+def test_a_refusal_of_a_manager_is_free(meter, events, unruly):
+    """It asks the provider when it is entered."""
+    url = unruly.url("429").removesuffix("/v1")
+    with (
+        anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client,
+        pytest.raises(anthropic.RateLimitError),
+        meter.metered_stream(
+            client.messages.stream(model="m", max_tokens=5, messages=PROMPT), subject="acme"
+        ),
+    ):
+        raise AssertionError("entered")
+
+    assert events() == []
+    assert meter.statistics()["refused_calls"] == 1

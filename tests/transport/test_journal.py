@@ -191,3 +191,27 @@ def test_counted_notes_outlive_the_process(home):
     let_go(journal)
 
     assert home_status(home)["failures"] == 3
+
+
+@pytest.mark.parametrize("call", ["open", "write"])
+def test_an_exception_of_a_signal_while_a_segment_is_begun(home, monkeypatch, call):
+    """Ctrl-C, caught by the application: the journal goes on with another segment."""
+    journal = journal_for(home)
+    real = getattr(os, call)
+
+    def interrupted(path, *args):
+        monkeypatch.setattr(os, call, real)
+        if call == "open":
+            os.close(real(path, *args))
+        raise KeyboardInterrupt
+
+    record(journal)  # the writer's lock is there
+    journal._writer._rotate_at = 0
+    monkeypatch.setattr(os, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        record(journal)
+    ids = record(journal, 3)
+
+    assert set(ids) <= set(ids_on_disk(home))
+    assert journal.held == 0
+    journal.close()

@@ -15,7 +15,7 @@ def outcome_of(error: BaseException) -> tuple[Outcome, str]:
     The SDKs of OpenAI, Anthropic, Mistral, Cohere and others carry the status of a refusal as
     `status_code` (openai 3.54.0, `openai/_exceptions.py`, `APIStatusError`), google-genai as `code`
     (3.4.0, `google/genai/errors.py`, `APIError`), botocore in `response["ResponseMetadata"]`
-    (1.44, `botocore/exceptions.py`, `ClientError`).
+    (1.44, `botocore/exceptions.py`, `ClientError`), aiohttp as `status`, httpx in its `response`.
     """
     if isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt | SystemExit):
         return "aborted", ""
@@ -27,11 +27,17 @@ def outcome_of(error: BaseException) -> tuple[Outcome, str]:
 
 
 def _status_of(error: BaseException) -> int | None:
-    for name in ("status_code", "code"):
-        status = getattr(error, name, None)
-        if type(status) is int:
-            return status
     response = getattr(error, "response", None)
+    for holder, name in (
+        (error, "status_code"),
+        (error, "code"),
+        (error, "status"),
+        (response, "status_code"),
+    ):
+        status = getattr(holder, name, None)
+        # Others number their own codes from 1, or from 1000.
+        if isinstance(status, int) and 400 <= status < 600:
+            return int(status)
     metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
     status = metadata.get("HTTPStatusCode") if isinstance(metadata, dict) else None
     return status if type(status) is int else None

@@ -18,7 +18,11 @@ _UNREADABLE: Final = ("unknown_usage", "invalid_usage")
 def needs_counting(status: Status, report: Report) -> bool:
     """Whether something is not known that could be counted."""
     # What was reported and cannot be read is not replaced by a guess: it is missing, and flagged.
-    if status == "cached" or any(flag.startswith(_UNREADABLE) for flag in report.flags):
+    if (
+        status == "cached"
+        or not report.is_countable
+        or any(flag.startswith(_UNREADABLE) for flag in report.flags)
+    ):
         return False
     usage = report.usage
     return usage is None or usage.total_tokens is None or not report.is_final

@@ -80,6 +80,7 @@ class CallStart:
             its identity. It is never read.
         asked: Gives the request in the JSON shape of its API, to be counted if need be; `None`
             where it is not known.
+        so_far: Gives what is known of the call by now, should nobody say how it ends.
         teller: Which handler tells of it. Several may tell of one call, one of them several
             times, and one that did not tell of the start may tell of the end.
     """
@@ -92,6 +93,7 @@ class CallStart:
     run_id: str | None = None
     request: object = field(default=None, repr=False)
     asked: Callable[[], Mapping[str, Any] | None] = field(default=_nothing, repr=False)
+    so_far: Callable[[], Report] | None = field(default=None, repr=False)
     teller: str = ""
 
 
@@ -109,6 +111,7 @@ class Report:
         created: The provider's time of the answer.
         measures: What else is billed, by its key in `data`.
         cached: The framework's cache answered; no provider was asked.
+        is_countable: Whether what was not reported may be counted.
         output: Gives the text of the answer, to be counted if need be.
         flags: What was odd.
         reason: For a refusal, a short name such as the status code.
@@ -123,6 +126,7 @@ class Report:
     created: datetime | None = None
     measures: Mapping[str, int | float] = field(default_factory=dict)
     cached: bool = False
+    is_countable: bool = True
     output: Callable[[], Output] = field(default=Output, repr=False)
     flags: tuple[str, ...] = ()
     reason: str = ""

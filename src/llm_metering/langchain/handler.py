@@ -231,7 +231,7 @@ class MeteringHandler(BaseCallbackHandler):
                 reason = ""
                 if error is not None:
                     outcome, reason = outcome_of(error)
-                report = report_of(response, reason)
+                report = report_of(response, reason, is_whole=error is None)
             if not meter.calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633

@@ -7,7 +7,7 @@ Read in langchain-core 1.7.2, `langchain_core/outputs/llm_result.py` and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..calls import Report
 from ..errors import InvalidUsageError, UnknownUsageError
@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["operation_of", "report_of"]
 
+_FINISHED: Final = ("finish_reason", "stop_reason", "done_reason")
+"""Where integrations of OpenAI, Gemini and others; of Anthropic and AWS; of Ollama say so."""
 
-def report_of(response: LLMResult | None, reason: str) -> Report:
+
+def report_of(response: LLMResult | None, reason: str, *, is_whole: bool = True) -> Report:
     """What a result says of its call.
 
     Args:
         response: What `on_llm_end` got, or what `on_llm_error` got if it got any.
         reason: Why the provider refused, if it did.
+        is_whole: Whether the call ended by itself. If not, its usage is that of the whole call only
+            where the provider had said why it stopped.
     """
     if response is None:
         return Report(reason=reason)
@@ -47,6 +52,7 @@ def report_of(response: LLMResult | None, reason: str) -> Report:
     counts, flags = _counts(usage, generation, output)
     return Report(
         usage=counts,
+        is_final=is_whole or any(metadata.get(name) for name in _FINISHED),
         model=model,
         response_id=response_id,
         output=lambda: output_of(response),

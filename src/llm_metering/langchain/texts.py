@@ -51,7 +51,9 @@ def _message(message: BaseMessage) -> dict[str, Any]:
 
 def _tool_call(call: Mapping[str, Any]) -> tuple[str, str]:
     # Tokens depend on the spacing of the JSON; this is how most models write it.
-    return str(call.get("name") or ""), json.dumps(call.get("args"), ensure_ascii=False)
+    return str(call.get("name") or ""), json.dumps(
+        call.get("args"), ensure_ascii=False, default=lambda _: ""
+    )
 
 
 def output_of(response: LLMResult | None) -> Output:
@@ -71,6 +73,10 @@ def output_of(response: LLMResult | None) -> Output:
             shown = getattr(message, "additional_kwargs", {}).get("reasoning_content")
             reasoning.append(shown if isinstance(shown, str) else _reasoning(message.content))
             calls += map(_tool_call, getattr(message, "tool_calls", ()))
+            calls += [
+                (call.get("name") or "", call.get("args") or "")
+                for call in getattr(message, "invalid_tool_calls", ())
+            ]
     return Output(
         texts=[text for text in texts if text],
         reasoning=[text for text in reasoning if text],

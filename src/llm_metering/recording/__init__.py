@@ -1,6 +1,6 @@
 """Metering without a framework: responses, streams and other units that the user hands over."""
 
-from .records import ResponseRecorder, check_name, model_of
+from .records import ResponseRecorder, check_name, model_of, snapshot
 from .streams import AsyncMeteredStream, MeteredStream, meter_stream
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "check_name",
     "meter_stream",
     "model_of",
+    "snapshot",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,15 @@ from typing import Any, Final
 
 from ..calls import Recorder, Report, Tokenizer, counts_of, needs_counting
 from ..errors import InvalidArgumentError, InvalidUsageError
-from ..events import Status, UsageEvent, encode, keyed_event_id, new_event_id
+from ..events import (
+    Status,
+    UsageEvent,
+    check_dimensions,
+    encode,
+    is_unicode,
+    keyed_event_id,
+    new_event_id,
+)
 from ..exchange import Counted, Exchange, Output
 from ..extract import output as output_of
 from ..extract import read
@@ -22,17 +29,38 @@ from ..extract.reading import Reading, moment, name_of
 from ..subjects import Attribution, attribute, check_subject
 from ..token_usage import MAX_COUNT, TokenUsage
 
-__all__ = ["ResponseRecorder", "check_name", "model_of", "report_of"]
+__all__ = ["ResponseRecorder", "check_name", "model_of", "report_of", "snapshot"]
 
 EARLIEST: Final = datetime(2015, 1, 1, tzinfo=UTC)
 LATEST: Final = timedelta(minutes=5)
 """A provider's time before the one or further ahead than the other is no time of an answer."""
 
+_COUNTERS: Final[Mapping[str, str]] = {
+    "refused": "refused_calls",
+    "unfinished": "unfinished_responses",
+}
+"""What is counted in place of an event, by how a response ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An object that was recorded, and under which id."""
+
+    reference: weakref.ref[Any]
+    event_id: str
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
+    """An object that was recorded here, and the event that came of it."""
+
     reference: weakref.ref[Any]
     event: UsageEvent | None
+
+
+# The ids of the objects that were recorded, by source and object, for all meters of the process:
+# two meters that are told of one response record it under one id.
+_named: dict[tuple[str, int], _Named] = {}
 
 
 class ResponseRecorder:
@@ -61,8 +89,6 @@ class ResponseRecorder:
         self._default_subject = default_subject
         self._now = now
         self._seen: dict[int, _Seen] = {}
-        # An RLock, since garbage collection may record inside any allocation of ours.
-        self._lock = threading.RLock()
 
     def attribution(self, subject: str | None, dimensions: Mapping[str, str] | None) -> Attribution:
         """Who pays for what is handed over now.
@@ -72,6 +98,8 @@ class ResponseRecorder:
         """
         if subject is not None:
             check_subject(subject)
+        if dimensions is not None:
+            check_dimensions(dimensions)
         return attribute(handler=subject, default=self._default_subject(), dimensions=dimensions)
 
     def record(
@@ -91,26 +119,30 @@ class ResponseRecorder:
         """Record one call, or one quantity; see `Meter.record`."""
         when = _moment(time)
         amount = _amount(quantity, unit)
-        event_id = _event_id(self._source, idempotency_key)
+        key_id = None if idempotency_key is None else _keyed(self._source, idempotency_key)
         for name, value in (("provider", provider), ("model", model), ("operation", operation)):
             check_name(name, value)
+        request = snapshot(request)
         if response is None and amount is None:
             raise InvalidArgumentError("record() needs a response, a TokenUsage, or a quantity")
+        reference = self._reference(response)
+        event_id = self._id_of(response, reference, key_id)
+        seen = self._seen.get(id(response))
+        if seen is not None and reference is not None and seen.reference() is response:
+            return seen.event
 
-        def make() -> UsageEvent | None:
-            reading = _reading_of(response)
-            if reading.ending == "refused" and reading.usage is None and amount is None:
-                self._recorder.count("refused_calls", reading.reason)
-                return None
+        reading = _reading_of(response)
+        make = None
+        if not _is_nothing_to_bill(reading, amount):
             now = self._now()
-            event = partial(
+            make = partial(
                 _event,
                 reading,
                 id=event_id,
                 source=self._source,
                 subject=attribution.subject,
                 time=when or _plausible(reading.created, now) or now,
-                operation=operation or reading.operation,
+                operation=reading.operation or operation,
                 provider=provider or reading.provider,
                 model=reading.model or model,
                 request_model=model or model_of(request),
@@ -121,41 +153,61 @@ class ResponseRecorder:
                 dimensions=attribution.dimensions,
                 flags=(*attribution.flags, *reading.flags),
             )
-            exchange = None
-            if amount is None and needs_counting("completed", report_of(reading)):
-                exchange = _exchange(response, reading, request, model, provider)
-            return self._settle(event, exchange)
+        exchange = None
+        if make is not None and amount is None:
+            exchange = _exchange(response, reading, request, model, provider)
+        guessed = None if exchange is None else self._tokenizer.guess(exchange)
+        event = None if make is None else make(guessed)
+        if reference is not None:
+            # Whoever puts it in first records it; no lock, which a signal handler or a finaliser
+            # that records could meet held.
+            mine = _Seen(reference, event)
+            first = self._seen.setdefault(id(response), mine)
+            if first is not mine and first.reference() is response:
+                return first.event
+        if event is None or make is None:
+            self._recorder.count(_COUNTERS[reading.ending], reading.reason)
+            return None
+        self._write(event, make, exchange)
+        return event
 
-        return self._once(response, make) if idempotency_key is None else make()
-
-    def _once(self, response: object, make: Callable[[], UsageEvent | None]) -> UsageEvent | None:
-        """The event of this very object, made the first time it is handed over."""
+    def _reference(self, response: object) -> weakref.ref[Any] | None:
         if response is None or isinstance(response, TokenUsage):
             # Two equal counts may be two calls, and a constant may stand for many.
-            return make()
+            return None
         key = id(response)
-        try:
-            reference = weakref.ref(response, lambda _: self._seen.pop(key, None))
-        except TypeError:
-            return make()  # dicts, strings: nothing tells one that is handed over twice
-        with self._lock:
-            seen = self._seen.get(key)
-            if seen is None or seen.reference() is not response:
-                seen = self._seen[key] = _Seen(reference, make())
-        return seen.event
 
-    def _settle(
-        self, make: Callable[[Counted | None], UsageEvent], exchange: Exchange | None
-    ) -> UsageEvent:
+        def forget(_: object) -> None:
+            self._seen.pop(key, None)
+            _named.pop((self._source, key), None)
+
+        try:
+            return weakref.ref(response, forget)
+        except TypeError:
+            return None  # dicts, strings: nothing tells one that is handed over twice
+
+    def _id_of(
+        self, response: object, reference: weakref.ref[Any] | None, key_id: str | None
+    ) -> str:
+        event_id = key_id or new_event_id()
+        if reference is None:
+            return event_id
+        mine = _Named(reference, event_id)
+        first = _named.setdefault((self._source, id(response)), mine)
+        return first.event_id if first.reference() is response else event_id
+
+    def _write(
+        self,
+        event: UsageEvent,
+        make: Callable[[Counted | None], UsageEvent],
+        exchange: Exchange | None,
+    ) -> None:
         if exchange is None:
-            event = make(None)
             self._recorder.record(event.id, encode(event))
-            return event
+            return
         # The note is the event to record if this process dies before we have counted.
-        guessed = make(self._tokenizer.guess(exchange))
-        self._recorder.note_open(guessed.id, encode(guessed))
+        self._recorder.note_open(event.id, encode(event))
         self._tokenizer.submit(exchange, partial(self._settle_counted, make))
-        return guessed
 
     def _settle_counted(
         self, make: Callable[[Counted | None], UsageEvent], counted: Counted
@@ -210,6 +262,11 @@ def _event(
     )
 
 
+def _is_nothing_to_bill(reading: Reading, amount: float | None) -> bool:
+    """Whether it cost nothing, or is not over: then its end will be billed."""
+    return reading.ending in _COUNTERS and reading.usage is None and amount is None
+
+
 def _exchange(
     response: object,
     reading: Reading,
@@ -217,6 +274,8 @@ def _exchange(
     model: str | None,
     provider: str | None,
 ) -> Exchange | None:
+    if not needs_counting("completed", report_of(reading)):
+        return None
     output = output_of(response)
     if request is None and not output:
         return None
@@ -246,24 +305,38 @@ def _plausible(created: datetime | None, now: datetime) -> datetime | None:
 def _amount(quantity: float | Decimal | None, unit: str | None) -> int | float | None:
     if quantity is None and unit is None:
         return None
-    if not isinstance(unit, str) or not unit.strip():
+    if unit is None or name_of(unit) != unit or not unit.strip():
         raise InvalidArgumentError('a quantity needs a unit, such as unit="images"')
     if quantity is None:
         raise InvalidArgumentError(f"how many {unit}? give quantity=")
     if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
         raise InvalidArgumentError(f"quantity is a number, got {type(quantity).__name__}")
-    amount = quantity if isinstance(quantity, int) else float(quantity)
-    if not math.isfinite(amount) or not 0 <= amount <= MAX_COUNT:
+    try:
+        is_number = math.isfinite(quantity) and 0 <= quantity <= MAX_COUNT
+    except (ArithmeticError, ValueError):  # a signalling NaN, an integer beyond all floats
+        is_number = False
+    if not is_number:
         raise InvalidUsageError(f"quantity is a number from 0 to {MAX_COUNT}")
-    return amount
+    return int(quantity) if isinstance(quantity, int) else float(quantity)
 
 
-def _event_id(source: str, idempotency_key: str | None) -> str:
-    if idempotency_key is None:
-        return new_event_id()
-    if not isinstance(idempotency_key, str) or not idempotency_key:
+def _keyed(source: str, idempotency_key: str) -> str:
+    if name_of(idempotency_key) is None or not is_unicode(idempotency_key):
         raise InvalidArgumentError("idempotency_key is a non-empty string")
     return keyed_event_id(source, idempotency_key)
+
+
+def snapshot(request: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The request as it is now: the application goes on adding to its messages while we count.
+
+    Raises:
+        InvalidArgumentError: If it is no mapping.
+    """
+    if request is None:
+        return None
+    if not isinstance(request, Mapping):
+        raise InvalidArgumentError(f"request is a mapping, got {type(request).__name__}")
+    return {name: [*value] if isinstance(value, list) else value for name, value in request.items()}
 
 
 def check_name(name: str, value: object) -> None:
@@ -272,8 +345,10 @@ def check_name(name: str, value: object) -> None:
     Raises:
         InvalidArgumentError: Naming the argument.
     """
-    if value is not None and name_of(value) is None:
-        raise InvalidArgumentError(f"{name} is a non-empty string, got {type(value).__name__}")
+    if value is not None and name_of(value) != value:
+        raise InvalidArgumentError(
+            f"{name} is a non-empty string of at most 1000 characters, got {type(value).__name__}"
+        )
 
 
 def model_of(request: Mapping[str, Any] | None) -> str | None:

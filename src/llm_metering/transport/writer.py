@@ -61,6 +61,7 @@ class SegmentWriter:
         self._descriptor: int | None = None
         self._unsynced: deque[int] = deque()
         self._segments: list[OwnSegment] = []
+        self._next_number = 0
         self._rotate_at = 0
 
     def segments(self) -> list[OwnSegment]:
@@ -173,8 +174,9 @@ class SegmentWriter:
             self._lock = system.lock_file(self._spool.lock_path(self.name))
             if self._lock is None:
                 raise HomeError(f"{self._spool.folder} does not support file locks (flock)")
-        number = self._segments[-1].name.number + 1 if self._segments else 0
-        name = SegmentName(self.name, number)
+        # Never a number twice: one whose making a signal's exception broke off may have left a file.
+        name = SegmentName(self.name, self._next_number)
+        self._next_number += 1
         header = make_header(
             writer=self.name,
             source=self._source,
@@ -190,7 +192,7 @@ class SegmentWriter:
         try:
             if os.write(descriptor, start) < len(start):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
-        except OSError:
+        except BaseException:
             os.close(descriptor)
             path.unlink()
             raise
