@@ -195,6 +195,13 @@ def test_a_delta_without_counts(usage):
     assert not reading.is_final
 
 
+def test_a_delta_that_counts_nothing_in():
+    """An explicit 0 is a count where nothing is known to contradict it."""
+    delta = {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 0, "output_tokens": 2}}
+
+    assert reading_of(anthropic, [delta]).usage == TokenUsage(input_tokens=0, output_tokens=2)
+
+
 def test_the_model_that_answers_after_a_fallback():
     """A fallback in the middle of a stream changes the model, and its usage is that of the last."""
     start = {"type": "message_start", "message": message(input_tokens=408, output_tokens=1)}
@@ -272,7 +279,11 @@ def test_what_a_declined_attempt_costs(categories, billed):
         pytest.param(fallen_back("bio", "cyber"), id="one of two is billed"),
         pytest.param(
             fallen_back("cyber", iterations=[{"type": "message", "input_tokens": 9}]),
-            id="a count is missing",
+            id="an output is missing",
+        ),
+        pytest.param(
+            fallen_back("cyber", iterations=[{"type": "message", "output_tokens": 9}]),
+            id="an input is missing",
         ),
         pytest.param(fallen_back("cyber", iterations=[None]), id="no iteration"),
         pytest.param(
@@ -299,13 +310,32 @@ def test_iterations_beside_a_usage_that_cannot_be_read():
     assert not reading.measures
 
 
-def test_a_refusal_at_the_end_of_a_chain():
+def test_an_iteration_without_output():
+    """Where nobody declined, what was read counts, though nothing was written."""
+    iterations = [
+        {"type": "compaction", "input_tokens": 70, "output_tokens": 0},
+        {"type": "message", "input_tokens": 9, "output_tokens": 1},
+    ]
+    body = message(input_tokens=9, output_tokens=1, iterations=iterations)
+
+    assert anthropic.read(body).measures["billed_input_tokens"] == 79
+
+
+@pytest.mark.parametrize(
+    ("category", "billed"),
+    [pytest.param("reasoning_extraction", 408, id="billed"), pytest.param("cyber", 0, id="free")],
+)
+def test_a_refusal_at_the_end_of_a_chain(category, billed):
     """A last attempt that declined, too, is billed by the reason the answer gives."""
     iterations = [{"type": "message", "input_tokens": 408, "output_tokens": 0}]
-    refused = {"stop_reason": "refusal", "stop_details": {"category": "reasoning_extraction"}}
-    body = fallen_back(iterations=iterations, **refused)
+    ending = {"stop_reason": "refusal", "stop_details": {"category": category}}
+    usage = {"input_tokens": 412, "output_tokens": 264, "iterations": iterations}
 
-    assert anthropic.read(body).measures["billed_input_tokens"] == 408
+    body = fallen_back(iterations=iterations, **ending)
+    stream = [{"type": "message_delta", "delta": ending, "usage": usage}]
+
+    assert anthropic.read(body).measures["billed_input_tokens"] == billed
+    assert reading_of(anthropic, stream).measures["billed_input_tokens"] == billed
 
 
 # --- odd numbers
@@ -377,7 +407,7 @@ def test_a_total_is_kept():
     [
         pytest.param({"input_tokens": "80", "output_tokens": 20}, id="text"),
         pytest.param({"input_tokens": True, "output_tokens": 20}, id="bool"),
-        pytest.param({"input_tokens": 80, "output_tokens": 2.0}, id="float"),
+        pytest.param({"input_tokens": 80, "output_tokens": 2.5}, id="float"),
         pytest.param({"input_tokens": -1, "cache_read_input_tokens": 9}, id="negative"),
         pytest.param({"input_tokens": 80, "output_tokens": 10**12}, id="too large"),
     ],
@@ -427,6 +457,11 @@ def test_a_message_without_counts(reported, flags):
 
     assert reading.usage is None
     assert reading.flags == flags
+
+
+def test_a_message_without_content():
+    """A message is known by its usage alone."""
+    assert anthropic.read({"type": "message", "usage": {"input_tokens": 5}}).usage is not None
 
 
 def test_a_delta_by_itself():
@@ -497,6 +532,25 @@ def test_output_by_kind():
     assert output.texts == ["Blue."]
     assert output.reasoning == ["What blue is it?"]
     assert output.tool_calls == [("web_search", '{"query":"blue"}')]
+
+
+def test_other_blocks():
+    """Blocks that are no text of the model's, or have no type, are passed over."""
+    blocks = [{"type": "mcp_tool_result", "name": "x"}, {"type": ["text"], "text": "x"}, None]
+    chunks = [
+        {"type": "content_block_start", "index": [], "content_block": each} for each in blocks
+    ]
+
+    assert not anthropic.output({"content": blocks})
+    assert not fed(anthropic, chunks).output()
+
+
+def test_a_block_without_a_place():
+    """A piece without an index belongs to the first block."""
+    delta = {"type": "text_delta", "text": "Blue."}
+    chunks = [{"type": "content_block_delta", "index": each, "delta": delta} for each in (0, [])]
+
+    assert fed(anthropic, chunks).output().texts == ["Blue.Blue."]
 
 
 def test_streamed_output_by_kind():

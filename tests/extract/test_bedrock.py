@@ -186,6 +186,24 @@ def test_streams(case):
     assert fed(module, events).output().texts == ["Blue."]
 
 
+def test_a_result_that_is_not_counted():
+    """Where one of Titan's results is not counted, the output is not known."""
+    results = [{"tokenCount": 12}, {"outputText": "Blue."}]
+
+    usage = bedrock_invoke.extract_usage({"inputTextTokenCount": 7, "results": results})
+
+    assert usage == TokenUsage(input_tokens=7)
+
+
+@pytest.mark.parametrize("name", ["embedding", "embeddingsByType"])
+def test_embeddings_of_titan(name):
+    """An embedding, of whatever type, has no output."""
+    reading = bedrock_invoke.read({name: [0.5], "inputTextTokenCount": 7})
+
+    assert reading.usage == TokenUsage(input_tokens=7, output_tokens=0)
+    assert reading.operation == "embeddings"
+
+
 def test_a_real_answer():
     """botocore's answer shows its request and when it was sent; it drops what it does not know."""
     body = body_of("bedrock", "cached")
@@ -213,6 +231,7 @@ def test_a_body_that_was_not_read():
         "cache_creation_input_tokens": 420,
     }
     assert reading.response_id == "request-1"
+    assert reading.created == datetime(2026, 11, 21, 20, 19, tzinfo=UTC)
     assert json.loads(response["body"].read()) == {"generation": "Blue."}
 
 
@@ -253,9 +272,13 @@ def test_headers_that_are_no_counts(count):
 
 def test_an_event_by_itself():
     """The last event of a stream, which LlamaIndex hands out, is read by itself."""
-    (event,) = body_of("bedrock", "streamed")[-1:]
+    event = body_of("bedrock", "streamed")[-1]
+    first, last = body_of("bedrock", "streamed, Llama")
 
     assert bedrock_converse.read(event).usage.total_tokens == 100
+    assert bedrock_invoke.read(last).usage.total_tokens == 100
+    assert bedrock_invoke.read(last).is_final
+    assert not bedrock_invoke.read(first).is_final
 
 
 @pytest.mark.parametrize(
@@ -286,6 +309,25 @@ def test_a_converse_stream_that_is_cut():
     assert not stream.is_final
     assert not stream.has_ended
     assert stream.output().texts == ["Blue."]
+
+
+def test_a_stream_by_a_prompt_router():
+    """A stream says at its end which model a prompt router chose."""
+    trace = {"promptRouter": {"invokedModelId": "amazon.nova-lite-v1:0"}}
+    metadata = {"usage": {"inputTokens": 80, "outputTokens": 20}, "trace": trace}
+
+    assert reading_of(bedrock_converse, [{"metadata": metadata}]).model == "amazon.nova-lite-v1:0"
+    assert bedrock_converse.read({"metadata": metadata}).model == "amazon.nova-lite-v1:0"
+
+
+def test_a_block_without_a_place():
+    """A piece without an index belongs to the first block."""
+    chunks = [
+        {"contentBlockDelta": {"delta": {"text": "Blue."}, "contentBlockIndex": index}}
+        for index in (0, [])
+    ]
+
+    assert fed(bedrock_converse, chunks).output().texts == ["Blue.Blue."]
 
 
 def test_metadata_without_a_usage():
@@ -323,6 +365,16 @@ def test_an_invoke_stream_that_is_cut(case_name, usage):
     assert not stream.has_ended
 
 
+@pytest.mark.parametrize("module", [bedrock_converse, bedrock_invoke])
+def test_a_stream_of_nothing(module):
+    """A stream of which nothing came is not final."""
+    stream = module.Stream()
+
+    assert not stream.is_final
+    assert not stream.has_ended
+    assert module.read(stream.body()).usage is None
+
+
 def test_metrics_are_the_last_word():
     """Where Bedrock counts other than the model, its numbers are the bill's."""
     metrics = {"inputTokenCount": 81, "outputTokenCount": 22, "cacheReadInputTokenCount": 9}
@@ -332,6 +384,26 @@ def test_metrics_are_the_last_word():
     usage = reading_of(bedrock_invoke, chunks).usage
 
     assert usage == TokenUsage(input_tokens=90, output_tokens=22, cache_read_input_tokens=9)
+
+
+def test_metrics_of_the_output_alone():
+    """One count of Bedrock's is something."""
+    chunks = [native(**{METRICS: {"outputTokenCount": 22}})]
+
+    assert reading_of(bedrock_invoke, chunks).usage == TokenUsage(output_tokens=22)
+
+
+def test_a_stream_of_claude_without_metrics():
+    """Claude's own last word is final where Bedrock's metrics are missing."""
+    *chunks, last = body_of("bedrock", "streamed, Claude, cached")
+    end = [*chunks, native(type="message_stop")]
+
+    assert reading_of(bedrock_invoke, chunks).is_final
+    assert not fed(bedrock_invoke, chunks).has_ended
+    assert fed(bedrock_invoke, end).has_ended
+    assert (
+        reading_of(bedrock_invoke, end).usage == reading_of(bedrock_invoke, [*chunks, last]).usage
+    )
 
 
 def test_metrics_that_cannot_be_read():
@@ -389,7 +461,7 @@ def test_a_chunk_that_cannot_be_read(payload):
     [
         pytest.param({"inputTokens": "80"}, id="text"),
         pytest.param({"inputTokens": 80, "cacheReadInputTokens": -1}, id="negative"),
-        pytest.param({"inputTokens": 80, "outputTokens": 2.0}, id="float"),
+        pytest.param({"inputTokens": 80, "outputTokens": 2.5}, id="float"),
         pytest.param(
             {"inputTokens": 80, "cacheDetails": [{"ttl": "5m", "inputTokens": "9"}]},
             id="in details",
@@ -406,6 +478,19 @@ def test_no_counts(usage):
     assert bedrock_converse.read(body).flags == ("invalid_usage",)
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        pytest.param("inputTokens", {"input_tokens": 5}, id="input"),
+        pytest.param("outputTokens", {"output_tokens": 5}, id="output"),
+        pytest.param("totalTokens", {}, id="total"),
+    ],
+)
+def test_one_count_alone(name, counts):
+    """One count is something."""
+    assert bedrock_converse.extract_usage({name: 5}).counts() == counts
+
+
 def test_a_contradictory_total_is_kept():
     """A total that is not the sum of its parts is kept beside them."""
     usage = bedrock_converse.extract_usage(
@@ -413,6 +498,17 @@ def test_a_contradictory_total_is_kept():
     )
 
     assert (usage.total_tokens, usage.reported_total_tokens) == (105, 100)
+    assert not usage.is_consistent
+
+
+def test_contradictory_numbers_are_kept():
+    """More written for a while than written at all is kept as it came."""
+    details = [{"ttl": "5m", "inputTokens": 9}]
+    usage = bedrock_converse.extract_usage(
+        {"inputTokens": 1, "cacheWriteInputTokens": 3, "cacheDetails": details}
+    )
+
+    assert usage.cache_creation_5m_input_tokens == 9
     assert not usage.is_consistent
 
 
@@ -468,15 +564,18 @@ def test_no_counts_of_a_model(usage):
         pytest.param({}, id="empty"),
         pytest.param({"inputTokens": 14}, id="a count of tokens"),
         pytest.param({"message": "No."}, id="a refusal"),
-        pytest.param({"output": None}, id="half of it"),
+        pytest.param({"output": {}}, id="half of it"),
+        pytest.param({"stopReason": "end_turn"}, id="the other half"),
+        pytest.param({"messageStart": "x"}, id="another start"),
         pytest.param({"metadata": {"usage": {"input_tokens": 8}}}, id="other metadata"),
         pytest.param({"outputs": ["x"]}, id="other outputs"),
         pytest.param({"chunk": "x"}, id="another chunk"),
+        pytest.param({"body": "x"}, id="another body"),
     ],
 )
 def test_other_bodies(body):
     """What is no answer of Bedrock is left to other modules."""
-    assert bedrock_invoke.read(body) is None
+    assert read(body) is None
     assert not bedrock_invoke.matches_chunk(body)
     assert not bedrock_converse.matches_chunk(body)
 

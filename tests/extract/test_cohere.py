@@ -158,6 +158,11 @@ def test_a_stream_cut_before_its_end(case_name):
     assert stream.output().texts == ["Blue."]
 
 
+def test_an_end_without_a_response():
+    """The last event of a stream of v1 that holds nothing says nothing."""
+    assert cohere.read({"event_type": "stream-end"}) is None
+
+
 def test_a_stream_of_nothing():
     """A stream that breaks off at once is one of Cohere's without a usage."""
     assert cohere.read(fed(cohere, [{"type": "content-end"}]).body()).usage is None
@@ -214,6 +219,38 @@ def test_embeddings(billed, usage):
 
     assert cohere.read(body).usage == usage
     assert cohere.read(body).measures["billed_input_tokens"] == usage.input_tokens
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        pytest.param({"tokens": {"input_tokens": 8}}, {"input_tokens": 8}, id="input"),
+        pytest.param({"tokens": {"output_tokens": 8}}, {"output_tokens": 8}, id="output"),
+        pytest.param({"billed_units": {"output_tokens": 8}}, {"output_tokens": 8}, id="billed"),
+        pytest.param(
+            {"tokens": {"input_tokens": 8}, "billed_units": {"output_tokens": 9}},
+            {"input_tokens": 8},
+            id="not mixed",
+        ),
+    ],
+)
+def test_one_count_alone(usage, counts):
+    """What is not counted of an answer is not known; it is not what is billed, nor 0."""
+    assert cohere.extract_usage(usage).counts() == counts
+
+
+def test_embeddings_with_an_output():
+    """An output that is reported stays, even where none is expected."""
+    meta = {"tokens": {"input_tokens": 8, "output_tokens": 3}}
+
+    assert cohere.read({"embeddings": {}, "meta": meta}).usage.output_tokens == 3
+
+
+def test_images_beside_text():
+    """Tokens of text that are not the rest of the sum change nothing."""
+    billed = {"input_tokens": 9, "image_tokens": 5, "text_tokens": 9}
+
+    assert cohere.extract_usage({"billed_units": billed}).input_tokens == 14
 
 
 def test_tokens_and_what_is_billed():
@@ -305,6 +342,19 @@ def test_an_answer_without_counts(reported, flags):
     assert reading.flags == flags
 
 
+def test_a_rerank_that_cannot_be_read():
+    """Where tokens are no counts, the units beside them do not excuse it."""
+    billed = {"search_units": 1, "output_tokens": "x"}
+    reading = cohere.read({"results": [], "meta": {"billed_units": billed}})
+
+    assert reading.flags == ("invalid_usage",)
+
+
+def test_a_reason_that_is_none():
+    """A reason that is no name is none."""
+    assert cohere.read({"message": {}, "finish_reason": ["ERROR"]}).ending == "completed"
+
+
 def test_tokenizing_is_free():
     """What is neither billed nor counted has no usage, and nothing is odd about it."""
     body = {
@@ -324,7 +374,12 @@ def test_tokenizing_is_free():
         pytest.param({"id": "1", "message": "model not found"}, id="a refusal"),
         pytest.param({"message": {"content": "x"}, "done": True}, id="Ollama's answer"),
         pytest.param({"meta": {"page": 1}}, id="another meta"),
+        pytest.param({"message": "No.", "finish_reason": "x"}, id="a message that is text"),
+        pytest.param({"message": {}}, id="a bare message"),
+        pytest.param({"generation_id": "1"}, id="a bare name"),
+        pytest.param({"text": "Blue."}, id="a bare text"),
         pytest.param({"type": "message_start"}, id="Anthropic's event"),
+        pytest.param({"type": ["content-end"], "event_type": []}, id="no types"),
     ],
 )
 def test_other_bodies(body):
@@ -385,6 +440,7 @@ V2_PIECES = [
         "delta": {"message": {"tool_calls": {"function": {"arguments": '{"a":1}'}}}},
     },
 ]
+V2_THINKING = {"type": "content-delta", "delta": {"message": {"content": {"thinking": "Hm."}}}}
 CALL = {"name": "paint", "parameters": {"a": 1}}
 V1_PIECES = [
     {"event_type": "tool-calls-chunk", "text": "Hm."},
@@ -397,6 +453,7 @@ V1_PIECES = [
     ("chunks", "reasoning"),
     [
         pytest.param(V2_PIECES, ["Hm."], id="v2"),
+        pytest.param([V2_THINKING, *V2_PIECES[1:]], ["Hm."], id="v2, thinking"),
         pytest.param(V1_PIECES, ["Hm."], id="v1, in pieces"),
         pytest.param([{"event_type": "tool-calls-generation", "tool_calls": [CALL]}], [], id="v1"),
         pytest.param(
@@ -412,3 +469,37 @@ def test_streamed_output_by_kind(chunks, reasoning):
 
     assert output.reasoning == reasoning
     assert output.tool_calls == [("paint", '{"a":1}')]
+
+
+@pytest.mark.parametrize("index", [0, [], None])
+def test_a_piece_without_a_place(index):
+    """A piece without an index belongs to the first."""
+    text = {"message": {"content": {"text": "Blue."}}}
+    chunks = [
+        {"type": "content-delta", "index": 0, "delta": text},
+        {"type": "content-delta", "index": index, "delta": text},
+        {"event_type": "tool-calls-chunk", "tool_call_delta": {"index": 0, "name": "paint"}},
+        {"event_type": "tool-calls-chunk", "tool_call_delta": {"index": index, "parameters": "{}"}},
+    ]
+
+    output = fed(cohere, chunks).output()
+
+    assert output.texts == ["Blue.Blue."]
+    assert output.tool_calls == [("paint", "{}")]
+
+
+def test_pieces_in_two_places():
+    """Pieces with different indices are kept apart."""
+    text = {"message": {"content": {"text": "Blue."}}}
+    call = {"name": "paint", "parameters": "{}"}
+    chunks = [
+        chunk
+        for index in (0, 1)
+        for chunk in (
+            {"type": "content-delta", "index": index, "delta": text},
+            {"event_type": "tool-calls-chunk", "tool_call_delta": {"index": index, **call}},
+        )
+    ]
+
+    assert fed(cohere, chunks).output().texts == ["Blue.", "Blue."]
+    assert fed(cohere, chunks).output().tool_calls == [("paint", "{}")] * 2

@@ -36,7 +36,7 @@ REFUSALS = [
     pytest.param({"message": SECRET}, "error", id="Bedrock"),
     pytest.param(
         {"__type": "com.amazon#ThrottlingException", "message": SECRET},
-        "com.amazon#ThrottlingException",
+        "error",
         id="AWS, with a type",
     ),
     pytest.param(
@@ -44,7 +44,7 @@ REFUSALS = [
             "Error": {"Code": "ValidationException", "Message": SECRET},
             "ResponseMetadata": {"HTTPStatusCode": 400},
         },
-        "ValidationException",
+        "400",
         id="botocore",
     ),
     pytest.param({"id": "1", "message": SECRET}, "error", id="Cohere"),

@@ -234,6 +234,35 @@ def test_a_usage_after_the_end():
     assert reading_of(gemini, chunks).is_final
 
 
+def test_a_stream_that_ends_during_its_thoughts():
+    """The 0 that proto3 leaves out is one in a stream, too, once it has ended."""
+    usage = {"promptTokenCount": 8, "thoughtsTokenCount": 3, "totalTokenCount": 11}
+
+    assert reading_of(gemini, [answer(usage)]).usage.output_tokens == 3
+    assert reading_of(gemini, [answer(usage, finishReason=None)]).usage.output_tokens is None
+
+
+def test_an_end_without_a_usage():
+    """An end without counts leaves those that came before it, and they are not final."""
+    usage = {"promptTokenCount": 8, "totalTokenCount": 8}
+    chunks = [answer(usage, finishReason=None), answer({"trafficType": "ON_DEMAND"})]
+
+    reading = reading_of(gemini, chunks)
+
+    assert reading.usage == TokenUsage(input_tokens=8, reported_total_tokens=8)
+    assert not reading.is_final
+    assert not fed(gemini, chunks).has_ended
+    assert not gemini.Stream().has_ended
+
+
+def test_a_usage_without_candidates():
+    """A usage that comes before anything was said is not final."""
+    stream = fed(gemini, [{"usageMetadata": {"promptTokenCount": 8}}])
+
+    assert not stream.is_final
+    assert not stream.has_ended
+
+
 def test_two_candidates():
     """Counts are final when all candidates have finished, not the first of them."""
     usage = {"promptTokenCount": 8, "candidatesTokenCount": 2, "totalTokenCount": 10}
@@ -306,6 +335,7 @@ def test_a_prompt_that_was_blocked(more, usage):
 
     assert gemini.read(blocked).usage == usage
     assert reading_of(gemini, [blocked]).usage == usage
+    assert reading_of(gemini, [blocked]).is_final
     assert bool(gemini.read(blocked).flags) == (usage is None)
 
 

@@ -212,7 +212,7 @@ def test_an_unknown_shape_is_refused(usage):
         pytest.param({"output_tokens": True}, id="bool"),
         pytest.param({"total_tokens": -120}, id="negative total"),
         pytest.param({"input_token_details": {"cache_read": -1}}, id="negative part"),
-        pytest.param({"input_token_details": {"audio": 2.0}}, id="float part"),
+        pytest.param({"input_token_details": {"audio": 2.5}}, id="float part"),
         pytest.param(
             {"input_token_details": {"ephemeral_5m_input_tokens": "60"}}, id="a lifetime as string"
         ),

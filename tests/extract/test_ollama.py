@@ -188,7 +188,7 @@ def test_a_missing_count_is_no_zero(counts, usage):
     [
         pytest.param("80", id="text"),
         pytest.param(True, id="bool"),
-        pytest.param(80.0, id="float"),
+        pytest.param(80.5, id="float"),
         pytest.param(-1, id="negative"),
         pytest.param(10**12, id="too large"),
     ],

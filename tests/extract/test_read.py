@@ -269,4 +269,5 @@ def test_tokens_of_another_model_are_flagged():
 def test_a_response_under_way():
     """A response that is still queued or being made has reported nothing that is final."""
     for status in ("queued", "in_progress"):
-        assert not read({"object": "response", "status": status, "usage": None}).is_final
+        reading = read({"object": "response", "status": status, "usage": None})
+        assert (reading.ending, reading.is_final) == ("unfinished", False)

@@ -136,3 +136,57 @@ def test_what_is_no_object(text):
 def test_nothing_to_cut(content):
     """What holds no objects yields none, and raises nothing."""
     assert cut(content) == ([], False)
+
+
+def large(count):
+    return {"data": [{"embedding": [0.25] * 20, "index": index} for index in range(count)]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(json.dumps(large(4000)), id="JSON"),
+        pytest.param(f"data: {json.dumps(large(4000))}\n\n", id="an event"),
+        pytest.param(f"data: {json.dumps(large(4000))}", id="an event without an end"),
+        pytest.param(
+            "".join(f"data: {line}\n" for line in json.dumps(large(800), indent=1).split("\n"))
+            + "\n",
+            id="an event of many lines",
+        ),
+    ],
+)
+@pytest.mark.parametrize("length", [200, 1000, 4096])
+def test_a_large_object_is_not_parsed_over_and_over(text, length, monkeypatch):
+    """The parser is given a few times the bytes that came, however many pieces they came in."""
+    given_to_parser = []
+    decode, raw_decode = json.JSONDecoder.decode, json.JSONDecoder.raw_decode
+
+    def counting_decode(self, text):
+        return decode(self, text)
+
+    def counting_raw_decode(self, text, idx=0):
+        given_to_parser.append(len(text) - idx)
+        return raw_decode(self, text, idx)
+
+    monkeypatch.setattr(json.JSONDecoder, "decode", counting_decode)
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", counting_raw_decode)
+    wire = Wire()
+    pieces = [text[start : start + length] for start in range(0, len(text), length)]
+    found = [each for piece in pieces for each in wire.feed(piece)]
+    found += wire.rest()
+
+    assert [len(each["data"]) for each in found] in ([4000], [800])
+    assert sum(given_to_parser) < 5 * len(text) + 100 * 16_384
+
+
+def test_what_was_held_back():
+    """The end of a large object is not lost where nothing comes after it."""
+    text = json.dumps(large(500))
+    wire = Wire()
+    found = [
+        each for start in range(0, len(text), 700) for each in wire.feed(text[start : start + 700])
+    ]
+
+    assert found == []
+    assert list(wire.rest()) == [large(500)]
+    assert list(wire.rest()) == []

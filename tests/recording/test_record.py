@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from langchain_core.messages import AIMessage
 
 import llm_metering
 from llm_metering import Meter, TokenUsage
@@ -508,3 +509,37 @@ llm_metering.record(body, "acme")
     with Meter(home, sinks=()) as meter:
         (row,) = meter.usage(group_by=["count_method"]).rows
         assert row.group_by == {"count_method": "tiktoken:o200k_base"}
+
+
+def test_a_response_that_is_not_finished_is_not_billed(meter, events):
+    """OpenAI's background mode is polled: only the finished response has a price."""
+    body = {"id": "resp_1", "object": "response", "created_at": 1_700_000_000, "model": "gpt-5"}
+    for status in ("queued", "in_progress"):
+        polled = {**body, "status": status, "usage": None, "output": []}
+        assert meter.record(polled, "acme", request={"input": "x"}) is None
+    usage = {"input_tokens": 8, "output_tokens": 2, "total_tokens": 10}
+    meter.record({**body, "status": "completed", "usage": usage, "output": []}, "acme")
+
+    (event,) = events()
+    assert event.data["total_tokens"] == 10
+    assert meter.statistics()["unfinished_responses"] == 2
+
+
+def test_an_answer_of_langchains_cache_costs_nothing(meter, events):
+    """It bears the usage of the call that filled the cache, and a mark."""
+    usage = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "total_cost": 0}
+    meter.record(AIMessage("a secret", usage_metadata=usage), "acme")
+
+    (event,) = events()
+    assert (event.data["status"], event.data["provenance"]) == ("cached", "reported")
+    assert event.data["total_tokens"] == 0
+
+
+def test_what_is_billed_by_the_second_is_not_tokenized(meter, events):
+    """A transcription's price is its length, and its text is no output tokens."""
+    body = {"text": "a secret", "usage": {"type": "duration", "seconds": 9}}
+    meter.record(body, "acme", model="whisper-1")
+
+    (event,) = events()
+    assert event.data["audio_seconds"] == 9
+    assert "output_tokens" not in event.data

@@ -31,9 +31,9 @@ from ..exchange import Output
 from ..token_usage import TokenUsage
 from .assembly import Pieces
 from .measures import numbers
-from .native import add, as_json, attempt, inside
+from .native import add, as_json, attempt, inside, tolerant
 from .reading import NOTHING, Reading, name_of
-from .views import as_list
+from .views import as_list, copy_of
 
 __all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read"]
 
@@ -54,6 +54,7 @@ _EVENTS: Final = frozenset(
 )
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of a message, of a `message_delta` or of an iteration.
 
@@ -220,6 +221,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._message: dict[str, Any] = {"type": "message", "content": []}
         self._usage: dict[str, Any] = {}
         self._pieces = Pieces()
@@ -239,6 +241,10 @@ class Stream:
                 self._message["model"] = inside(block.get("to")).get("model")
         elif kind == "message_start":
             message = inside(chunk.get("message"))
+            known, name = self._message.get("id"), message.get("id")
+            if self.has_ended or (known and name and known != name):
+                self.has_several = True
+                self.has_ended = self.is_final = False
             self._message |= {"id": message.get("id"), "model": message.get("model")}
             usage = inside(message.get("usage"))
             self._report(usage, without=("output_tokens", "output_tokens_details"))
@@ -264,13 +270,15 @@ class Stream:
         known = self._usage
         new = {
             name: count
-            for name, count in usage.items()
+            for name, count in copy_of(usage).items()
             if count is not None and name not in without
         }
         if not any(new.get(name) for name in _INPUTS) and any(known.get(name) for name in _INPUTS):
             # No prompt is empty: some proxies count the output alone, and send 0 for the input.
             for name in _INPUTS:
                 new.pop(name, None)
+        if new.get("output_tokens") == 0 and known.get("output_tokens"):
+            del new["output_tokens"]  # the totals of a message only grow
         written = new.get("cache_creation_input_tokens")
         if written is not None and written != known.get("cache_creation_input_tokens"):
             # The split belongs to the count it came with, that of a compaction for example.

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from ..exchange import Output
 
-__all__ = ["Assembler", "Pieces"]
+__all__ = ["Assembler", "Pieces", "is_count", "supersedes"]
+
+
+def is_count(value: object) -> bool:
+    """Whether a count says more than nothing; one that is no count at all does, since it is odd."""
+    return value is not None and value != 0
+
+
+def supersedes(
+    new: Mapping[str, Any], known: Mapping[str, Any] | None, names: Iterable[str]
+) -> bool:
+    """Whether a stream's later usage replaces the one known, by the counts it has under `names`.
+
+    One without any count does not, nor one of zeros where there were tokens: some servers and
+    proxies end their streams with an empty usage.
+    """
+    if any(is_count(new.get(name)) for name in names):
+        return True
+    if known is not None and any(is_count(known.get(name)) for name in names):
+        return False
+    return any(value is not None for value in new.values())
 
 
 class Assembler(Protocol):
@@ -19,10 +39,12 @@ class Assembler(Protocol):
     Attributes:
         is_final: Whether the usage of the whole call was seen, not only that of its beginning.
         has_ended: Whether the provider said that this was all.
+        has_several: Whether another response began where one had ended.
     """
 
     is_final: bool
     has_ended: bool
+    has_several: bool
 
     def feed(self, chunk: Mapping[str, Any], /) -> None: ...
 

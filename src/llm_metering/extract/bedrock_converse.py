@@ -23,10 +23,10 @@ from typing import Any, Final
 from ..errors import UnknownUsageError
 from ..exchange import Output
 from ..token_usage import TokenUsage
-from .assembly import Pieces
-from .native import add, as_json, attempt, first, inside
+from .assembly import Pieces, supersedes
+from .native import add, as_json, attempt, first, inside, tolerant
 from .reading import Reading, moment, name_of
-from .views import as_list, as_mapping
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read", "sent_at"]
 
@@ -36,6 +36,7 @@ _EVENTS: Final = (
     *("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop"),
     *("messageStop", "metadata"),
 )
+_COUNTS: Final = ("inputTokens", "outputTokens", "totalTokens")
 _MONTHS: Final = (
     "Jan",
     "Feb",
@@ -53,6 +54,7 @@ _MONTHS: Final = (
 _MONTH_NUMBERS: Final = {name: number for number, name in enumerate(_MONTHS, 1)}
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of an answer.
 
@@ -121,7 +123,7 @@ def sent_at(metadata: Mapping[str, Any]) -> datetime | None:
     date = inside(metadata.get("HTTPHeaders")).get("date")
     # Sun, 06 Nov 1994 08:49:37 GMT: there is no other form (RFC 9110, 5.6.7). Cut up by hand, since
     # `strptime` asks the locale for its names of months.
-    if not isinstance(date, str) or len(date) != 29 or date[25:] != " GMT":
+    if not isinstance(date, str) or date[25:] != " GMT":
         return None
     month = _MONTH_NUMBERS.get(date[8:11])
     return moment(f"{date[12:16]}-{month:02}-{date[5:7]}T{date[17:25]}Z") if month else None
@@ -161,6 +163,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: dict[str, Any] = {"output": {}, "stopReason": None}
         self._pieces = Pieces()
 
@@ -171,12 +174,13 @@ class Stream:
             start = inside(event.get("start"))
             call = inside(start.get("toolUse"))
             self._pieces.tool_call(_index(event), name=call.get("name"))
-        elif (event := as_mapping(chunk.get("messageStop"))) is not None:
-            self._body["stopReason"] = event.get("stopReason")
+        elif chunk.get("messageStart") is not None:
+            self.has_several = self.has_several or self.has_ended
         elif (event := as_mapping(chunk.get("metadata"))) is not None:
             self._body["trace"] = event.get("trace")
-            if event.get("usage") is not None:
-                self._body["usage"] = event["usage"]
+            usage = as_mapping(event.get("usage"))
+            if usage is not None and supersedes(usage, self._body.get("usage"), _COUNTS):
+                self._body["usage"] = copy_of(usage)
                 self.is_final = True
             self.has_ended = True
 

@@ -29,8 +29,8 @@ from ..errors import InvalidUsageError, UnknownUsageError
 from ..exchange import Output
 from ..token_usage import TokenUsage
 from . import anthropic, bedrock_converse
-from .assembly import Assembler, Pieces
-from .native import add, attempt, first, inside
+from .assembly import Assembler, Pieces, supersedes
+from .native import add, attempt, first, inside, tolerant
 from .reading import NOTHING, Reading, name_of
 from .views import as_list, as_mapping
 
@@ -54,6 +54,7 @@ _TITAN: Final = ("inputTextTokenCount", "totalOutputTextTokenCount")
 _TEXTS: Final = ("generation", "outputText", "completion", "text")
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the counts of Bedrock's metrics or headers, or of a body of Llama, Titan or Nova.
 
@@ -204,6 +205,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._native: Assembler | None = None
         self._counts: dict[str, Any] = {}
         self._metrics: object = None
@@ -218,13 +220,18 @@ class Stream:
                 self._native = bedrock_converse.Stream()
         if self._native is not None:
             self._native.feed(native)
+            self.has_several = self._native.has_several
         else:
             _take(self._pieces, native)
         for name in (*_LLAMA, *_TITAN):
-            if (count := native.get(name)) is not None:
+            count = native.get(name)
+            # A 0 after a count says nothing.
+            if count is not None and not (count == 0 and self._counts.get(name)):
                 self._counts[name] = count
         if (metrics := native.get(METRICS)) is not None:
-            self._metrics = metrics
+            known, new = inside(self._metrics), inside(metrics)
+            if supersedes(new, known, _HEADERS) or self._metrics is None:
+                self._metrics = metrics
         has_metrics = self._metrics is not None
         self.is_final = has_metrics or (self._native is not None and self._native.is_final)
         self.has_ended = has_metrics or (self._native is not None and self._native.has_ended)

@@ -28,7 +28,7 @@ from .flags import INVALID_USAGE
 from .measures import numbers
 from .native import add, as_json, attempt, first, inside, whole
 from .reading import NOTHING, Reading, name_of
-from .views import as_list, as_mapping
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read"]
 
@@ -198,6 +198,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: dict[str, Any] = {"message": {}, "finish_reason": None}
         self._has_call_chunks = False
         self._pieces = Pieces()
@@ -214,6 +215,7 @@ class Stream:
         if kind == "text-generation":
             self._pieces.text(chunk.get("text"))
         elif kind == "stream-start":
+            self.has_several = self.has_several or self.has_ended
             self._body = {"generation_id": chunk.get("generation_id"), "text": ""}
         elif kind == "tool-calls-chunk":
             self._has_call_chunks = True
@@ -245,11 +247,16 @@ class Stream:
                 index, name=function.get("name"), arguments=function.get("arguments")
             )
         elif kind == "message-start":
+            self.has_several = self.has_several or self.has_ended
             self._body["id"] = chunk.get("id")
         elif kind == "message-end":
             self._body["finish_reason"] = delta.get("finish_reason")
-            self._body["usage"] = delta.get("usage")
-            self._end(delta.get("usage"))
+            reported = delta.get("usage")
+            if (usage := as_mapping(reported)) is not None:
+                reported = copy_of(usage)
+            if reported is not None or "usage" not in self._body:
+                self._body["usage"] = reported
+            self._end(self._body["usage"])
 
     def _end(self, reported: object) -> None:
         self.has_ended = True

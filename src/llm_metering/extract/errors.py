@@ -25,7 +25,8 @@ _NO_NAME: Final = "error"
 
 _STATUS_CODES: Final = ("status_code", "statusCode", "HTTPStatusCode", "http_status")
 _NAMES: Final = ("code", "Code", "type", "__type", "status", "error_type")
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.:#/-]{1,64}")
+_IDENTIFIER: Final = re.compile(r"[a-z0-9_]{1,40}")
+_LARGEST_STATUS: Final = 99_999
 
 # A body with a message and nothing but these beside it has no answer in it.
 _BESIDE_A_MESSAGE: Final = frozenset(
@@ -41,7 +42,8 @@ _BESIDE_A_MESSAGE: Final = frozenset(
 def reason_of(error: object, beside: Mapping[str, Any] = NOTHING) -> str:
     """A short identifier of an error: its HTTP status, else its code, type or status.
 
-    Never its message, which may repeat the prompt.
+    Never its message, which may repeat the prompt, nor a name in another form than the providers'
+    codes have: a server may put there what it likes.
 
     >>> reason_of({"message": "No such model: x", "code": "model_not_found", "type": "invalid"})
     'model_not_found'
@@ -52,15 +54,19 @@ def reason_of(error: object, beside: Mapping[str, Any] = NOTHING) -> str:
     """
     for place in (as_mapping(error) or NOTHING, beside):
         for name in _STATUS_CODES:
-            if type(status := place.get(name)) is int:
-                return str(status)[:8]
+            if _is_status(status := place.get(name)):
+                return str(status)
         for name in _NAMES:
             value = place.get(name)
-            if type(value) is int:
-                return str(value)[:8]
+            if _is_status(value):
+                return str(value)
             if isinstance(value, str) and value != _NO_NAME and _IDENTIFIER.fullmatch(value):
                 return value
     return _NO_NAME
+
+
+def _is_status(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST_STATUS
 
 
 def read(body: Mapping[str, Any]) -> Reading | None:

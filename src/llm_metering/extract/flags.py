@@ -10,8 +10,10 @@ from .views import as_mapping
 
 __all__ = [
     "INVALID_USAGE",
+    "SEVERAL_RESPONSES",
     "UNCOUNTED_USAGE",
     "UNKNOWN_USAGE",
+    "ZERO_USAGE",
     "unknown_body_flag",
     "unknown_usage_flag",
 ]
@@ -20,6 +22,10 @@ INVALID_USAGE: Final = "invalid_usage"
 UNKNOWN_USAGE: Final = "unknown_usage"
 UNCOUNTED_USAGE: Final = "uncounted_usage"
 """The response reports tokens of another model beside its own; they are not in the counts."""
+SEVERAL_RESPONSES: Final = "several_responses"
+"""What was taken for one response holds several; the counts are those of one of them, or none."""
+ZERO_USAGE: Final = "zero_usage"
+"""The provider reports no tokens at all, beside an answer that has some."""
 
 _USAGES: Final = ("usage", "usage_metadata", "usageMetadata", "meta")
 _MOST_KEYS: Final = 12

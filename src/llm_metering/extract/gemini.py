@@ -28,11 +28,11 @@ from typing import Any, Final, NamedTuple
 from ..errors import UnknownUsageError
 from ..exchange import Output
 from ..token_usage import TokenUsage
-from .assembly import Pieces
+from .assembly import Pieces, supersedes
 from .flags import INVALID_USAGE
-from .native import add, as_json, attempt, first, inside, whole
-from .reading import Reading, moment, name_of
-from .views import as_list, as_mapping
+from .native import add, as_json, attempt, first, inside, tolerant, whole
+from .reading import NOTHING, Reading, moment, name_of
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read"]
 
@@ -56,16 +56,9 @@ class _Names(NamedTuple):
 
 
 _CAMEL: Final = _Names(
-    "promptTokenCount",
-    "candidatesTokenCount",
-    "totalTokenCount",
-    "thoughtsTokenCount",
-    "toolUsePromptTokenCount",
-    "cachedContentTokenCount",
-    "promptTokensDetails",
-    "toolUsePromptTokensDetails",
-    "candidatesTokensDetails",
-    "trafficType",
+    *("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"),
+    *("toolUsePromptTokenCount", "cachedContentTokenCount", "promptTokensDetails"),
+    *("toolUsePromptTokensDetails", "candidatesTokensDetails", "trafficType"),
 )
 _SNAKE: Final = _Names(
     *("".join(f"_{c.lower()}" if c.isupper() else c for c in name) for name in _CAMEL)
@@ -76,6 +69,7 @@ _KNOWN: Final = frozenset(
         *(*_SNAKE, "cache_tokens_details", "service_tier"),
     ]
 )
+_COUNTED: Final = tuple(name for names in (_CAMEL, _SNAKE) for name in names[:4])
 _CARRIED: Final = (
     ("modelVersion", "model_version"),
     ("responseId", "response_id"),
@@ -104,6 +98,7 @@ def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     return _counts(usage, finished=True)
 
 
+@tolerant
 def _counts(usage: Mapping[str, Any], *, finished: bool, embeds: bool = False) -> TokenUsage:
     names = _SNAKE if _SNAKE.prompt in usage or _SNAKE.total in usage else _CAMEL
     prompt = usage.get(names.prompt)
@@ -250,6 +245,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: dict[str, Any] = {"candidates": []}
         self._speaking: set[int] = set()
         self._finished: set[int] = set()
@@ -257,6 +253,9 @@ class Stream:
         self._pieces = Pieces()
 
     def feed(self, chunk: Mapping[str, Any], /) -> None:
+        known, name = self._body.get("responseId"), first(chunk, "responseId", "response_id")
+        if known and name and known != name and as_list(chunk.get("candidates")):
+            self.has_several = self.has_several or self._speaking <= self._finished
         for name, other in _CARRIED:
             if (value := first(chunk, name, other)) is not None:
                 self._body[name] = value
@@ -266,8 +265,10 @@ class Stream:
         ended = blocked or (bool(self._speaking) and self._speaking <= self._finished)
         reported = as_mapping(first(chunk, "usageMetadata", "usage_metadata"))
         # The first chunks of Vertex AI have a usage with the traffic type and no count.
-        if reported and (blocked or first(reported, _CAMEL.prompt, _SNAKE.prompt) is not None):
-            self._body["usageMetadata"] = reported
+        is_counted = first(reported or NOTHING, _CAMEL.prompt, _SNAKE.prompt) is not None
+        known = self._body.get("usageMetadata")
+        if reported and (blocked or (is_counted and supersedes(reported, known, _COUNTED))):
+            self._body["usageMetadata"] = copy_of(reported)
             self._body["candidates"] = [{"finishReason": "STOP"}] if ended and not blocked else []
             self.is_final = ended
         self.has_ended = ended and self.is_final

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..token_usage import TokenUsage
+from .native import tolerant
 
 __all__ = ["extract_usage"]
 
@@ -23,6 +24,7 @@ _TOTALS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _TIERS: Final = ("", "flex_", "priority_")
 
 
+@tolerant
 def extract_usage(usage: object) -> TokenUsage:
     """Read the `usage_metadata` of a message.
 

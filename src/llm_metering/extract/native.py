@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import msgspec
 
@@ -13,7 +14,9 @@ from .flags import INVALID_USAGE, unknown_usage_flag
 from .reading import NOTHING
 from .views import as_mapping
 
-__all__ = ["add", "as_json", "attempt", "first", "inside", "whole"]
+__all__ = ["add", "as_json", "attempt", "first", "inside", "tidied", "tolerant", "whole"]
+
+_Options = ParamSpec("_Options")
 
 
 def add(base: object, *parts: object) -> int | None:
@@ -38,6 +41,42 @@ def add(base: object, *parts: object) -> int | None:
 def whole(count: object) -> object:
     """A count that came as a float, such as 7.0, as the whole number it is; else what it was."""
     return int(count) if type(count) is float and count.is_integer() else count
+
+
+def tidied(usage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The usage with whole floats as whole numbers, and without what was not sent.
+
+    It is `usage` itself where nothing is to be tidied. Speakeasy's SDKs (Mistral, OpenRouter) put
+    an object where nothing was sent.
+    """
+    known: dict[str, Any] = {}
+    has_changed = False
+    for key, value in usage.items():
+        if type(value).__name__ == "Unset":
+            has_changed = True
+            continue
+        details = as_mapping(value)
+        known[key] = whole(value) if details is None else tidied(details)
+        has_changed = has_changed or known[key] is not (value if details is None else details)
+    return known if has_changed else usage
+
+
+def tolerant(
+    extract: Callable[Concatenate[Any, _Options], TokenUsage],
+) -> Callable[Concatenate[Any, _Options], TokenUsage]:
+    """Let a reader of a usage read one that is valid only once it is tidied."""
+
+    @wraps(extract)
+    def read(usage: Any, /, *args: _Options.args, **options: _Options.kwargs) -> TokenUsage:
+        try:
+            return extract(usage, *args, **options)
+        except InvalidUsageError:
+            known = tidied(usage)
+            if known is usage:
+                raise
+            return extract(known, *args, **options)
+
+    return read
 
 
 def first(fields: Mapping[str, Any], *names: str) -> Any:

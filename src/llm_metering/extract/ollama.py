@@ -19,7 +19,7 @@ from ..errors import UnknownUsageError
 from ..exchange import Output
 from ..token_usage import TokenUsage
 from .assembly import Pieces
-from .native import as_json, attempt, inside
+from .native import as_json, attempt, inside, tolerant
 from .reading import Reading, moment, name_of
 from .views import as_list, as_mapping
 
@@ -31,6 +31,7 @@ _COUNTS: Final = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
 _TIMES: Final = frozenset(["prompt_eval_count", "total_duration", "load_duration"])
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the counts of an answer, which stand in the answer itself.
 
@@ -96,6 +97,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: dict[str, Any] = {}
         self._calls = 0
         self._pieces = Pieces()
@@ -103,6 +105,7 @@ class Stream:
     def feed(self, chunk: Mapping[str, Any], /) -> None:
         if not matches_chunk(chunk):
             return
+        self.has_several = self.has_several or self.has_ended
         message = as_mapping(chunk.get("message")) or chunk
         self._pieces.text(chunk.get("response"))
         self._pieces.text(message.get("content"))
@@ -116,7 +119,9 @@ class Stream:
         kind = "message" if "message" in chunk else "response"
         self._body |= {kind: None, "done": chunk.get("done")}
         for name in ("model", "created_at", *_COUNTS):
-            if (value := chunk.get(name)) is not None:
+            value = chunk.get(name)
+            # A 0 after a count says nothing.
+            if value is not None and not (value == 0 and self._body.get(name)):
                 self._body[name] = value
         if chunk.get("done") is True:
             self.has_ended = True

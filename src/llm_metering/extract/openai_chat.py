@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ..errors import InvalidUsageError, UnknownUsageError
+from ..errors import UnknownUsageError
 from ..token_usage import TokenUsage
 from .dialect import Dialect
 from .errors import reason_of
-from .native import attempt, first
+from .native import attempt, first, tolerant
 from .reading import NOTHING, Reading, moment, name_of
 from .views import as_mapping
 
@@ -42,26 +42,19 @@ _CACHED: Final = (
 _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of a body.
 
     Raises:
-        UnknownUsageError: If neither prompt nor completion is counted in it.
+        UnknownUsageError: If neither prompt nor completion nor total is counted in it.
         InvalidUsageError: If a count is no count.
     """
-    try:
-        return _extract(usage)
-    except InvalidUsageError:
-        known = _without_unset(usage)
-        if known is usage:
-            raise
-        return _extract(known)
-
-
-def _extract(usage: Mapping[str, Any]) -> TokenUsage:
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if prompt is None and completion is None:
-        raise UnknownUsageError("OpenAI chat", keys=sorted(map(str, usage)))
+        if (total := usage.get("total_tokens")) is None:
+            raise UnknownUsageError("OpenAI chat", keys=sorted(map(str, usage)))
+        return TokenUsage(reported_total_tokens=total, as_reported=True)
     total = usage.get("total_tokens")
     details = usage.get("prompt_tokens_details") or usage.get("prompt_token_details")
     ingoing = NOTHING if details is None else as_mapping(details) or NOTHING
@@ -92,22 +85,6 @@ def _extract(usage: Mapping[str, Any]) -> TokenUsage:
     )
 
 
-def _without_unset(usage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The usage without what Speakeasy's SDKs (Mistral, OpenRouter) put for what was not sent."""
-    known: dict[str, Any] = {}
-    has_unset = False
-    for key, value in usage.items():
-        details = as_mapping(value)
-        if type(value).__name__ == "Unset":
-            has_unset = True
-        elif details is None:
-            known[key] = value
-        else:
-            known[key] = _without_unset(details)
-            has_unset = has_unset or known[key] is not details
-    return known if has_unset else usage
-
-
 def _is_beside(prompt: object, completion: object, reasoning: object, total: object) -> bool:
     """Whether the provider's total says that the completion does not hold the reasoning."""
     if not (type(prompt) is type(completion) is type(reasoning) is type(total) is int):
@@ -125,6 +102,18 @@ def usage_in(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
             return None
         usage = (as_mapping(groq) or NOTHING).get("usage")
     return as_mapping(usage)
+
+
+def _of_embeddings(usage: Mapping[str, Any]) -> TokenUsage:
+    """The usage of embeddings, of which some (Voyage's) report the total alone."""
+    read = extract_usage(usage)
+    if read.input_tokens is None and read.output_tokens is None:
+        return TokenUsage(
+            input_tokens=read.reported_total_tokens,
+            output_tokens=0,
+            reported_total_tokens=read.reported_total_tokens,
+        )
+    return read
 
 
 def _openai(
@@ -155,8 +144,9 @@ def read(body: Mapping[str, Any], recognise: Recognise = _openai) -> Reading | N
         else:
             return None
     dialect = recognise(body, usage or NOTHING, choice)
+    extract = _of_embeddings if operation == "embeddings" else extract_usage
     counts, flags = attempt(
-        dialect.extract_usage or extract_usage, body.get("usage") if usage is None else usage
+        dialect.extract_usage or extract, body.get("usage") if usage is None else usage
     )
     reason = _failure(choice, body)
     created = body.get("created")

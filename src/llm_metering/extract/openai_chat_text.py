@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..exchange import Output
-from .assembly import Pieces
+from .assembly import Pieces, is_count, supersedes
 from .openai_chat import usage_in
 from .reading import NOTHING
-from .views import as_list, as_mapping
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["Stream", "matches_chunk", "output"]
 
 _TEXT: Final = frozenset(["delta", "message", "text", "logprobs"])
 _NAMES: Final = frozenset(["id", "model", "created"])
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _KEPT_APART: Final = frozenset(["choices", "usage"])
 
 
@@ -41,21 +42,27 @@ def matches_chunk(chunk: Mapping[str, Any]) -> bool:
 class Stream:
     """Puts a stream's chunks together.
 
-    The usage is the last that was reported. Where it comes with the choices, before they have
-    all finished, it is that of the answer so far (vLLM's `continuous_usage_stats`, Perplexity).
+    The usage is the last that was reported, but for an empty one. Where it comes with the choices,
+    before they have all finished, it is that of the answer so far (vLLM's `continuous_usage_stats`,
+    Perplexity). Of several whole bodies none is the answer: they have no usage together.
     """
 
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._collector = _Collector()
         self._body: dict[str, Any] = {}
         self._choice: dict[str, Any] = {}
         self._unfinished: set[int] = set()
         self._has_begun = False
+        self._is_whole = False
+        self._are_whole = False
 
     def feed(self, chunk: Mapping[str, Any], /) -> None:
         choices = as_list(chunk.get("choices"))
+        if choices and self._has_begun and not self._unfinished:
+            self._look_for_another(chunk, as_mapping(choices[0]) or NOTHING)
         usage = usage_in(chunk)
         is_news = usage is not None or not (self._body.get("id") and self._body.get("model"))
         for position, each in enumerate(choices):
@@ -64,6 +71,8 @@ class Stream:
             if index not in self._collector.finished:
                 self._unfinished.add(index)
             if not self._has_begun or choice.get("finish_reason"):
+                if not self._has_begun:
+                    self._is_whole = _is_whole(choice)
                 is_news = self._has_begun = True
                 if choice.get("finish_reason"):
                     self._collector.finished.add(index)
@@ -71,16 +80,36 @@ class Stream:
                 self._note(choice)
         if is_news or chunk.get("error"):
             self._merge(chunk)
-        if usage:
-            self._body["usage"] = usage
-            self.is_final = not choices or not self._unfinished
+        if usage and supersedes(usage, self._body.get("usage"), _COUNTS):
+            self._report(usage, is_alone=not choices)
         self.has_ended = self.is_final or (self._has_begun and not self._unfinished)
 
     def body(self) -> Mapping[str, Any]:
-        return {**self._body, "choices": [self._choice]}
+        body = {**self._body, "choices": [self._choice]}
+        if self._are_whole:
+            body.pop("usage", None)
+        return body
 
     def output(self) -> Output:
-        return self._collector.pieces.output()
+        return Output() if self._are_whole else self._collector.pieces.output()
+
+    def _look_for_another(self, chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+        """Whether what comes after the end of all choices is another response."""
+        known, name = self._body.get("id"), chunk.get("id")
+        is_another = bool(known and name and known != name)
+        index = choice.get("index")
+        if _is_whole(choice) and self._is_whole:
+            self.has_several = self._are_whole = True
+        elif is_another and (0 if index is None else index) in self._collector.finished:
+            self.has_several = True
+
+    def _report(self, usage: Mapping[str, Any], *, is_alone: bool) -> None:
+        has_finished = self._has_begun and not self._unfinished
+        is_zero = all(not is_count(usage.get(name)) for name in _COUNTS)
+        if is_zero and not has_finished and any(name in usage for name in _COUNTS):
+            return  # what some servers put until they have counted
+        self._body["usage"] = copy_of(usage)
+        self.is_final = has_finished or (is_alone and not is_zero)
 
     def _note(self, choice: Mapping[str, Any]) -> None:
         """Keep what tells whose choice it is and how it ended, but for the text."""
@@ -97,6 +126,15 @@ class Stream:
                 self._body[key] = self._body.get(key) or value
             elif value is not None and key not in _KEPT_APART:
                 self._body[key] = value
+
+
+def _is_whole(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice is that of a body that was not streamed; some streams have both names."""
+    return (
+        choice.get("delta") is None
+        and (choice.get("message") is not None or choice.get("text") is not None)
+        and bool(choice.get("finish_reason"))
+    )
 
 
 class _Collector:

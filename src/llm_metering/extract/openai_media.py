@@ -23,7 +23,7 @@ from .measures import numbers
 from .native import attempt
 from .openai_responses import extract_usage, is_usage
 from .reading import NOTHING, Reading, moment, name_of
-from .views import as_list, as_mapping
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read"]
 
@@ -104,13 +104,15 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: Mapping[str, Any] = {}
         self._pieces: list[str] = []
 
     def feed(self, chunk: Mapping[str, Any], /) -> None:
         kind = chunk.get("type")
         if isinstance(kind, str) and kind in _EVENTS:
-            self._body = chunk
+            self.has_several = self.has_several or self.has_ended
+            self._body = copy_of(chunk)
             self.has_ended = True
             self.is_final = chunk.get("usage") is not None
         elif kind == "transcript.text.delta" and isinstance(piece := chunk.get("delta"), str):

@@ -19,7 +19,7 @@ from .dialect import Dialect
 from .errors import reason_of
 from .flags import UNCOUNTED_USAGE
 from .measures import numbers
-from .native import attempt
+from .native import attempt, tolerant
 from .reading import NOTHING, Ending, Reading, moment, name_of
 from .views import as_mapping
 
@@ -50,6 +50,7 @@ def is_usage(usage: Mapping[str, Any]) -> bool:
     )
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of a response.
 
@@ -160,4 +161,6 @@ def _ending(status: object, body: Mapping[str, Any]) -> tuple[Ending, str]:
         return "failed", reason_of(body.get("error"))
     if status == "cancelled":
         return "failed", "cancelled"
+    if isinstance(status, str) and status in _UNENDED:
+        return "unfinished", ""
     return "completed", ""

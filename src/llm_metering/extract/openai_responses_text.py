@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..exchange import Output
-from .assembly import Pieces
+from .assembly import Pieces, supersedes
 from .reading import NOTHING
-from .views import as_list, as_mapping
+from .views import as_list, as_mapping, copy_of
 
 __all__ = ["Stream", "matches_chunk", "output"]
 
+_COUNTS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _LAST: Final = frozenset(["completed", "failed", "incomplete", "done", "cancelled"])
 _TEXT: Final = frozenset(
     [
@@ -65,6 +66,7 @@ class Stream:
     def __init__(self) -> None:
         self.is_final = False
         self.has_ended = False
+        self.has_several = False
         self._body: Mapping[str, Any] = {"object": "response"}
         self._pieces = Pieces()
 
@@ -93,11 +95,21 @@ class Stream:
         return self._pieces.output()
 
     def _state(self, kind: str, response: Mapping[str, Any]) -> None:
+        known, name = self._body.get("id"), response.get("id")
+        if known and name and known != name:
+            self.has_several = True
         if self.has_ended or not response:
             return
-        self._body = response if "object" in response else {**response, "object": "response"}
+        reported, usage = as_mapping(response.get("usage")), self._body.get("usage")
+        is_news = reported is not None and supersedes(reported, usage, _COUNTS)
+        body = {"object": "response", **response}
+        if reported is not None:
+            body["usage"] = copy_of(reported) if is_news else usage
+        self._body = body
         self.has_ended = kind in _LAST
-        self.is_final = self.has_ended and response.get("usage") is not None
+        self.is_final = self.has_ended and (
+            is_news or (reported is None and bool(body.get("usage")))
+        )
 
 
 def _place(chunk: Mapping[str, Any]) -> tuple[object, object]:

@@ -20,6 +20,7 @@ from ..token_usage import TokenUsage
 from . import openai_chat
 from .dialect import Dialect
 from .measures import numbers
+from .native import tolerant
 from .reading import NOTHING
 from .views import as_mapping
 
@@ -28,6 +29,7 @@ __all__ = ["DIALECT", "PROVIDER", "extract_usage"]
 PROVIDER: Final = "perplexity"
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of a chat completion.
 

@@ -12,13 +12,15 @@ from ..token_usage import TokenUsage
 
 __all__ = ["NOTHING", "Ending", "Reading", "moment", "name_of"]
 
-Ending = Literal["completed", "failed", "refused"]
+Ending = Literal["completed", "failed", "refused", "unfinished"]
 """How the provider says a call ended: with an answer (a cut one, too); with an error after which
-tokens may have been spent; by a refusal, for which nobody pays."""
+tokens may have been spent; by a refusal, for which nobody pays; or not yet, as one that is polled
+for says until its answer is there."""
 
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _LONGEST_NAME: Final = 1000
+_OTHER_UNITS: Final = frozenset(["images", "audio_seconds", "search_units"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Reading:
             `billed_input_tokens`, `web_search_requests`, `reported_cost`, …
         ending: How the call ended.
         reason: For a call that failed or was refused, a short code; never a message.
+        cached: Whether the answer came out of a cache in front of the provider, who was not asked.
         flags: What was odd.
     """
 
@@ -53,7 +56,13 @@ class Reading:
     measures: Mapping[str, int | float] = field(default_factory=lambda: NOTHING)
     ending: Ending = "completed"
     reason: str = ""
+    cached: bool = False
     flags: tuple[str, ...] = ()
+
+    @property
+    def is_billed_otherwise(self) -> bool:
+        """Whether the call is billed by something else than tokens: images, seconds, searches."""
+        return self.usage is None and not _OTHER_UNITS.isdisjoint(self.measures)
 
 
 def moment(value: object) -> datetime | None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..exchange import Output
+from ..token_usage import TokenUsage
 from . import (
     anthropic,
     bedrock_converse,
@@ -24,9 +25,10 @@ from . import (
     openai_responses_text,
 )
 from .assembly import Assembler
+from .flags import ZERO_USAGE
 from .reading import Reading
 
-__all__ = ["SHAPES", "Shape", "find", "read_as", "read_error", "stream_of"]
+__all__ = ["SHAPES", "Shape", "find", "is_zero", "read_as", "read_error", "stream_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +100,25 @@ def find(body: Mapping[str, Any]) -> tuple[Shape | None, Reading] | None:
         return None, refusal
     for name, likely in _TELLING:
         if name in body and (reading := likely.read(body)) is not None:
-            return likely, _with_error(reading, error, body) if error else reading
+            return likely, _judged(likely, reading, body)
     for shape in SHAPES:
         if (reading := shape.read(body)) is not None:
-            return shape, _with_error(reading, error, body) if error else reading
+            return shape, _judged(shape, reading, body)
     refusal = errors.read(body)
     return None if refusal is None else (None, refusal)
+
+
+def _judged(shape: Shape, reading: Reading, body: Mapping[str, Any]) -> Reading:
+    if error := body.get("error"):
+        reading = _with_error(reading, error, body)
+    if is_zero(reading.usage) and shape.output(body):
+        reading = replace(reading, flags=(*reading.flags, ZERO_USAGE))
+    return reading
+
+
+def is_zero(usage: TokenUsage | None) -> bool:
+    """Whether a usage says that no token went in and none came out."""
+    return usage is not None and usage.input_tokens == 0 and usage.output_tokens == 0
 
 
 def read_as(shape: Shape, body: Mapping[str, Any]) -> Reading | None:

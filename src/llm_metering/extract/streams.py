@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from ..exchange import Output
 from .assembly import Assembler
-from .flags import UNKNOWN_USAGE, unknown_body_flag
-from .reading import Reading
-from .shapes import Shape, find, read_as, read_error, stream_of
-from .views import as_mapping
+from .flags import SEVERAL_RESPONSES, UNKNOWN_USAGE, ZERO_USAGE, unknown_body_flag
+from .reading import NOTHING, Reading
+from .shapes import Shape, find, is_zero, read_as, read_error, stream_of
+from .views import as_mapping, copy_of
 from .wire import Wire
 
 __all__ = ["StreamReader"]
@@ -41,6 +41,7 @@ class StreamReader:
         self._error: Reading | None = None
         self._unknown: Mapping[str, Any] | None = None
         self._is_odd = False
+        self._are_several = False
         self._wire: Wire | None = None
 
     @property
@@ -66,6 +67,7 @@ class StreamReader:
     def reading(self) -> Reading:
         """What the stream has said of its call so far."""
         try:
+            self._take_rest()
             return self._reading()
         except Exception:
             return Reading(shape="unknown", is_final=False, flags=(UNKNOWN_USAGE,))
@@ -73,14 +75,23 @@ class StreamReader:
     def output(self) -> Output:
         """The text that has arrived so far."""
         try:
+            self._take_rest()
             if self._assembler is not None:
                 return self._assembler.output()
+            if self._are_several:
+                return Output()
             found = None if self._whole is None else find(self._whole)
             if found is not None and found[0] is not None and self._whole is not None:
                 return found[0].output(self._whole)
         except Exception:
             self._is_odd = True
         return Output()
+
+    def _take_rest(self) -> None:
+        """Take what the wire holds back until it is sure to be whole."""
+        if self._wire is not None:
+            for piece in self._wire.rest():
+                self._take(piece, 0)
 
     def _feed(self, chunk: object, depth: int) -> None:
         if isinstance(chunk, _BYTES):
@@ -109,25 +120,46 @@ class StreamReader:
         elif self._assembler is not None:
             # What the provider's SDK makes of the chunks beside them, or sends to keep alive.
             self._assembler.feed(chunk)
-        elif find(chunk) is not None:
+        elif (found := find(chunk)) is not None:
             # A server that does not stream answers with all of it at once.
-            self._whole = chunk
+            self._are_several = self._are_several or self._is_another(found[1])
+            self._whole = copy_of(chunk)
         else:
             self._unknown = self._unknown or chunk
+
+    def _is_another(self, reading: Reading) -> bool:
+        """Whether a whole body is another one than that before it, not its later state."""
+        before = None if self._whole is None else find(self._whole)
+        if before is None:
+            return False
+        return reading.response_id is None or reading.response_id != before[1].response_id
 
     def _reading(self) -> Reading:
         reading: Reading | None = None
         if self._assembler is not None and self._shape is not None:
             reading = read_as(self._shape, self._assembler.body())
             if reading is not None:
-                reading = replace(reading, is_final=self._assembler.is_final)
+                reading = self._judged(reading, self._assembler)
         elif self._whole is not None and (found := find(self._whole)) is not None:
             reading = found[1]
+            if self._are_several:
+                flags = (*reading.flags, SEVERAL_RESPONSES)
+                reading = replace(reading, usage=None, measures=NOTHING, flags=flags)
         if reading is None:
             return self._unread()
         if self._error is not None and reading.ending == "completed":
             reading = replace(reading, ending="failed", reason=self._error.reason)
         return reading
+
+    def _judged(self, reading: Reading, assembler: Assembler) -> Reading:
+        flags = reading.flags
+        if assembler.has_several:
+            flags = (*flags, SEVERAL_RESPONSES)
+        if is_zero(reading.usage) and assembler.output() and ZERO_USAGE not in flags:
+            flags = (*flags, ZERO_USAGE)
+        # What a stream that was cut says last is that the answer is in progress.
+        ending = "completed" if reading.ending == "unfinished" else reading.ending
+        return replace(reading, is_final=assembler.is_final, ending=ending, flags=flags)
 
     def _unread(self) -> Reading:
         if self._error is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["as_list", "as_mapping"]
+__all__ = ["as_list", "as_mapping", "copy_of"]
 
 _NO_MODEL: Final = object()
+_SCALARS: Final = frozenset([int, str, float, bool, type(None)])
 
 
 def as_mapping(value: object) -> Mapping[str, Any] | None:
@@ -40,3 +41,15 @@ def as_mapping(value: object) -> Mapping[str, Any] | None:
 def as_list(value: object) -> list[Any] | tuple[Any, ...]:
     """`value` if it is a list or a tuple, else nothing."""
     return value if isinstance(value, list | tuple) else ()
+
+
+def copy_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields and those of the objects in them, which the application may change later."""
+    copied = dict(fields)
+    for name, value in copied.items():
+        if value.__class__ in _SCALARS:
+            continue
+        # What has no fields may be a mark, such as that of Speakeasy's SDKs for what was not sent.
+        if inner := as_mapping(value):
+            copied[name] = dict(inner)
+    return copied

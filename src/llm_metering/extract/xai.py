@@ -22,6 +22,7 @@ from ..token_usage import TokenUsage
 from . import openai_chat
 from .dialect import Dialect
 from .measures import numbers
+from .native import tolerant
 from .reading import NOTHING
 from .views import as_mapping
 
@@ -31,6 +32,7 @@ PROVIDER: Final = "x_ai"
 _TICKS: Final = 10**10
 
 
+@tolerant
 def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
     """Read the `usage` of a chat completion.
 

@@ -230,6 +230,8 @@ def report_of(
         response_id=reading.response_id,
         created=reading.created,
         measures=reading.measures,
+        cached=reading.cached,
+        is_countable=not reading.is_billed_otherwise,
         flags=reading.flags,
         reason=reason or reading.reason,
     )
@@ -247,6 +249,8 @@ def _event(
     reading: Reading, counted: Counted | None, *, flags: tuple[str, ...], **fields: Any
 ) -> UsageEvent:
     status: Status = "completed" if reading.ending == "completed" else "failed"
+    if reading.cached:
+        status = "cached"
     usage, provenance, count_method = counts_of(status, report_of(reading), counted)
     if usage is None and fields["quantity"] is not None:
         provenance = "reported"
