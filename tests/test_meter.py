@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_metering.errors import LedgerError
+from llm_metering.errors import ConfigurationError, LedgerError
 from llm_metering.meter import Meter
 from tests.metering import call, start
 from tests.transport.harness import ScriptedSink, down, events_on_disk, ids_on_disk
@@ -125,3 +125,18 @@ def test_usage_holds_everything_recorded_so_far(home):
         call(meter, 3)
 
         assert meter.usage("calls_total").rows[0].value == 3
+
+
+def test_draining_ships_what_a_dead_process_left(home, sink):
+    """Not only this process's own events; and one sink may be named."""
+    dead = Meter(home, [ScriptedSink()], source="tests", ledger=False)
+    call(dead, 2)
+    dead.close(0)
+    with Meter(home, [sink], source="tests", ledger=False) as meter:
+        call(meter)
+        with pytest.raises(ConfigurationError):
+            meter.drain(1, sink="nobody")
+        assert meter.drain(10, sink=sink.name)
+
+        assert len(sink.taken) >= 1
+        assert [row["pending"] for row in meter.statistics()["sinks"]] == [0]

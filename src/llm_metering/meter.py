@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from .calls import CallStart, CallTable
 from .counting import CountingQueue, TokenCounters
-from .errors import LedgerError
+from .errors import ConfigurationError, LedgerError
 from .events import UsageEvent
 from .guard import Guard
 from .opening import open_ledger, open_sinks
@@ -29,13 +29,14 @@ from .transport.fleet import Transport
 if TYPE_CHECKING:
     from .meters import UsageReport
 
-__all__ = ["EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
+__all__ = ["DRAIN_TIMEOUT", "EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
 logger = logging.getLogger("llm_metering")
 
 StreamT = TypeVar("StreamT")
 
 FLUSH_TIMEOUT: Final = 10.0
+DRAIN_TIMEOUT: Final = 60.0
 EXIT_TIMEOUT: Final = 5.0
 LOG_EVERY: Final = 60.0
 
@@ -303,6 +304,29 @@ class Meter:
     async def aflush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """`flush`, without blocking the event loop."""
         return await asyncio.to_thread(self.flush, timeout)
+
+    def drain(self, timeout: float = DRAIN_TIMEOUT, sink: str | None = None) -> bool:
+        """Ship what the home owes, the events of finished processes too.
+
+        Backoffs and pauses are skipped once; a server's own `Retry-After` is respected.
+
+        Args:
+            timeout: Seconds.
+            sink: The name of the only sink to ship to.
+
+        Returns:
+            Whether nothing is left that this process may ship.
+
+        Raises:
+            ConfigurationError: If there is no such sink.
+        """
+        system.notice_fork()
+        deadline = time.monotonic() + timeout
+        counted = self._counting.wait(time.monotonic() + timeout / 2)
+        drained = self._transport.drain_named(sink, deadline=deadline)
+        if drained is None:
+            raise ConfigurationError("sink", f"no sink {sink!r} is configured")
+        return drained and counted
 
     def close(self, timeout: float = EXIT_TIMEOUT) -> bool:
         """Settle calls in flight, ship what can be shipped in time, and let go.

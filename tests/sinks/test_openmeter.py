@@ -126,7 +126,7 @@ def test_what_passes_is_tried_again(server, sink, status):
 
 
 @pytest.mark.parametrize(
-    "status", [301, 302, 303, 307, 308, 400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 422]
+    "status", [301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407, 409, 410, 415]
 )
 def test_what_does_not_pass_by_itself_is_held(server, sink, status):
     """Redirects are not followed: a POST would become a GET, and 200 would mean nothing."""
@@ -142,11 +142,11 @@ def test_what_does_not_pass_by_itself_is_held(server, sink, status):
 def test_the_reason_is_the_first_line_and_short(server, sink):
     """OpenMeter's validator adds the value it refused below; terminals obey escapes."""
     detail = "doesn't match \x1b[31mschema" + " and so on" * 50 + "\nValue:\n  customer-42"
-    server.order(Refuse(400, detail=detail))
+    server.order(Refuse(403, detail=detail))
 
     reason = sink.deliver(batch_of([make_event()])).reason
 
-    assert reason.startswith("400 Bad Request: doesn't match [31mschema and so on")
+    assert reason.startswith("403 Forbidden: doesn't match [31mschema and so on")
     assert len(reason) == 200
     assert "customer-42" not in reason
 
@@ -206,15 +206,14 @@ def test_an_answer_that_never_comes_is_tried_again_under_the_same_id(server, sin
     assert len(server.events) == 1
 
 
-def test_one_wrong_event_holds_its_batch(server, sink):
+def test_one_wrong_event_refuses_its_batch(server, sink):
     """OpenMeter stores nothing of a batch it refuses; so nothing of it is accepted."""
     payload = envelope_of(make_event()).payload.replace(b'"calls":1', b'"calls":null')
+    batch = [envelope_of(make_event()), Envelope("wrong", payload)]
 
-    delivery = sink.deliver([Envelope("wrong", payload), envelope_of(make_event())])
+    delivery = sink.deliver(batch)
 
-    assert len(delivery.retryable) == 2
-    assert delivery.hold
-    assert delivery.reason.startswith("400 Bad Request: request body has an error")
+    assert delivery == Delivery.refuse(batch, "400 Bad Request at /data", blamed="wrong")
     assert server.events == []
 
 

@@ -39,6 +39,21 @@ def test_rejection_is_no_trouble():
     assert after(rejected, Standing(), chance=0.5) == Standing()
 
 
+@pytest.mark.parametrize("refusal", ["content", "size"])
+def test_a_refused_batch_is_no_trouble(refusal):
+    """The next part of it may be offered at once."""
+    refused = Delivery.refuse(BATCH, "400", refusal)
+
+    assert after(refused, Standing("backoff", "503", failures=3), chance=0.5) == Standing()
+
+
+def test_a_pause_needs_no_batch():
+    """Where nothing is left to offer, the sink can still be told to wait."""
+    pause = Delivery(hold=True, reason="400")
+
+    assert after(pause, Standing(), chance=0.5) == Standing("paused", "400", 1, PROBE_EVERY)
+
+
 def test_waits_double_up_to_the_cap():
     """The longest possible wait doubles with each failure and ends at the cap."""
     standing, waits = Standing(), []

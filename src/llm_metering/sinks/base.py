@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Literal, Protocol
 
-__all__ = ["Delivery", "Envelope", "Sink", "SinkLimits"]
+__all__ = ["Delivery", "Envelope", "Refusal", "Sink", "SinkLimits"]
+
+Refusal = Literal["content", "size"]
+"""Why a server that is well took nothing of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +33,18 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkLimits:
-    """The largest batch a sink takes.
+    """The largest batch a sink takes, and how long it may be offered the same event.
 
     Attributes:
         max_events: Events in a batch.
         max_bytes: Bytes of their payloads together. A single larger event goes alone.
+        dedupe_window: How long the sink recognises an event it has had; `None` is for ever, or
+            that it never does. An event that it may have had longer ago is not offered again.
     """
 
     max_events: int = 500
     max_bytes: int = 1 << 20
+    dedupe_window: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,13 @@ class Delivery:
         retry_after: Seconds the sink asked us to wait, if it did.
         hold: Only a person can mend it, such as a wrong key: keep everything and probe once
             in a while.
+        refusal: The batch was refused as one, for its `content` or its `size`, and the sink
+            cannot say which event is to blame. What is retryable is offered again in smaller
+            parts until an event is refused alone.
+        blamed: The id of the event that such a refusal seems to name. It is offered alone first;
+            a wrong name costs a request.
+        ambiguous: The sink may hold some of what is retryable: it was sent, and nothing came
+            back that says otherwise.
     """
 
     accepted: frozenset[str] = frozenset()
@@ -60,6 +74,9 @@ class Delivery:
     reason: str | None = None
     retry_after: float | None = None
     hold: bool = False
+    refusal: Refusal | None = None
+    blamed: str | None = None
+    ambiguous: bool = False
 
     @classmethod
     def all_accepted(cls, batch: Iterable[Envelope]) -> Delivery:
@@ -74,13 +91,32 @@ class Delivery:
         *,
         retry_after: float | None = None,
         hold: bool = False,
+        ambiguous: bool = False,
     ) -> Delivery:
-        """The sink holds no event of `batch`, or nobody knows whether it does."""
+        """The sink holds no event of `batch`, or, if `ambiguous`, nobody knows whether it does."""
         return cls(
             retryable=frozenset(envelope.id for envelope in batch),
             reason=reason,
             retry_after=retry_after,
             hold=hold,
+            ambiguous=ambiguous,
+        )
+
+    @classmethod
+    def refuse(
+        cls,
+        batch: Iterable[Envelope],
+        reason: str,
+        refusal: Refusal = "content",
+        *,
+        blamed: str | None = None,
+    ) -> Delivery:
+        """The sink holds no event of `batch`, for the sake of one of them or of its size."""
+        return cls(
+            retryable=frozenset(envelope.id for envelope in batch),
+            reason=reason,
+            refusal=refusal,
+            blamed=blamed,
         )
 
 

@@ -5,7 +5,6 @@ The only module that imports httpx, whose errors end here.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Final
 import httpx
 
 from .base import Delivery, Envelope
+from .problems import named_place, problem_texts
 
 __all__ = ["Answer", "HTTPClient", "check_url", "judge", "retry_after"]
 
@@ -30,6 +30,19 @@ MAX_RETRY_AFTER: Final = 600.0
 MAX_REASON: Final = 200
 _MAX_BODY: Final = 16 * 1024
 _PASSING: Final = frozenset([408, 425, 429])
+_HALF_DONE: Final = frozenset([500, 502, 504])
+"""OpenMeter stores the events of a batch one by one and answers 500 at the first that fails; a
+proxy does not know what became of a request whose answer it did not get."""
+
+_UNSENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+"""After these the server has seen nothing of the request."""
 
 _inherited: list[httpx.Client] = []
 """Clients of a parent process. Closing one could wait for a lock that nobody holds any more,
@@ -73,6 +86,7 @@ class HTTPClient:
         body: bytes,
         headers: Mapping[str, str],
         secret: str | None = None,
+        owners: Sequence[Envelope] | None = None,
     ) -> Delivery:
         """Send `body`, which holds `batch`.
 
@@ -82,6 +96,7 @@ class HTTPClient:
             body: As it goes over the wire.
             headers: Beside User-Agent.
             secret: What no reason may show, even where a server repeats it.
+            owners: What each element of the body was made of, if that is not one of `batch` each.
         """
         self._forget_parent()
         try:
@@ -92,16 +107,18 @@ class HTTPClient:
         try:
             answer = _send(client, url, body, headers)
         except httpx.TimeoutException as error:
-            return Delivery.try_later(batch, f"no answer in time ({type(error).__name__})")
+            reason = f"no answer in time ({type(error).__name__})"
+            return Delivery.try_later(batch, reason, ambiguous=not isinstance(error, _UNSENT))
         except httpx.HTTPError as error:
             reason = _shorten(f"{type(error).__name__}: {error}", secret)
-            return Delivery.try_later(batch, reason)
+            return Delivery.try_later(batch, reason, ambiguous=not isinstance(error, _UNSENT))
         except UnicodeError:
             # From the resolver, for a label that is empty or longer than 63 bytes.
             return Delivery.try_later(batch, "no server can have this name", hold=True)
         finally:
             self._give_back(client, closings)
-        return judge(batch, answer, secret=secret, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        return judge(batch, answer, secret=secret, now=now, owners=owners)
 
     def close(self) -> None:
         """Close the connections; a request in flight closes its own when it is done."""
@@ -150,7 +167,12 @@ def check_url(url: str) -> None:
 
 
 def judge(
-    batch: Sequence[Envelope], answer: Answer, *, secret: str | None, now: datetime
+    batch: Sequence[Envelope],
+    answer: Answer,
+    *,
+    secret: str | None,
+    now: datetime,
+    owners: Sequence[Envelope] | None = None,
 ) -> Delivery:
     """Say what an answer means for the batch.
 
@@ -159,16 +181,33 @@ def judge(
         answer: What came back.
         secret: What no reason may show.
         now: An aware time, to which an HTTP date in Retry-After is compared.
+        owners: See `HTTPClient.post`.
     """
     if 200 <= answer.status < 300:
         return Delivery.all_accepted(batch)
+    if answer.status == 413:
+        return Delivery.refuse(batch, _status_line(answer.status), "size")
+    if answer.status in (400, 422):
+        return _refused(batch, answer, batch if owners is None else owners)
     reason = _reason(answer, secret)
     if answer.status in _PASSING or answer.status >= 500:
         wait = retry_after(answer.headers.get("retry-after"), now=now)
-        return Delivery.try_later(batch, reason, retry_after=wait)
-    # A wrong key or address, a redirect, or a body the server does not like: repeating it
-    # changes nothing, and dropping events for it would lose usage that was paid for.
+        ambiguous = answer.status in _HALF_DONE
+        return Delivery.try_later(batch, reason, retry_after=wait, ambiguous=ambiguous)
+    # A wrong key or address, or a redirect: repeating it changes nothing, and dropping events
+    # for it would lose usage that was paid for.
     return Delivery.try_later(batch, reason, hold=True)
+
+
+def _refused(batch: Sequence[Envelope], answer: Answer, owners: Sequence[Envelope]) -> Delivery:
+    # The reason goes into dead letters and logs, and a server's text may quote the event. Of it
+    # we keep the place alone.
+    reason = _status_line(answer.status)
+    place = named_place(_problem_texts(answer))
+    if place is None:
+        return Delivery.refuse(batch, reason)
+    blamed = owners[place.index].id if place.index < len(owners) else None
+    return Delivery.refuse(batch, f"{reason} at {place}", blamed=blamed)
 
 
 def retry_after(value: str | None, *, now: datetime) -> float | None:
@@ -215,28 +254,23 @@ def _beginning(response: httpx.Response) -> bytes:
     return body[:_MAX_BODY]
 
 
-def _reason(answer: Answer, secret: str | None) -> str:
+def _status_line(status: int) -> str:
     try:
-        status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
+        return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
-        status = str(answer.status)
-    return _shorten(": ".join([status, *_problem(answer, status)]), secret)
+        return str(status)
 
 
-def _problem(answer: Answer, status: str) -> list[str]:
-    """Title and detail of a problem document (RFC 9457), where they say more than the status."""
-    if "json" not in answer.headers.get("content-type", ""):
-        return []
-    try:
-        problem = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return []
-    if not isinstance(problem, dict):
-        return []
-    texts = [problem.get(key) for key in ("title", "detail")]
+def _reason(answer: Answer, secret: str | None) -> str:
+    status = _status_line(answer.status)
     # Only the first line: OpenMeter's validator appends the value it refused.
-    lines = [text.strip().partition("\n")[0] for text in texts if isinstance(text, str)]
-    return [line for line in lines if line and line not in status]
+    lines = [text.strip().partition("\n")[0] for text in _problem_texts(answer)]
+    said = [line for line in lines if line and line not in status]
+    return _shorten(": ".join([status, *said]), secret)
+
+
+def _problem_texts(answer: Answer) -> list[str]:
+    return problem_texts(answer.headers.get("content-type", ""), answer.body)
 
 
 def _shorten(text: str, secret: str | None) -> str:

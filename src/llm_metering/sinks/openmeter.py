@@ -90,20 +90,25 @@ class OpenMeterSink:
 
     def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
         if self._form is None:
-            return self._post(batch, [envelope.payload for envelope in batch])
+            return self._post(batch, [envelope.payload for envelope in batch], batch)
         readable: list[Envelope] = []
         events: list[bytes] = []
+        owners: list[Envelope] = []
         rejected: set[tuple[str, str]] = set()
         for envelope in batch:
             try:
-                events += self._form.encode(envelope.payload)
+                encoded = self._form.encode(envelope.payload)
             except UnusableEventError as error:
                 rejected.add((envelope.id, str(error)))
             else:
                 readable.append(envelope)
-        return replace(self._post(readable, events), rejected=frozenset(rejected))
+                events += encoded
+                owners += [envelope] * len(encoded)
+        return replace(self._post(readable, events, owners), rejected=frozenset(rejected))
 
-    def _post(self, batch: Sequence[Envelope], events: Sequence[bytes]) -> Delivery:
+    def _post(
+        self, batch: Sequence[Envelope], events: Sequence[bytes], owners: Sequence[Envelope]
+    ) -> Delivery:
         if not batch:
             return Delivery()
         headers = {"Content-Type": CONTENT_TYPE}
@@ -111,7 +116,12 @@ class OpenMeterSink:
             headers["Authorization"] = f"Bearer {self._token}"
         body = b"[" + b",".join(events) + b"]"
         return self._http.post(
-            batch, self._endpoint, body=body, headers=headers, secret=self._token
+            batch,
+            self._endpoint,
+            body=body,
+            headers=headers,
+            secret=self._token,
+            owners=owners,
         )
 
     def close(self) -> None:

@@ -97,6 +97,19 @@ class Transport:
                 return shipper.drain(deadline=deadline)
         return None
 
+    def drain_named(self, name: str | None, *, deadline: float) -> bool | None:
+        """`drain` of the sink of this name, or of each.
+
+        Returns:
+            Whether nothing is left; `None` if there is no such sink.
+        """
+        chosen = [shipper for shipper in self.shippers if name in (None, shipper.sink.name)]
+        if not chosen:
+            return None
+        for shipper in chosen:
+            shipper.hurry(self.journal.expected)
+        return all([shipper.drain(deadline=deadline) for shipper in chosen])  # noqa: C419  # each
+
     def close(self, deadline: float) -> bool:
         """Ship what can be shipped in time, and let go; what is left waits on disk.
 

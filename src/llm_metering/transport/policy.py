@@ -53,7 +53,8 @@ def after(delivery: Delivery, before: Standing, *, chance: float) -> Standing:
         before: How the sink stood.
         chance: A random number between 0 and 1.
     """
-    if not delivery.retryable:
+    if delivery.refusal is not None or not (delivery.retryable or delivery.hold):
+        # A server that refuses events for what they are is well; its next answer may be awaited.
         return Standing()
     failures = before.failures + 1
     floor = min(max(delivery.retry_after or 0.0, 0.0), RETRY_AFTER_CAP)

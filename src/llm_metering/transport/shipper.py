@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-import msgspec
-
-from ..sinks.base import Delivery, Sink
+from ..sinks.base import Sink
 from . import system
-from .backlog import Backlog
+from .batches import Batch, Batches
 from .counters import collect
-from .cursor import Cursor, Item
-from .dead_letters import write_dead_letters
+from .dispatch import Dispatcher, SinkNote
 from .journal import Journal
-from .policy import LINGER, SinkState, Standing, after, complete
-from .spool import Debt, Spool, debt_of
+from .policy import LINGER, Standing
+from .spool import Spool, debt_of
+from .suspects import Suspects
 
 __all__ = ["Shipper", "SinkNote"]
 
@@ -30,16 +27,7 @@ logger = logging.getLogger("llm_metering")
 ADOPT_EVERY: Final = 30.0
 LOOK_AGAIN_AFTER: Final = 0.1
 """Seconds after which a writer that was locked when first seen is looked at once more."""
-LOG_EVERY: Final = 60.0
 _NEVER: Final = 1 << 62
-
-
-class SinkNote(msgspec.Struct, frozen=True):
-    """How a sink stands, as left for `status` of other processes."""
-
-    debt: Debt
-    state: SinkState
-    reason: str | None
 
 
 class Shipper:
@@ -75,7 +63,6 @@ class Shipper:
         system.on_fork(self)
 
     def _begin(self) -> None:
-        self.standing = Standing()
         # How many events must be recorded before the thread is woken; 0 while it is idle.
         self.wake_at = 0
         self._turn = threading.Lock()
@@ -86,27 +73,40 @@ class Shipper:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._close_by = 0.0
-        self._backlog = Backlog(self._spool, self._journal, self.debt)
-        self._own_settled = 0
+        self._backlog = Batches(self._spool, self._journal, self.debt)
+        self._dispatch = Dispatcher(
+            self.sink,
+            self.debt,
+            spool=self._spool,
+            backlog=self._backlog,
+            clock=self._clock,
+            chance=self._chance,
+        )
         self._urgent_until = 0
-        self._next_try = 0.0
-        self._floor_until = 0.0
         self._waiting_since: float | None = None
         self._skip_backoff = False
         self._next_adoption = 0.0
-        self._next_log = 0.0
-        self._noted: tuple[SinkState, str | None] | None = None
 
     def __repr__(self) -> str:
         return (
-            f"<Shipper {self.sink.name} {self.standing.state} own_settled={self._own_settled}"
-            f" segments={len(self._backlog)}>"
+            f"<Shipper {self.sink.name} {self.standing.state} own_settled={self.own_settled}"
+            f" segments={len(self._backlog)} {self._dispatch.triage!r} {self.suspects!r}>"
         )
 
     @property
     def own_settled(self) -> int:
         """How many of this process's own events are settled."""
-        return self._own_settled
+        return self._dispatch.own_settled
+
+    @property
+    def standing(self) -> Standing:
+        """How the sink stands."""
+        return self._dispatch.standing
+
+    @property
+    def suspects(self) -> Suspects:
+        """Events that the sink may have, though it did not say so."""
+        return self._dispatch.suspects
 
     @property
     def is_running(self) -> bool:
@@ -179,7 +179,7 @@ class Shipper:
         if not self._turn.acquire(timeout=self._until(self._close_by)):
             return False  # another thread is delivering, as `usage` does
         try:
-            self._backlog.release()
+            self._dispatch.release()
             for segment in self._journal.segments():
                 if segment.finished:
                     collect(self._spool, segment.name)
@@ -217,7 +217,7 @@ class Shipper:
         while not self._closing:
             recorded = self._journal.recorded
             with self._turn:
-                wait = self._pump(urgent=self._own_settled < self._urgent_until, adopt=True)
+                wait = self._pump(urgent=self.own_settled < self._urgent_until, adopt=True)
             self.wake_at = 0 if wait is None else recorded + self.sink.limits.max_events
             if wait is None and self._journal.recorded != recorded:
                 continue  # recorded after we looked and before `wake_at` said so
@@ -227,7 +227,7 @@ class Shipper:
         if self._clock() >= self._close_by:
             # Nobody waits any more: another meter of this process may take over.
             with self._turn:
-                self._backlog.release()
+                self._dispatch.release()
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -247,20 +247,14 @@ class Shipper:
         try:
             return self._try_pump(urgent=urgent, adopt=adopt)
         except Exception as error:
-            # A full disk, or a bug of ours, must neither end the shipping for the life of the
-            # process nor reach a caller of `flush`.
-            if self._clock() >= self._next_log:
-                self._next_log = self._clock() + LOG_EVERY
-                logger.exception("shipping to %s failed; it goes on", self.sink.name)
-            failures = self.standing.failures + 1
-            self._stand(Standing("backoff", type(error).__name__, failures, LINGER))
+            self._dispatch.failed(error)
             return LINGER
 
     def _try_pump(self, *, urgent: bool, adopt: bool) -> float | None:
         now = self._clock()
         if self._skip_backoff:
             self._skip_backoff = False
-            self._next_try = min(self._next_try, self._floor_until)
+            self._dispatch.next_try = min(self._dispatch.next_try, self._dispatch.floor_until)
         if adopt and now >= self._next_adoption:
             self._next_adoption = now + ADOPT_EVERY
             self._backlog.collect_rest()
@@ -270,66 +264,34 @@ class Shipper:
         elif adopt and self._backlog.can_adopt:
             self._backlog.adopt()
         self._backlog.follow_journal(self.sink.limits)
-        own = self._backlog.own_batch(self.sink.limits)
+        own = self._dispatch.next_own()
         if own is None:
             self._waiting_since = None
         elif self._waiting_since is None:
             self._waiting_since = now
-        linger = 0.0 if own is None else self._linger(*own, now, urgent=urgent)
+        linger = 0.0 if own is None else self._linger(own, now, urgent=urgent)
         # Our own events go first; while they wait for company, those of dead processes.
         due = own if linger <= 0 else None
         if due is None and adopt:
-            due = self._backlog.adopted_batch(self.sink.limits)
-        if due is None:
-            if adopt and self._backlog.can_adopt:
+            due = self._dispatch.next_adopted()
+        if due is None and adopt and self._backlog.can_adopt:
+            return 0.0
+        if due is None and own is None:
+            if self._dispatch.conclude():
                 return 0.0
+            due = self._dispatch.probe()
+        if due is None:
             if adopt and self._backlog.has_newcomers:
                 return max(self._next_adoption - now, 0.0)
             return linger or None
-        if now < self._next_try:
-            return self._next_try - now
-        self._deliver(*due)
-        return max(self._next_try - self._clock(), 0.0)
+        if now < self._dispatch.next_try:
+            return self._dispatch.next_try - now
+        if self._dispatch.offer(due) and due.cursor.own:
+            self._waiting_since = None  # else they have waited for company already
+        return max(self._dispatch.next_try - self._clock(), 0.0)
 
-    def _linger(self, cursor: Cursor, batch: Sequence[Item], now: float, *, urgent: bool) -> float:
-        full = len(batch) >= self.sink.limits.max_events or cursor.goes_on_behind(batch)
-        if full or urgent or self._closing or self._waiting_since is None:
+    def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
+        at_once = own.is_full or urgent or self._closing or self._dispatch.is_searching
+        if at_once or self._waiting_since is None:
             return 0.0
         return max(self._waiting_since + LINGER - now, 0.0)
-
-    def _deliver(self, cursor: Cursor, batch: Sequence[Item]) -> None:
-        envelopes = [item.envelope for item in batch]
-        try:
-            delivery = complete(self.sink.deliver(envelopes), envelopes)
-        except Exception as error:
-            # The message of a foreign error may hold a payload: only its type is kept.
-            delivery = Delivery.try_later(envelopes, f"{type(error).__name__} in the sink")
-        if delivery.rejected:
-            write_dead_letters(self._spool, self.debt, envelopes, delivery)
-        passed = cursor.settle(batch, delivery)
-        if cursor.own:
-            self._own_settled += passed
-            if not delivery.retryable:  # else they have waited for company already
-                self._waiting_since = None
-        self._stand(after(delivery, self.standing, chance=self._chance()))
-
-    def _stand(self, standing: Standing) -> None:
-        now = self._clock()
-        self.standing = standing
-        self._next_try = now + standing.wait
-        self._floor_until = now + standing.floor
-        if standing.state != "ok" and now >= self._next_log:
-            self._next_log = now + LOG_EVERY
-            logger.warning(
-                "%s does not take events (%s, try %d): %s; they are kept",
-                self.sink.name,
-                standing.state,
-                standing.failures,
-                standing.reason,
-            )
-        if (standing.state, standing.reason) != self._noted:
-            self._noted = (standing.state, standing.reason)
-            note = SinkNote(self.debt, standing.state, standing.reason)
-            with contextlib.suppress(OSError):  # it only informs; a full disk is seen elsewhere
-                path = self._spool.sink_path(self.debt.key)
-                system.replace_file(path, msgspec.json.encode(note))

@@ -56,6 +56,7 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "open_calls": len(opened - closed),
         "failures": sum(total.counts.get("failures", {}).values()),
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
+        "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
         "damage": {"torn_bytes": 0, "corrupt_bytes": 0, "unreadable_segments": unreadable}
         | total.counts.get("damage", {}),
@@ -80,6 +81,7 @@ def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper]) -> None:
         row["name"] = debt.name
         if shipper.is_running:
             row["state"], row["reason"] = shipper.standing.state, shipper.standing.reason
+            row["suspect"] = len(shipper.suspects.since)
 
 
 def _keep_oldest(oldest: dict[str, bytes], counts: SegmentCounts) -> None:
@@ -103,7 +105,7 @@ def _sink_row(
         "pending": sink.recorded - sink.acked - sink.dead - sink.dropped,
         "dead": sink.dead,
         "dropped": sink.dropped,
-        "suspect": 0,
+        "suspect": note.suspect,
         "retries": sink.retries,
         "oldest_pending_seconds": (
             None if oldest is None else max((now - parse(oldest).time).total_seconds(), 0.0)

@@ -1,0 +1,76 @@
+"""A sink's backlog, read as batches: what comes next, past the events that are held back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..sinks.base import SinkLimits
+from .backlog import Backlog
+from .cursor import Cursor, Item
+from .triage import Triage
+
+__all__ = ["Batch", "Batches"]
+
+_WHOLE_SEGMENT: Final = sys.maxsize
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is offered next.
+
+    Attributes:
+        cursor: The place in the segment it is from.
+        items: The events.
+        is_full: Whether it need not wait for company.
+    """
+
+    cursor: Cursor
+    items: Sequence[Item]
+    is_full: bool
+
+
+class Batches(Backlog):
+    """A backlog whose next batch is what the triage says."""
+
+    def next_own(
+        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
+    ) -> Batch | None:
+        """The next events of this process; `None` if all of them are held, or there are none."""
+        return self._choose(self._own, limits, triage, kept_back)
+
+    def next_adopted(
+        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
+    ) -> Batch | None:
+        """The next events of dead processes."""
+        return self._choose(self._adopted, limits, triage, kept_back)
+
+    def _choose(
+        self, cursors: list[Cursor], limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
+    ) -> Batch | None:
+        if triage.is_at_rest and not kept_back:
+            found = self._next_batch(cursors, limits)
+            if found is None:
+                return None
+            cursor, items = found
+            full = len(items) >= limits.max_events or cursor.goes_on_behind(items)
+            return Batch(cursor, items, full)
+        # What is held back stops the place in its segment, and any number of events behind it
+        # may be settled.
+        passed = _WHOLE_SEGMENT if triage.held or kept_back else 2 * limits.max_events
+        wide = replace(limits, max_events=passed, max_bytes=_WHOLE_SEGMENT)
+        for cursor in list(cursors):
+            waiting = cursor.peek(wide)
+            if not waiting:
+                if not cursor.own and cursor.save():
+                    cursors.remove(cursor)
+                    self._finish(cursor)
+                continue
+            waiting = [item for item in waiting if item.envelope.id not in kept_back]
+            items = triage.choose(waiting, limits)
+            if items:
+                full = not triage.is_at_rest or items[-1] is not waiting[-1]
+                return Batch(cursor, items, full)
+        return None

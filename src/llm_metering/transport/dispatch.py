@@ -1,0 +1,213 @@
+"""Offering a batch to a sink, and doing what its answer means."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from ..sinks.base import Delivery, Sink
+from . import system
+from .batches import Batch, Batches
+from .cursor import Cursor, Item
+from .dead_letters import write_dead_letters
+from .policy import LINGER, SinkState, Standing, after, complete
+from .spool import Debt, Spool
+from .suspects import Suspects
+from .triage import Held, Triage
+
+__all__ = ["Dispatcher", "SinkNote"]
+
+logger = logging.getLogger("llm_metering")
+
+LOG_EVERY: Final = 60.0
+
+
+class SinkNote(msgspec.Struct, frozen=True):
+    """How a sink stands, as left for `status` of other processes."""
+
+    debt: Debt
+    state: SinkState
+    reason: str | None
+    suspect: int = 0
+
+
+class Dispatcher:
+    """Offers batches to one sink, settles them, and knows when it may be tried again.
+
+    Used by one thread at a time.
+
+    Args:
+        sink: Where to.
+        debt: What it is owed under.
+        spool: The folder of all journals.
+        backlog: Where batches come from.
+        clock: A monotonic clock, in seconds.
+        chance: Random numbers between 0 and 1.
+
+    Attributes:
+        standing: How the sink stands.
+        triage: What is known about refusals.
+        suspects: Events that the sink may have, though it did not say so.
+        own_settled: How many of this process's own events are settled.
+        next_try: When the sink may be tried again, by the clock.
+        floor_until: The same, as far as the sink itself asked for it.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        debt: Debt,
+        *,
+        spool: Spool,
+        backlog: Batches,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self._sink = sink
+        self._debt = debt
+        self._spool = spool
+        self._backlog = backlog
+        self._clock = clock
+        self._chance = chance
+        self.standing = Standing()
+        self.own_settled = 0
+        self.next_try = 0.0
+        self.floor_until = 0.0
+        self._next_log = 0.0
+        self._noted: tuple[SinkState, str | None, int] | None = None
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"<Dispatcher {self._sink.name} {self.standing.state} {self.triage!r}>"
+
+    def _forget(self) -> None:
+        self.triage = Triage()
+        self.suspects = Suspects()
+        self._held: dict[str, tuple[Cursor, Item]] = {}
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether the next batch is part of one that was offered before."""
+        return bool(self.triage.group or self.triage.held)
+
+    def next_own(self) -> Batch | None:
+        """The next events of this process."""
+        return self._backlog.next_own(self._sink.limits, self.triage, self._kept_back())
+
+    def next_adopted(self) -> Batch | None:
+        """The next events of dead processes."""
+        return self._backlog.next_adopted(self._sink.limits, self.triage, self._kept_back())
+
+    def offer(self, batch: Batch) -> bool:
+        """Offer a batch.
+
+        Returns:
+            Whether the sink has answered for all of it.
+        """
+        envelopes = [item.envelope for item in batch.items]
+        try:
+            delivery = complete(self._sink.deliver(envelopes), envelopes)
+        except Exception as error:
+            # The message of a foreign error may hold a payload: only its type is kept.
+            reason = f"{type(error).__name__} in the sink"
+            delivery = Delivery.try_later(envelopes, reason, ambiguous=True)
+        lesson = self.triage.learn(batch.items, delivery, self._sink.limits)
+        delivery = lesson.delivery
+        self._settle(batch.cursor, batch.items, delivery)
+        self.suspects = self.suspects.learn(delivery, now=self._clock())
+        self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
+        self._bury(lesson.dead)
+        self._go_on(lesson.triage)
+        self.stand(after(delivery, self.standing, chance=self._chance()))
+        return not delivery.retryable
+
+    def conclude(self) -> bool:
+        """Decide on the events that are held, now that nothing else is left to offer.
+
+        Returns:
+            Whether they died.
+        """
+        if self.triage.paused or not self.triage.held:
+            return False
+        lesson = self.triage.exhausted()
+        self._bury(lesson.dead)
+        self._go_on(lesson.triage)
+        if lesson.delivery.hold:
+            self.stand(after(lesson.delivery, self.standing, chance=self._chance()))
+        return bool(lesson.dead)
+
+    def probe(self) -> Batch | None:
+        """One of the events that were refused, while the sink takes nothing."""
+        if not self.triage.paused or not self._held:
+            return None
+        chosen = self.triage.held[self.triage.turn % len(self.triage.held)]
+        cursor, item = self._held[chosen.id]
+        return Batch(cursor, [item], is_full=True)
+
+    def release(self) -> None:
+        """Let go of all segments."""
+        self._backlog.release()
+        self._forget()
+
+    def failed(self, error: Exception) -> None:
+        """Note that the work itself failed: it goes on, a little later."""
+        # A full disk, or a bug of ours, must neither end the shipping for the life of the
+        # process nor reach a caller of `flush`.
+        if self._clock() >= self._next_log:
+            self._next_log = self._clock() + LOG_EVERY
+            logger.exception("shipping to %s failed; it goes on", self._sink.name)
+        failures = self.standing.failures + 1
+        self.stand(Standing("backoff", type(error).__name__, failures, LINGER))
+
+    def stand(self, standing: Standing) -> None:
+        """Note how the sink stands, for this process and for `status` of others."""
+        now = self._clock()
+        self.standing = standing
+        self.next_try = now + standing.wait
+        self.floor_until = now + standing.floor
+        if standing.state != "ok" and now >= self._next_log:
+            self._next_log = now + LOG_EVERY
+            logger.warning(
+                "%s does not take events (%s, try %d): %s; they are kept",
+                self._sink.name,
+                standing.state,
+                standing.failures,
+                standing.reason,
+            )
+        noted = (standing.state, standing.reason, len(self.suspects.since))
+        if noted != self._noted:
+            self._noted = noted
+            note = SinkNote(self._debt, *noted)
+            with contextlib.suppress(OSError):  # it only informs; a full disk is seen elsewhere
+                path = self._spool.sink_path(self._debt.key)
+                system.replace_file(path, msgspec.json.encode(note))
+
+    def _kept_back(self) -> frozenset[str]:
+        return self.suspects.overdue(self._sink.limits.dedupe_window, now=self._clock())
+
+    def _go_on(self, triage: Triage) -> None:
+        self.triage = triage
+        self._held = {each.id: self._held[each.id] for each in triage.held}
+
+    def _settle(self, cursor: Cursor, items: Sequence[Item], delivery: Delivery) -> None:
+        if delivery.rejected:
+            envelopes = [item.envelope for item in items]
+            write_dead_letters(self._spool, self._debt, envelopes, delivery)
+        passed = cursor.settle(items, delivery)
+        if cursor.own:
+            self.own_settled += passed
+
+    def _bury(self, dead: Iterable[Held]) -> None:
+        by_cursor: defaultdict[Cursor, list[Held]] = defaultdict(list)
+        for each in dead:
+            by_cursor[self._held[each.id][0]].append(each)
+        for cursor, letters in by_cursor.items():
+            items = [self._held[each.id][1] for each in letters]
+            rejected = frozenset((each.id, each.reason) for each in letters)
+            self._settle(cursor, items, Delivery(rejected=rejected))
+            self.suspects = self.suspects.forget(frozenset(each.id for each in letters))
