@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import HomeError
 
-__all__ = ["FormatOption", "HomeOption", "OutputFormat", "console", "exists", "print_json", "show"]
+if TYPE_CHECKING:
+    from ..transport.operations import Owed
+    from ..transport.spool import Debt, Spool
+
+__all__ = [
+    "FormatOption",
+    "HomeOption",
+    "OutputFormat",
+    "console",
+    "existing_spool",
+    "exists",
+    "living_json",
+    "on_disk",
+    "print_json",
+    "progress",
+    "show",
+    "sink_json",
+]
 
 # Wider than any line: output that is read by a program or kept in a file is not wrapped.
 _UNBOUNDED = 1_000_000
@@ -80,3 +99,57 @@ def exists(home: Path) -> bool:
     except OSError as error:
         raise HomeError(f"cannot read {home}: {error.strerror}") from error
     return True
+
+
+def existing_spool(home: Path) -> Spool | None:
+    """The journals of a home; `None` if nothing was ever recorded there.
+
+    Raises:
+        HomeError: If this user may not look into it.
+    """
+    from ..transport.spool import Spool
+
+    spool = Spool(home)
+    if not exists(home) or not spool.folder.exists():
+        return None
+    return spool
+
+
+@contextlib.contextmanager
+def on_disk(home: Path) -> Iterator[None]:
+    """Turn what a disk refuses into one line for the person who can do something about it."""
+    try:
+        yield
+    except HomeError:
+        raise
+    except OSError as error:
+        raise HomeError(f"cannot use {home}: {error.strerror or error}") from error
+
+
+def sink_json(debt: Debt) -> dict[str, str]:
+    """What tells a sink from others, in what a program reads."""
+    return {"id": debt.key, "name": debt.name, "url": debt.url, "account": debt.account}
+
+
+def living_json(owed: Owed) -> list[dict[str, Any]]:
+    """Who has events of a sink in hand, in what a program reads."""
+    return [
+        {"pid": each.pid, "host": each.host, "writer": each.writer, "events": each.events}
+        for each in owed.living
+    ]
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Bars on the standard error while something takes long; only in a terminal."""
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bars:
+        yield bars

@@ -16,9 +16,14 @@ from .render import UNKNOWN, Listing, amount, duration, plain
 from .tally import Line, totals
 
 __all__ = [
+    "drained_view",
+    "forgotten_view",
+    "letters_view",
     "no_usage_found",
     "nothing_recorded",
+    "process_names",
     "remarks_view",
+    "retried_view",
     "settings_view",
     "status_view",
     "usage_view",
@@ -118,6 +123,100 @@ def _adds_up(sink: Mapping[str, Any]) -> bool:
 
 def _age(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else duration(seconds)
+
+
+def drained_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What each sink took and what is left for it, and why."""
+    sinks = report["sinks"]
+    names = _names(sinks)
+    yield Listing(
+        ("sink", "state"),
+        ("delivered", "pending", "dead"),
+        [
+            (
+                name,
+                plain(sink["state"]) if sink["configured"] else "not configured",
+                *(amount(sink[what]) for what in ("delivered", "pending", "dead")),
+            )
+            for name, sink in zip(names, sinks, strict=True)
+        ],
+    )
+    yield Text()
+    for name, sink in zip(names, sinks, strict=True):
+        living = sum(each["events"] for each in sink["living"])
+        if living:
+            yield Text(
+                f"{name}: {amount(living)} events are left to living processes, which deliver "
+                f"them themselves: {process_names(sink['living'])}"
+            )
+        rest = sink["pending"] - living
+        if rest and not sink["configured"]:
+            yield Text(
+                f"{name}: {amount(rest)} events are owed to a sink that is not configured; "
+                "configure it, or give them up with `llm-metering forget`"
+            )
+        elif rest:
+            reason = plain(sink["reason"]) if sink["reason"] else "time was up"
+            yield Text(f"{name}: {amount(rest)} events are left: {reason}")
+    yield Text("Nothing is left" if report["complete"] else "Something is left; it is kept")
+
+
+def process_names(living: Sequence[Mapping[str, Any]]) -> str:
+    """Processes as a person looks for them."""
+    return ", ".join(
+        f"process {each['pid']} on {plain(each['host'])} has {amount(each['events'])}"
+        for each in living
+    )
+
+
+def forgotten_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What was given up, and what was not."""
+    name = plain(report["name"])
+    yield Text(f"{amount(report['forgotten'])} events owed to {name} are given up")
+    if report["pending"]:
+        hands = process_names(report["living"]) or "another process is delivering them"
+        yield Text(f"{amount(report['pending'])} are left: {hands}")
+
+
+def letters_view(letters: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """Dead events, one a line."""
+    if not letters:
+        yield Text("No event is dead")
+        return
+    texts = ("sink", "id", "subject", "model", "refused", "reason")
+    yield Listing(
+        texts,
+        ("attempts",),
+        [
+            (
+                plain(letter["sink"]),
+                plain(letter["id"]),
+                *(
+                    UNKNOWN if letter[what] is None else plain(letter[what])
+                    for what in ("subject", "model")
+                ),
+                plain(letter["time"]),
+                plain(letter["reason"]),
+                amount(letter["attempts"]),
+            )
+            for letter in letters
+        ],
+    )
+
+
+def retried_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What was put back, and what was not."""
+    for sink in report["sinks"]:
+        yield Text(
+            f"{amount(sink['retried'])} events are pending again for {plain(sink['name'])}; "
+            "a process that has this sink delivers them, or `llm-metering drain`"
+        )
+    if not report["retried"]:
+        yield Text("No event was put back")
+    if report["still_pending"]:
+        yield Text(f"{amount(report['still_pending'])} are pending anyway")
+    if report["unknown_sink"]:
+        yield Text(f"{amount(report['unknown_sink'])} are of sinks that this home forgot")
 
 
 def nothing_recorded(home: Path) -> Text:
