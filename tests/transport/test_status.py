@@ -33,6 +33,7 @@ NOTHING = {
     "open_calls": 0,
     "failures": 0,
     "refused_calls": 0,
+    "unfinished_responses": 0,
     "ignored_signals": {},
     "damage": {"torn_bytes": 0, "corrupt_bytes": 0, "unreadable_segments": 0},
     "flags": {"subject_conflict": 0, "unattributed": 0},
@@ -82,6 +83,7 @@ def test_every_sink_has_its_row(home):
         "recorded": 3,
         "open_calls": 1,
         "refused_calls": 3,
+        "unfinished_responses": 0,
         "flags": {"subject_conflict": 1, "unattributed": 0},
         "sinks": [
             {
