@@ -117,8 +117,9 @@ def _counts(usage: Mapping[str, Any], *, finished: bool, embeds: bool = False) -
     )
     outgoing = _by_modality(usage.get(names.candidates_details))
     return TokenUsage(
-        input_tokens=add(prompt, tool_use),
-        output_tokens=add(candidates, thoughts),
+        # Most have no parts; a count that is none is refused by the type all the same.
+        input_tokens=prompt if tool_use is None else add(prompt, tool_use),
+        output_tokens=candidates if thoughts is None else add(candidates, thoughts),
         cache_read_input_tokens=usage.get(names.cached),
         reasoning_output_tokens=thoughts,
         input_audio_tokens=ingoing.get("audio"),
@@ -135,8 +136,10 @@ def _counts(usage: Mapping[str, Any], *, finished: bool, embeds: bool = False) -
 def _by_modality(*splits: object) -> Mapping[str, int | None]:
     counts: dict[str, int | None] = {}
     for split in splits:
+        if not split:
+            continue
         for entry in as_list(split):
-            fields = inside(entry)
+            fields = entry if type(entry) is dict else inside(entry)
             modality = fields.get("modality")
             # Most are text, and the SDK's enum hashes slowly.
             if modality == "TEXT" or not isinstance(modality, _SCALARS):

@@ -86,6 +86,8 @@ def name_of(value: object) -> str | None:
     A server may send anything: half a character, with which no event could be written, or a name
     without an end.
     """
+    if type(value) is str and 0 < len(value) <= _LONGEST_NAME and value.isascii():
+        return value  # nearly all of them
     if not isinstance(value, str) or not value:
         return None
     value = value[:_LONGEST_NAME]
