@@ -185,14 +185,38 @@ def test_a_forked_child_counts_nothing_of_its_parents(queue, counters):
     assert results == [Counted(output_tokens=6, method="letters")]
 
 
-def test_a_finaliser_may_submit_inside_a_submit(queue):
-    """Garbage collection ends calls inside any allocation, on the thread that is submitting."""
-    results = []
-    with queue._idle:
-        queue.submit(answer("inner"), results.append)
+def test_nobody_waits_for_somebody_who_submits(queue, monkeypatch):
+    """Who submits may hold the journal's lock, which the other may want next: neither must wait."""
+    started, go_on = threading.Event(), threading.Event()
+    real = threading.Thread.start
 
+    def slow(thread):
+        if thread.name == "llm-metering-count":
+            started.set()
+            assert go_on.wait(20)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slow)
+    results = []
+    other = threading.Thread(target=queue.submit, args=(answer("one"), results.append))
+    other.start()
+    assert started.wait(20)
+    done = threading.Event()
+
+    def submit():
+        queue.submit(answer("two"), results.append)
+        done.set()
+
+    second = threading.Thread(target=submit)
+    second.start()
+    has_returned = done.wait(20)
+    go_on.set()
+    other.join()
+    second.join()
+
+    assert has_returned
     assert queue.wait(soon())
-    assert len(results) == 1
+    assert len(results) == 2
 
 
 def test_waiting_is_for_those_that_came_first(queue, counters):

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Here, and not when a tokenizer is loaded: at the end of the interpreter it can no longer be imported
 # (`threading._register_atexit` refuses then), and tiktoken imports it.
 import concurrent.futures.thread  # noqa: F401
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from .tokenizers import Encodings, count, guess
 __all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
 
 _PAUSE: Final = 0.005
+_LOOK_EVERY: Final = 0.005
 MAX_PENDING: Final = 200
 """Exchanges that may wait, with their texts in memory. One more is estimated at once."""
 
@@ -71,13 +73,14 @@ class CountingQueue:
         self._begin()
 
     def _begin(self) -> None:
-        # `put` of this queue may be entered again by a finaliser, inside itself.
+        # Nobody ever waits for a lock here. A finaliser may submit inside any allocation, also on a
+        # thread that holds the journal's lock, and another that records inside one of ours: with
+        # a lock of ours the two would wait for each other. `put` may be entered inside itself.
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        # By ticket, in the order in which they came; what is finished is gone.
+        self._tickets = itertools.count()
         self._unfinished: dict[int, None] = {}
-        self._last_ticket = 0
         self._thread: threading.Thread | None = None
-        self._idle = threading.Condition(threading.RLock())
+        self._starting = threading.Lock()  # only ever tried
 
     def __repr__(self) -> str:
         return f"<CountingQueue pending={self.pending}>"
@@ -101,10 +104,8 @@ class CountingQueue:
 
     def submit(self, exchange: Exchange, done: Callable[[Counted], None], /) -> None:
         """Have `exchange` counted; `done` is called with the result, from another thread."""
-        with self._idle:
-            self._last_ticket += 1
-            job = _Job(self._last_ticket, exchange, done)
-            self._unfinished[job.ticket] = None
+        job = _Job(next(self._tickets), exchange, done)
+        self._unfinished[job.ticket] = None
         if self.pending > MAX_PENDING:
             self._finish(job, self._counters.guess)
             return
@@ -120,18 +121,14 @@ class CountingQueue:
         Returns:
             Whether it is.
         """
-        target = self._last_ticket
-        while not self._has_finished(target):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            if self._is_alive():
-                with self._idle:
-                    if not self._has_finished(target):
-                        self._idle.wait(min(left, 0.05))
-            elif not self._work_once():
-                # Another thread has taken the last one and is at it.
-                time.sleep(min(left, 0.005))
+        for ticket in list(self._unfinished):
+            while ticket in self._unfinished:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                # Without a thread of its own; unless another one has taken the last and is at it.
+                if self._is_alive() or not self._work_once():
+                    time.sleep(min(left, _LOOK_EVERY))
         return True
 
     def close(self, deadline: float) -> bool:
@@ -147,27 +144,23 @@ class CountingQueue:
             self._jobs.put(None)
         return not self.pending
 
-    def _has_finished(self, ticket: int) -> bool:
-        with self._idle:
-            first = next(iter(self._unfinished), None)
-        return first is None or first > ticket
-
     def _is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def _has_thread(self) -> None:
-        if self._is_alive():
+        # Somebody else who is starting it starts it for all.
+        if self._is_alive() or not self._starting.acquire(blocking=False):
             return
-        with self._idle:
-            if self._is_alive():
-                return
-            thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
-            self._thread = thread
-            try:
+        try:
+            if not self._is_alive():
+                thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
                 thread.start()
-            except RuntimeError:
-                # Too many threads, or the interpreter is shutting down: `wait` and `close` count.
-                self._thread = None
+                self._thread = thread
+        except RuntimeError:
+            # Too many threads, or the interpreter is shutting down: `wait` and `close` count.
+            self._thread = None
+        finally:
+            self._starting.release()
 
     def _work(self) -> None:
         # `Thread.start` returns when this thread has begun to run: the one who called it must not
@@ -202,6 +195,4 @@ class CountingQueue:
         except Exception as error:
             self._note_failure("counting", error)
         finally:
-            with self._idle:
-                self._unfinished.pop(job.ticket, None)
-                self._idle.notify_all()
+            self._unfinished.pop(job.ticket, None)
