@@ -208,10 +208,15 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     specversion: str = "1.0"
 
 
-def _plain(value: object) -> str:
-    # msgspec takes no subclass of `str`, such as the names that some ORMs and templates hand out.
+def _plain(value: object) -> str | int | float:
+    # msgspec takes no subclass, such as the names that some ORMs and templates hand out, or the
+    # floats of numpy.
     if isinstance(value, str):
         return str.__str__(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
     raise TypeError(f"an event holds no {type(value).__name__}")
 
 

@@ -11,6 +11,7 @@ import threading
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage
 
@@ -543,3 +544,28 @@ def test_what_is_billed_by_the_second_is_not_tokenized(meter, events):
     (event,) = events()
     assert event.data["audio_seconds"] == 9
     assert "output_tokens" not in event.data
+
+
+def test_a_record_that_was_broken_off_can_be_made_again(meter, events, client, monkeypatch):
+    """Ctrl-C between our note of the object and the write: the second attempt is no repetition."""
+    response = ask(client)
+
+    def interrupted(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(meter._journal, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        meter.record(response, "acme")
+    event = meter.record(response, "acme")
+
+    assert [each.id for each in events()] == [event.id]
+
+
+def test_numbers_of_other_libraries_are_numbers(meter, events):
+    """numpy's floats are floats, and JSON encoders do not know them."""
+    usage = {**COMPLETION["usage"], "cost": np.float64(0.25), "is_byok": False}
+    meter.record({**COMPLETION, "usage": usage}, "acme")
+
+    (event,) = events()
+    assert event.data["reported_cost"] == 0.25

@@ -627,3 +627,20 @@ def test_a_refusal_of_a_manager_is_free(meter, events, unruly):
 
     assert events() == []
     assert meter.statistics()["refused_calls"] == 1
+
+
+def test_a_stream_that_times_out_and_stops_has_failed(meter, events):
+    """A generator is over once it has raised; that is no answer that was completed."""
+
+    def chunks():
+        yield {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "one"}}]}
+        raise TimeoutError
+
+    stream = meter.metered_stream(chunks(), subject="acme")
+    next(stream)
+    with pytest.raises(TimeoutError):
+        next(stream)
+    assert next(stream, None) is None
+
+    data = only(events).data
+    assert (data["provenance"], data["status"]) == ("estimated", "failed")

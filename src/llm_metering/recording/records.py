@@ -168,7 +168,12 @@ class ResponseRecorder:
         if event is None or make is None:
             self._recorder.count(_COUNTERS[reading.ending], reading.reason)
             return None
-        self._write(event, make, exchange)
+        try:
+            self._write(event, make, exchange)
+        except BaseException:
+            # Such as Ctrl-C: whoever hands it over again has it recorded, under the same id.
+            self._seen.pop(id(response), None)
+            raise
         return event
 
     def _reference(self, response: object) -> weakref.ref[Any] | None:

@@ -45,6 +45,7 @@ class _Tally:
         self._note_failure = note_failure
         self._reader = StreamReader()
         self._chunks = 0
+        self._timed_out = False
         self.ended = False
         with self._guard():
             calls.start(self._key, replace(start, so_far=self._so_far))
@@ -55,6 +56,7 @@ class _Tally:
     def feed(self, chunk: object) -> None:
         with self._guard():
             self._chunks += 1
+            self._timed_out = False
             self._reader.feed(chunk)
             self._calls.piece(self._key, None)
 
@@ -63,13 +65,15 @@ class _Tally:
         if self.ended:
             return
         with self._guard():
-            self._end(outcome, reason)
+            self._end("failed" if self._timed_out else outcome, reason)
             # Now, not before: an exception from a signal may have cut us short.
             self.ended = True
 
     def fail(self, error: BaseException) -> None:
-        if isinstance(error, TimeoutError) or getattr(self.stream, "gi_running", False):
-            # Nothing came in time, or another thread is reading: the stream may go on.
+        if getattr(self.stream, "gi_running", False):
+            return  # another thread is reading it
+        if isinstance(error, TimeoutError):
+            self._timed_out = True  # the stream may go on; if it does not, that was its end
             return
         self.end(*outcome_of(error))
 
