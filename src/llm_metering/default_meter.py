@@ -26,6 +26,7 @@ __all__ = [
     "flush",
     "get_meter",
     "metered_stream",
+    "put_in_place",
     "record",
     "set_default_subject",
     "usage",
@@ -91,6 +92,20 @@ def set_default_subject(subject: str | None) -> None:
         _default_subject = subject
         if _default is not None:
             _default.subject = _default.settings.subject if subject is None else subject
+
+
+def put_in_place(meter: Meter | None) -> Meter | None:
+    """Make `meter` the default one and leave the one there was as it is; `configure` closes it.
+
+    Returns:
+        The one there was.
+    """
+    global _default
+    with _default_lock:
+        before, _default = _default, meter
+        if meter is not None and _default_subject is not None:
+            meter.subject = _default_subject
+    return before
 
 
 def get_meter() -> Meter:

@@ -15,7 +15,7 @@ import pytest
 import llm_metering
 from llm_metering import Meter
 from llm_metering.errors import InvalidArgumentError, MeteringError, SubjectError
-from llm_metering.recording import streams
+from llm_metering.recording import tally
 from tests.forking import in_child
 
 PROMPT = [{"role": "user", "content": "Count to ten"}]
@@ -87,7 +87,7 @@ def test_a_stream_without_usage_is_counted(meter, events, ask):
 
 def test_the_fix_for_a_stream_without_usage_is_told_once(meter, ask, caplog, monkeypatch):
     """Not for each call: a service would write nothing else."""
-    monkeypatch.setattr(streams, "_hint_given", False)
+    monkeypatch.setattr(tally, "_hint_given", False)
     with caplog.at_level(logging.WARNING, logger="llm_metering"):
         for _ in range(3):
             list(meter.metered_stream(ask(stream_options=None), "acme"))

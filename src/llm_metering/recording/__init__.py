@@ -1,6 +1,7 @@
 """Metering without a framework: responses, streams and other units that the user hands over."""
 
-from .records import ResponseRecorder, check_name, model_of, snapshot
+from .arguments import check_name, model_of, snapshot
+from .records import ResponseRecorder
 from .streams import AsyncMeteredStream, MeteredStream, meter_stream
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,24 +11,23 @@ from functools import partial
 from typing import Any, Final
 
 from ..calls import Recorder, Report, Tokenizer, counts_of, needs_counting
-from ..errors import InvalidArgumentError, InvalidUsageError
+from ..errors import InvalidArgumentError
 from ..events import (
     Status,
     UsageEvent,
     check_dimensions,
     encode,
-    is_unicode,
-    keyed_event_id,
     new_event_id,
 )
 from ..exchange import Counted, Exchange, Output
 from ..extract import output as output_of
 from ..extract import read
-from ..extract.reading import Reading, moment, name_of
+from ..extract.reading import Reading
 from ..subjects import Attribution, attribute, check_subject
-from ..token_usage import MAX_COUNT, TokenUsage
+from ..token_usage import TokenUsage
+from .arguments import amount_of, check_name, keyed_id, model_of, moment_of, snapshot
 
-__all__ = ["ResponseRecorder", "check_name", "model_of", "report_of", "snapshot"]
+__all__ = ["ResponseRecorder", "report_of"]
 
 EARLIEST: Final = datetime(2015, 1, 1, tzinfo=UTC)
 LATEST: Final = timedelta(minutes=5)
@@ -117,9 +115,9 @@ class ResponseRecorder:
         operation: str | None,
     ) -> UsageEvent | None:
         """Record one call, or one quantity; see `Meter.record`."""
-        when = _moment(time)
-        amount = _amount(quantity, unit)
-        key_id = None if idempotency_key is None else _keyed(self._source, idempotency_key)
+        when = moment_of(time)
+        amount = amount_of(quantity, unit)
+        key_id = None if idempotency_key is None else keyed_id(self._source, idempotency_key)
         for name, value in (("provider", provider), ("model", model), ("operation", operation)):
             check_name(name, value)
         request = snapshot(request)
@@ -296,70 +294,5 @@ def _exchange(
     )
 
 
-def _moment(time: datetime | str | None) -> datetime | None:
-    if time is None:
-        return None
-    found = moment(time) if isinstance(time, datetime | str) else None
-    if found is None:
-        raise InvalidArgumentError(
-            "time is an aware datetime, or ISO 8601 with an offset, such as 2026-11-21T20:19:00Z"
-        )
-    return found
-
-
 def _plausible(created: datetime | None, now: datetime) -> datetime | None:
     return created if created is not None and EARLIEST <= created <= now + LATEST else None
-
-
-def _amount(quantity: float | Decimal | None, unit: str | None) -> int | float | None:
-    if quantity is None and unit is None:
-        return None
-    if unit is None or name_of(unit) != unit or not unit.strip():
-        raise InvalidArgumentError('a quantity needs a unit, such as unit="images"')
-    if quantity is None:
-        raise InvalidArgumentError(f"how many {unit}? give quantity=")
-    if isinstance(quantity, bool) or not isinstance(quantity, int | float | Decimal):
-        raise InvalidArgumentError(f"quantity is a number, got {type(quantity).__name__}")
-    try:
-        is_number = math.isfinite(quantity) and 0 <= quantity <= MAX_COUNT
-    except (ArithmeticError, ValueError):  # a signalling NaN, an integer beyond all floats
-        is_number = False
-    if not is_number:
-        raise InvalidUsageError(f"quantity is a number from 0 to {MAX_COUNT}")
-    return int(quantity) if isinstance(quantity, int) else float(quantity)
-
-
-def _keyed(source: str, idempotency_key: str) -> str:
-    if name_of(idempotency_key) is None or not is_unicode(idempotency_key):
-        raise InvalidArgumentError("idempotency_key is a non-empty string")
-    return keyed_event_id(source, idempotency_key)
-
-
-def snapshot(request: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The request as it is now: the application goes on adding to its messages while we count.
-
-    Raises:
-        InvalidArgumentError: If it is no mapping.
-    """
-    if request is None:
-        return None
-    if not isinstance(request, Mapping):
-        raise InvalidArgumentError(f"request is a mapping, got {type(request).__name__}")
-    return {name: [*value] if isinstance(value, list) else value for name, value in request.items()}
-
-
-def check_name(name: str, value: object) -> None:
-    """Refuse a provider, model or operation that is no name.
-
-    Raises:
-        InvalidArgumentError: Naming the argument.
-    """
-    if value is not None and name_of(value) != value:
-        raise InvalidArgumentError(
-            f"{name} is a non-empty string of at most 1000 characters, got {type(value).__name__}"
-        )
-
-
-def model_of(request: Mapping[str, Any] | None) -> str | None:
-    """The model that a request asks for."""
-    return name_of(request.get("model")) if isinstance(request, Mapping) else None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import default_meter
+from ..default_meter import put_in_place
 from ..events import CloudEvent
 from ..meter import FLUSH_TIMEOUT, Meter
 from ..sinks.base import Sink
@@ -83,21 +83,10 @@ def as_default(meter: MeterT) -> Iterator[MeterT]:
     Args:
         meter: Which one.
     """
-    before = _swap(meter)
+    before = put_in_place(meter)
     try:
         yield meter
     finally:
-        left = _swap(before)
+        left = put_in_place(before)
         if left is not None and left is not meter:
             left.close()  # made in the block, by `configure()`
-
-
-def _swap(meter: Meter | None) -> Meter | None:
-    # `configure()` would close the one there was. The lock is looked up each time: a fork
-    # replaces it.
-    with default_meter._default_lock:  # noqa: SLF001
-        before, default_meter._default = default_meter._default, meter  # noqa: SLF001
-        subject = default_meter._default_subject  # noqa: SLF001
-    if meter is not None and subject is not None:
-        meter.subject = subject  # of `install(subject=…)`, as `configure()` does it
-    return before
