@@ -14,6 +14,7 @@ from llm_metering.transport.status import home_status
 
 from .harness import (
     ScriptedSink,
+    down,
     empty,
     ids_on_disk,
     journal_for,
@@ -109,7 +110,7 @@ def test_rotation_carries_open_calls_along(home):
 
 def test_the_old_segment_stays_until_the_new_one_holds_the_open_calls(home):
     """If no new segment can be begun, the one with the notes of calls under way stays."""
-    sink = ScriptedSink()
+    sink = ScriptedSink(down)
     journal = journal_for(home, sink, segment_bytes=1)
     shipper = shipper_for(journal, sink)
     open_call = note_open(journal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
 __all__ = ["Cursor", "Item"]
 
 _READ: Final = 1 << 20
+_ALL: Final = SinkLimits(max_events=sys.maxsize, max_bytes=sys.maxsize)
 
 
 class _Identified(msgspec.Struct):
@@ -139,6 +141,13 @@ class Cursor:
         self.save()
         self.settled += passed
         return passed
+
+    def give_up(self) -> int:
+        """Settle all that is left as dropped; returns how many events that is."""
+        left = self.peek(_ALL)
+        self._ack.dropped += len(left)
+        self.settle(left, Delivery.all_accepted(item.envelope for item in left))
+        return len(left)
 
     def save(self) -> bool:
         """Write the place down, unless it is; on a full disk that may have to wait.

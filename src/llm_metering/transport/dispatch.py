@@ -12,9 +12,11 @@ import msgspec
 
 from ..sinks.base import Delivery, Sink
 from . import system
+from .alarms import Alarms
 from .batches import Batch, Batches
 from .cursor import Cursor, Item
 from .dead_letters import write_dead_letters
+from .held_cursor import HeldCursor
 from .policy import LINGER, SinkState, Standing, after, complete
 from .spool import Debt, Spool
 from .suspects import Suspects
@@ -46,6 +48,7 @@ class Dispatcher:
         debt: What it is owed under.
         spool: The folder of all journals.
         backlog: Where batches come from.
+        alarms: Who is told of trouble.
         clock: A monotonic clock, in seconds.
         chance: Random numbers between 0 and 1.
 
@@ -65,6 +68,7 @@ class Dispatcher:
         *,
         spool: Spool,
         backlog: Batches,
+        alarms: Alarms,
         clock: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
@@ -72,6 +76,7 @@ class Dispatcher:
         self._debt = debt
         self._spool = spool
         self._backlog = backlog
+        self._alarms = alarms
         self._clock = clock
         self._chance = chance
         self.standing = Standing()
@@ -88,7 +93,7 @@ class Dispatcher:
     def _forget(self) -> None:
         self.triage = Triage()
         self.suspects = Suspects()
-        self._held: dict[str, tuple[Cursor, Item]] = {}
+        self._held: dict[str, tuple[Cursor | HeldCursor, Item]] = {}
 
     @property
     def is_searching(self) -> bool:
@@ -149,6 +154,12 @@ class Dispatcher:
         cursor, item = self._held[chosen.id]
         return Batch(cursor, [item], is_full=True)
 
+    def gave_up(self, own_events: int) -> None:
+        """Note that events were given up, and begin anew with what is known of refusals."""
+        self.own_settled += own_events
+        self.triage = Triage()
+        self._held = {}
+
     def release(self) -> None:
         """Let go of all segments."""
         self._backlog.release()
@@ -170,15 +181,15 @@ class Dispatcher:
         self.standing = standing
         self.next_try = now + standing.wait
         self.floor_until = now + standing.floor
-        if standing.state != "ok" and now >= self._next_log:
+        told = (
+            f"{self._sink.name} does not take events ({standing.state}, try {standing.failures}):"
+            f" {standing.reason}; they are kept"
+        )
+        if standing.state == "paused":
+            self._alarms.sound("sink_paused", told, sink=self._sink.name, level=logging.WARNING)
+        elif standing.state != "ok" and now >= self._next_log:
             self._next_log = now + LOG_EVERY
-            logger.warning(
-                "%s does not take events (%s, try %d): %s; they are kept",
-                self._sink.name,
-                standing.state,
-                standing.failures,
-                standing.reason,
-            )
+            logger.warning("%s", told)
         noted = (standing.state, standing.reason, len(self.suspects.since))
         if noted != self._noted:
             self._noted = noted
@@ -194,16 +205,25 @@ class Dispatcher:
         self.triage = triage
         self._held = {each.id: self._held[each.id] for each in triage.held}
 
-    def _settle(self, cursor: Cursor, items: Sequence[Item], delivery: Delivery) -> None:
+    def _settle(
+        self, cursor: Cursor | HeldCursor, items: Sequence[Item], delivery: Delivery
+    ) -> None:
         if delivery.rejected:
             envelopes = [item.envelope for item in items]
             write_dead_letters(self._spool, self._debt, envelopes, delivery)
+            self._alarms.sound(
+                "dead_letters",
+                f"{self._sink.name} will never take {len(delivery.rejected)} events;"
+                " `llm-metering dead list` shows them and why",
+                sink=self._sink.name,
+                level=logging.WARNING,
+            )
         passed = cursor.settle(items, delivery)
         if cursor.own:
             self.own_settled += passed
 
     def _bury(self, dead: Iterable[Held]) -> None:
-        by_cursor: defaultdict[Cursor, list[Held]] = defaultdict(list)
+        by_cursor: defaultdict[Cursor | HeldCursor, list[Held]] = defaultdict(list)
         for each in dead:
             by_cursor[self._held[each.id][0]].append(each)
         for cursor, letters in by_cursor.items():

@@ -12,7 +12,9 @@ from typing import Final
 
 from ..sinks.base import Sink
 from . import system
+from .alarms import Alarms
 from .batches import Batch, Batches
+from .bounds import DEFAULT_BACKLOG_BYTES, Bound
 from .counters import collect
 from .dispatch import Dispatcher, SinkNote
 from .journal import Journal
@@ -40,6 +42,8 @@ class Shipper:
         sink: Where to.
         spool: The folder of all journals.
         journal: This process's own.
+        alarms: Who is told of trouble.
+        backlog_bytes: How much the sink may be owed on disk.
         clock: A monotonic clock, in seconds.
         chance: Random numbers between 0 and 1.
     """
@@ -50,6 +54,8 @@ class Shipper:
         *,
         spool: Spool,
         journal: Journal,
+        alarms: Alarms | None = None,
+        backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -57,6 +63,8 @@ class Shipper:
         self.debt = debt_of(sink)
         self._spool = spool
         self._journal = journal
+        self._alarms = Alarms() if alarms is None else alarms
+        self._backlog_bytes = backlog_bytes
         self._clock = clock
         self._chance = chance
         self._begin()
@@ -74,11 +82,20 @@ class Shipper:
         self._closing = False
         self._close_by = 0.0
         self._backlog = Batches(self._spool, self._journal, self.debt)
+        self._bound = Bound(
+            self._spool,
+            self._journal,
+            self.debt,
+            self._backlog,
+            self._alarms,
+            self._backlog_bytes,
+        )
         self._dispatch = Dispatcher(
             self.sink,
             self.debt,
             spool=self._spool,
             backlog=self._backlog,
+            alarms=self._alarms,
             clock=self._clock,
             chance=self._chance,
         )
@@ -96,7 +113,9 @@ class Shipper:
     @property
     def own_settled(self) -> int:
         """How many of this process's own events are settled."""
-        return self._dispatch.own_settled
+        # Those in memory last: what is just being written to disk may be missed, not counted twice.
+        on_disk = self._dispatch.own_settled
+        return on_disk + self._journal.settled_from_memory(self.debt.key)
 
     @property
     def standing(self) -> Standing:
@@ -261,9 +280,12 @@ class Shipper:
             self._backlog.adopt()
             if self._backlog.has_newcomers:
                 self._next_adoption = now + LOOK_AGAIN_AFTER
+            self._keep_within_bound()
         elif adopt and self._backlog.can_adopt:
             self._backlog.adopt()
         self._backlog.follow_journal(self.sink.limits)
+        if self._bound.is_due():
+            self._keep_within_bound()
         own = self._dispatch.next_own()
         if own is None:
             self._waiting_since = None
@@ -289,6 +311,11 @@ class Shipper:
         if self._dispatch.offer(due) and due.cursor.own:
             self._waiting_since = None  # else they have waited for company already
         return max(self._dispatch.next_try - self._clock(), 0.0)
+
+    def _keep_within_bound(self) -> None:
+        given_up = self._bound.keep()
+        if given_up is not None:
+            self._dispatch.gave_up(given_up)
 
     def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
         at_once = own.is_full or urgent or self._closing or self._dispatch.is_searching

@@ -61,8 +61,14 @@ class SegmentWriter:
         self._descriptor: int | None = None
         self._unsynced: deque[int] = deque()
         self._segments: list[OwnSegment] = []
+        self._prepared: tuple[SegmentName, int] | None = None
         self._next_number = 0
         self._rotate_at = 0
+
+    @property
+    def begun(self) -> int:
+        """How many segments were begun."""
+        return self._next_number
 
     def segments(self) -> list[OwnSegment]:
         """The segments as they are now, oldest first."""
@@ -105,8 +111,12 @@ class SegmentWriter:
         Raises:
             OSError: If there are too many open files.
         """
-        if self._descriptor is not None:
+        if self._descriptor is None:
+            return
+        written = (self._segments[-1].name, self._segments[-1].size)
+        if written != self._prepared:
             self._unsynced.append(os.dup(self._descriptor))
+            self._prepared = written
 
     def sync(self) -> None:
         """Bring to the medium what `prepare_sync` or `finish` noted; safe beside an append.
@@ -124,6 +134,7 @@ class SegmentWriter:
                 system.sync_data(descriptor)
             except OSError as error:
                 trouble = error
+                self._prepared = None
             finally:
                 os.close(descriptor)
         if trouble is not None:
