@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
+from . import system
 from .calls import CallStart, CallTable
 from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError
@@ -23,7 +24,6 @@ from .recording import ResponseRecorder, check_name, meter_stream, model_of, sna
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
-from .transport import system
 from .transport.fleet import Transport
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from . import system
+from .. import system
 from .frames import Kind, parse_frames
 from .spool import Ack, Debt, Header, SegmentName, Spool
 

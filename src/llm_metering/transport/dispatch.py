@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..sinks.base import Delivery, Sink
-from . import system
 from .batches import Batch, Batches
 from .cursor import Cursor, Item
 from .dead_letters import write_dead_letters

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from . import system
+from .. import system
 from .frames import Kind, encode_frame
 from .spool import Debt, SegmentName, Spool
 from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from .. import system
 from ..sinks.base import Sink
-from . import system
 from .batches import Batch, Batches
 from .counters import collect
 from .dispatch import Dispatcher, SinkNote
