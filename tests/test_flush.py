@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from llm_metering import system
 from llm_metering.meter import Meter
 from llm_metering.sinks.base import Delivery
-from llm_metering.transport import system
 from llm_metering.transport.spool import Spool
 from tests.forking import in_child
 from tests.metering import REPORT, call, start

@@ -10,11 +10,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from . import system
 from .events import UsageEvent
 from .meter import EXIT_TIMEOUT, FLUSH_TIMEOUT, Meter, StreamT
 from .recording.keywords import RecordArguments
 from .subjects import check_subject
-from .transport import system
 
 if TYPE_CHECKING:
     from .meters import UsageReport

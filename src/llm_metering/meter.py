@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
+from . import system
 from .calls import CallStart, CallTable
 from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
@@ -24,7 +25,6 @@ from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
-from .transport import system
 from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 

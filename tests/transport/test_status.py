@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from llm_metering import system
 from llm_metering.events import encode
-from llm_metering.transport import counters, system
+from llm_metering.transport import counters
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
 from tests.factories import NOON, make_event

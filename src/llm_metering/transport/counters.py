@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from . import system
+from .. import system
 from .frames import Kind, parse_frames
 from .held import FLAGS_NOTE, MEMORY_NOTE
 from .spool import Ack, Debt, Header, SegmentName, Spool

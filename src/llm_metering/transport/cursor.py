@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..sinks.base import Delivery, Envelope, SinkLimits
-from . import system
 from .frames import Frame, Kind, parse_frames
 from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..sinks.base import Delivery, Sink
-from . import system
 from .alarms import Alarms
 from .batches import Batch, Batches
 from .cursor import Cursor, Item

@@ -18,8 +18,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Final
 
+from .. import system
 from ..settings.checks import Durability
-from . import system
 from .alarms import Alarms
 from .frames import Kind, encode_frame
 from .held import HELD_LIMIT, HeldRecords

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from .. import system
 from ..sinks.base import Sink
-from . import system
 from .alarms import Alarms
 from .batches import Batch, Batches
 from .bounds import DEFAULT_BACKLOG_BYTES, Bound

@@ -29,9 +29,9 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..errors import HomeError
 from ..sinks.base import Sink
-from . import system
 from .frames import HEAD_SIZE, Kind, encode_frame, parse_frames
 
 __all__ = ["VERSION", "Ack", "Debt", "Header", "SegmentName", "Spool", "debt_of"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from .. import system
 from ..errors import HomeError
 from ..events import format_time, new_event_id
-from . import system
 from .spool import Debt, SegmentName, Spool, make_header
 
 __all__ = ["OwnSegment", "SegmentWriter"]
