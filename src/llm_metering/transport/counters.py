@@ -145,6 +145,7 @@ class _Flagged(msgspec.Struct):
     data: _Data
 
 
+_sums = msgspec.json.Decoder(Counters)
 _notes = msgspec.json.Decoder(_Note)
 _flagged = msgspec.json.Decoder(_Flagged)
 
@@ -216,7 +217,7 @@ def read_counters(spool: Spool) -> Counters:
     except FileNotFoundError:
         return Counters()
     try:
-        return msgspec.json.decode(content, type=Counters)
+        return _sums.decode(content)
     except msgspec.DecodeError:
         # A medium gone bad, or somebody's editor. Shipping must go on, and status must answer.
         return Counters(counts={"damage": {"unreadable_counters": 1}})

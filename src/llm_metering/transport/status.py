@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,8 @@ from .shipper import Shipper, SinkNote
 from .spool import Debt, Spool
 
 __all__ = ["add_live_state", "home_status"]
+
+_sink_notes: Final = msgspec.json.Decoder(SinkNote)
 
 
 def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def _sink_row(
 
 def _read_note(spool: Spool, debt: Debt) -> SinkNote:
     try:
-        return msgspec.json.decode(spool.sink_path(debt.key).read_bytes(), type=SinkNote)
+        return _sink_notes.decode(spool.sink_path(debt.key).read_bytes())
     except (OSError, msgspec.DecodeError):
         return SinkNote(debt, "ok", None)
 

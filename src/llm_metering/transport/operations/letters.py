@@ -68,7 +68,7 @@ class Letter:
 
     def describe(self) -> dict[str, Any]:
         """Whose call it was; of what the event holds no more than that."""
-        event = msgspec.json.decode(self.payload, type=_Event)
+        event = _event.decode(self.payload)
         return {"subject": event.subject, "model": event.data.model, "event_time": event.time}
 
 
