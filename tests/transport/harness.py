@@ -126,6 +126,7 @@ def shipper_for(
         spool=Spool(journal._spool.home),
         journal=journal,
         clock=clock or FakeClock(),
+        wall=clock or FakeClock(),
         chance=lambda: 1,
         **options,
     )

@@ -79,11 +79,12 @@ class Backlog:
         for name in sorted(self._through):
             self._collect(name)
 
-    def adopt(self) -> None:
-        """Take the segments of dead processes that are owed to this sink."""
+    def adopt(self) -> list[Cursor]:
+        """Take the segments of dead processes that are owed to this sink; returns the new ones."""
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
+        adopted = []
         for name in self._spool.segments():
             if name.writer not in dead or name in held:
                 continue
@@ -97,7 +98,9 @@ class Backlog:
             if cursor is not None:
                 cursor.extend(self._spool.segment_path(name).stat().st_size)
                 self._adopted.append(cursor)
+                adopted.append(cursor)
         tidy(self._spool)
+        return adopted
 
     def give_up(self, name: SegmentName) -> int | None:
         """Settle what is left of a segment as dropped.

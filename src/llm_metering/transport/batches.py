@@ -42,27 +42,22 @@ class Batches(Backlog):
         super().__init__(spool, journal, debt)
         self._held = [HeldCursor(journal, debt.key)]
 
-    def next_own(
-        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
-    ) -> Batch | None:
+    def next_own(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of this process; `None` if all of them are held, or there are none."""
-        on_disk = self._choose(self._own, limits, triage, kept_back)
-        return on_disk or self._choose(self._held, limits, triage, kept_back)
+        on_disk = self._choose(self._own, limits, triage)
+        return on_disk or self._choose(self._held, limits, triage)
 
-    def next_adopted(
-        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
-    ) -> Batch | None:
+    def next_adopted(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of dead processes."""
-        return self._choose(self._adopted, limits, triage, kept_back)
+        return self._choose(self._adopted, limits, triage)
 
     def _choose(
         self,
         cursors: Sequence[Cursor | HeldCursor],
         limits: SinkLimits,
         triage: Triage,
-        kept_back: frozenset[str],
     ) -> Batch | None:
-        if triage.is_at_rest and not kept_back:
+        if triage.is_at_rest:
             found = self._next_batch(cursors, limits)
             if found is None:
                 return None
@@ -71,14 +66,13 @@ class Batches(Backlog):
             return Batch(cursor, items, full)
         # What is held back stops the place in its segment, and any number of events behind it
         # may be settled.
-        passed = _WHOLE_SEGMENT if triage.held or kept_back else 2 * limits.max_events
+        passed = _WHOLE_SEGMENT if triage.held else 2 * limits.max_events
         wide = replace(limits, max_events=passed, max_bytes=_WHOLE_SEGMENT)
         for cursor in list(cursors):
             waiting = cursor.peek(wide)
             if not waiting:
                 self._let_go(cursor)
                 continue
-            waiting = [item for item in waiting if item.envelope.id not in kept_back]
             items = triage.choose(waiting, limits)
             if items:
                 full = not triage.is_at_rest or items[-1] is not waiting[-1]

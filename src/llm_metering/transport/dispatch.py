@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from .. import system
-from ..sinks.base import Delivery, Sink
+from ..sinks.base import Delivery, Sink, SinkLimits
 from .alarms import Alarms
 from .batches import Batch, Batches
 from .cursor import Cursor, Item
@@ -50,6 +50,7 @@ class Dispatcher:
         backlog: Where batches come from.
         alarms: Who is told of trouble.
         clock: A monotonic clock, in seconds.
+        wall: Seconds since 1970.
         chance: Random numbers between 0 and 1.
 
     Attributes:
@@ -70,6 +71,7 @@ class Dispatcher:
         backlog: Batches,
         alarms: Alarms,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
         self._sink = sink
@@ -78,6 +80,7 @@ class Dispatcher:
         self._backlog = backlog
         self._alarms = alarms
         self._clock = clock
+        self._wall = wall
         self._chance = chance
         self.standing = Standing()
         self.own_settled = 0
@@ -102,11 +105,11 @@ class Dispatcher:
 
     def next_own(self) -> Batch | None:
         """The next events of this process."""
-        return self._backlog.next_own(self._sink.limits, self.triage, self._kept_back())
+        return self._past_suspects(self._backlog.next_own)
 
     def next_adopted(self) -> Batch | None:
         """The next events of dead processes."""
-        return self._backlog.next_adopted(self._sink.limits, self.triage, self._kept_back())
+        return self._past_suspects(self._backlog.next_adopted)
 
     def offer(self, batch: Batch) -> bool:
         """Offer a batch.
@@ -115,16 +118,22 @@ class Dispatcher:
             Whether the sink has answered for all of it.
         """
         envelopes = [item.envelope for item in batch.items]
+        remembers = self._sink.limits.dedupe_window is not None
+        before = batch.cursor.doubtful
+        if remembers:
+            batch.cursor.doubt(batch.items, now=self._wall())
         try:
             delivery = complete(self._sink.deliver(envelopes), envelopes)
         except Exception as error:
             # The message of a foreign error may hold a payload: only its type is kept.
             reason = f"{type(error).__name__} in the sink"
             delivery = Delivery.try_later(envelopes, reason, ambiguous=True)
+        if remembers and not delivery.ambiguous:
+            batch.cursor.believe(before)
         lesson = self.triage.learn(batch.items, delivery, self._sink.limits)
         delivery = lesson.delivery
         self._settle(batch.cursor, batch.items, delivery)
-        self.suspects = self.suspects.learn(delivery, now=self._clock())
+        self.suspects = self.suspects.learn(delivery, now=self._wall())
         self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
         self._bury(lesson.dead)
         self._go_on(lesson.triage)
@@ -153,6 +162,12 @@ class Dispatcher:
         chosen = self.triage.held[self.triage.turn % len(self.triage.held)]
         cursor, item = self._held[chosen.id]
         return Batch(cursor, [item], is_full=True)
+
+    def adopt(self, cursor: Cursor) -> None:
+        """Take over what the process that had a segment before knew of its events."""
+        if self._sink.limits.dedupe_window is not None:
+            event_ids, since = cursor.in_doubt()
+            self.suspects = self.suspects.join(event_ids, since=since)
 
     def gave_up(self, own_events: int) -> None:
         """Note that events were given up, and begin anew with what is known of refusals."""
@@ -198,8 +213,24 @@ class Dispatcher:
                 path = self._spool.sink_path(self._debt.key)
                 system.replace_file(path, msgspec.json.encode(note))
 
-    def _kept_back(self) -> frozenset[str]:
-        return self.suspects.overdue(self._sink.limits.dedupe_window, now=self._clock())
+    def _past_suspects(self, choose: Callable[[SinkLimits, Triage], Batch | None]) -> Batch | None:
+        """The next batch, with what the sink may have had and forgotten set aside for a person."""
+        while (batch := choose(self._sink.limits, self.triage)) is not None:
+            window = self._sink.limits.dedupe_window
+            overdue = self.suspects.overdue(window, now=self._wall())
+            found = [item for item in batch.items if item.envelope.id in overdue]
+            if not found:
+                return batch
+            reason = (
+                f"sent without an answer more than {window} ago: the sink may have counted it, and"
+                " may no longer know that; compare before it is sent again"
+            )
+            letters = frozenset((item.envelope.id, reason) for item in found)
+            self._settle(batch.cursor, found, Delivery(rejected=letters))
+            settled = frozenset(item.envelope.id for item in found)
+            self.suspects = self.suspects.forget(settled)
+            self.triage = self.triage.without(settled)
+        return None
 
     def _go_on(self, triage: Triage) -> None:
         self.triage = triage

@@ -45,6 +45,17 @@ class HeldCursor:
             batch.append(Item(Envelope(record.event_id, payload), number))
         return batch
 
+    def doubt(self, batch: Sequence[Item], *, now: float) -> None:
+        """Nothing is written down: who comes after this process knows nothing of these events."""
+
+    def believe(self, doubtful: int) -> None:
+        """As little."""
+
+    @property
+    def doubtful(self) -> int:
+        """Nowhere."""
+        return 0
+
     def goes_on_behind(self, batch: Sequence[Item]) -> bool:
         """Whether there is more than a batch."""
         return self._last > batch[-1].end

@@ -45,6 +45,7 @@ class Shipper:
         alarms: Who is told of trouble.
         backlog_bytes: How much the sink may be owed on disk.
         clock: A monotonic clock, in seconds.
+        wall: Seconds since 1970.
         chance: Random numbers between 0 and 1.
     """
 
@@ -57,6 +58,7 @@ class Shipper:
         alarms: Alarms | None = None,
         backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
@@ -66,6 +68,7 @@ class Shipper:
         self._alarms = Alarms() if alarms is None else alarms
         self._backlog_bytes = backlog_bytes
         self._clock = clock
+        self._wall = wall
         self._chance = chance
         self._begin()
         system.on_fork(self)
@@ -97,6 +100,7 @@ class Shipper:
             backlog=self._backlog,
             alarms=self._alarms,
             clock=self._clock,
+            wall=self._wall,
             chance=self._chance,
         )
         self._urgent_until = 0
@@ -277,12 +281,12 @@ class Shipper:
         if adopt and now >= self._next_adoption:
             self._next_adoption = now + ADOPT_EVERY
             self._backlog.collect_rest()
-            self._backlog.adopt()
+            self._adopt()
             if self._backlog.has_newcomers:
                 self._next_adoption = now + LOOK_AGAIN_AFTER
             self._keep_within_bound()
         elif adopt and self._backlog.can_adopt:
-            self._backlog.adopt()
+            self._adopt()
         self._backlog.follow_journal(self.sink.limits)
         if self._bound.is_due():
             self._keep_within_bound()
@@ -311,6 +315,10 @@ class Shipper:
         if self._dispatch.offer(due) and due.cursor.own:
             self._waiting_since = None  # else they have waited for company already
         return max(self._dispatch.next_try - self._clock(), 0.0)
+
+    def _adopt(self) -> None:
+        for cursor in self._backlog.adopt():
+            self._dispatch.adopt(cursor)
 
     def _keep_within_bound(self) -> None:
         given_up = self._bound.keep()
