@@ -128,6 +128,19 @@ def test_the_old_segment_stays_until_the_new_one_holds_the_open_calls(home):
     assert open_call in open_calls(Spool(home), journal.writer)
 
 
+def test_a_segment_that_is_old_is_ended(home, monkeypatch):
+    """Where little is recorded, segments still come to an end, and can be deleted."""
+    monkeypatch.setattr("llm_metering.transport.writer.SEGMENT_SECONDS", 0.0)
+    journal = journal_for(home)
+    ids = record(journal)
+    journal.durable().result(60)
+    ids += record(journal)
+
+    assert [segment.finished for segment in journal.segments()] == [True, False]
+    assert ids_on_disk(home) == ids
+    journal.close()
+
+
 def test_a_call_without_an_event_is_closed(home):
     """A call that the provider refused leaves nothing to settle, in any later segment."""
     journal = journal_for(home, segment_bytes=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ __all__ = ["OwnSegment", "SegmentWriter"]
 
 SEGMENT_BYTES: Final = 8 << 20
 """A segment is deleted whole, so it must not grow for ever."""
+SEGMENT_SECONDS: Final = 3600.0
+"""Nor live for ever, where little is recorded."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class SegmentWriter:
         self._prepared: tuple[SegmentName, int] | None = None
         self._next_number = 0
         self._rotate_at = 0
+        self._begun_at = 0.0
 
     @property
     def begun(self) -> int:
@@ -113,6 +117,8 @@ class SegmentWriter:
         """
         if self._descriptor is None:
             return
+        if time.monotonic() - self._begun_at > SEGMENT_SECONDS:
+            self._rotate_at = 0  # the next append begins another one
         written = (self._segments[-1].name, self._segments[-1].size)
         if written != self._prepared:
             self._unsynced.append(os.dup(self._descriptor))
@@ -212,4 +218,5 @@ class SegmentWriter:
         # What was carried along does not count: with very many open calls each new segment
         # would be full from its start.
         self._rotate_at = len(start) + self._segment_bytes
+        self._begun_at = time.monotonic()
         self._segments.append(OwnSegment(name, len(start)))
