@@ -140,7 +140,10 @@ class SegmentWriter:
                 system.sync_data(descriptor)
             except OSError as error:
                 trouble = error
+                # The kernel may have dropped the bytes and tells of it once: another sync of this
+                # file would prove nothing.
                 self._prepared = None
+                self._rotate_at = 0
             finally:
                 os.close(descriptor)
         if trouble is not None:
