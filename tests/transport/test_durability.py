@@ -8,10 +8,9 @@ import threading
 
 import pytest
 
-from llm_metering import Meter, TokenUsage
+from llm_metering import Meter, TokenUsage, system
 from llm_metering.errors import NotDurableError
 from llm_metering.transport import journal as journal_module
-from llm_metering.transport import system
 from llm_metering.transport.spool import Spool
 
 from .harness import ScriptedSink, journal_for, record
