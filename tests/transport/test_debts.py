@@ -179,6 +179,45 @@ def test_an_orphan_that_is_just_being_settled_is_adopted_at_once(home, clock):
     assert sink.taken == ids
 
 
+def test_an_orphan_that_is_just_being_collected_is_adopted_at_once(home, clock):
+    """Who is through with a segment holds it for a moment to see whether it may go.
+
+    The sinks that are not through do not wait for the next round then.
+    """
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    ids = record(journal)
+    let_go(journal)
+    spool = Spool(home)
+    (name,) = spool.segments()
+    shipper = shipper_for(journal_for(home, sink), sink, clock=clock)
+    collecting = system.lock_file(spool.ack_path(name, debt_of(sink).key))
+    assert not pump(shipper, adopt=True), "it cannot know that nothing is left"
+    system.unlock_file(collecting)
+
+    clock.now += LOOK_AGAIN_AFTER
+    shipper._pump(urgent=True, adopt=True)
+
+    assert sink.taken == ids
+
+
+def test_a_segment_that_another_process_ships_is_looked_at_again_once(home, clock):
+    """After that, its shipper is left to it until the next round."""
+    sink = ScriptedSink(down)
+    journal = journal_for(home, sink)
+    record(journal)
+    let_go(journal)
+    pump(shipper_for(journal_for(home, sink), sink), adopt=True)
+    second = shipper_for(journal_for(home, sink), ScriptedSink(), clock=clock)
+
+    waits = []
+    for _ in range(3):
+        waits.append(second._pump(urgent=True, adopt=True))
+        clock.now += LOOK_AGAIN_AFTER
+
+    assert waits == [pytest.approx(LOOK_AGAIN_AFTER), None, None]
+
+
 def test_a_writer_that_lives_is_looked_at_again_once(home, clock):
     """After that it is one of those that are looked at now and then, and nobody waits for it."""
     sink = ScriptedSink()

@@ -28,9 +28,10 @@ class Backlog:
         debt: What the sink is owed under.
 
     Attributes:
-        has_newcomers: When last looked for, there were writers that seem to live and did not
-            before. One of them may be dead and just being settled, by another sink's thread
-            or another process, which takes milliseconds.
+        has_newcomers: When last looked for, there were writers that seem to live, or orphans
+            that somebody else held, and did not before. Such a writer may be dead and just
+            being settled, and such an orphan just being looked at by who is through with it:
+            another sink's thread or another process, for milliseconds.
     """
 
     def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
@@ -42,6 +43,7 @@ class Backlog:
         self._through: set[SegmentName] = set()
         self._more_orphans = False
         self._alive: set[str] = set()
+        self._contested: set[SegmentName] = set()
         self.has_newcomers = False
 
     def __len__(self) -> int:
@@ -90,6 +92,7 @@ class Backlog:
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
+        contested: set[SegmentName] = set()
         for name in self._spool.segments():
             if name.writer not in dead or name in held:
                 continue
@@ -100,9 +103,13 @@ class Backlog:
                 self._more_orphans = True
                 break
             cursor = Cursor.acquire(self._spool, name, self._debt)
-            if cursor is not None:
+            if cursor is None:
+                contested.add(name)
+            else:
                 cursor.extend(self._spool.segment_path(name).stat().st_size)
                 self._adopted.append(cursor)
+        self.has_newcomers |= not contested <= self._contested
+        self._contested = contested
         tidy(self._spool)
 
     def release(self) -> None:
