@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from pathlib import Path
 from typing import Final
 
 from ..sinks.base import SinkLimits
+from . import system
 from .counters import collect
 from .cursor import Cursor, Item
 from .journal import Journal
@@ -17,6 +20,30 @@ __all__ = ["Backlog"]
 HELD_AT_ONCE: Final = 8
 """Segments with their files open; a long outage leaves thousands, and the application has only
 so many descriptors."""
+
+
+class _Turns:
+    """One lock for each folder: the sinks of a process look at its orphans one after another.
+
+    Settling a writer and looking whether a segment may go take file locks, for as long as a
+    large segment takes to read. Another sink that came meanwhile could not tell them from those
+    of another process that ships, and would come back only in its next round.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, threading.Lock] = {}
+        system.on_fork(self)
+
+    def of(self, spool: Spool) -> threading.Lock:
+        """The lock of a folder."""
+        return self._locks.setdefault(spool.folder, threading.Lock())
+
+    def after_fork(self) -> None:
+        """Forget locks that a thread of the parent's may have been holding."""
+        self._locks = {}
+
+
+_turns: Final = _Turns()
 
 
 class Backlog:
@@ -31,7 +58,7 @@ class Backlog:
         has_newcomers: When last looked for, there were writers that seem to live, or orphans
             that somebody else held, and did not before. Such a writer may be dead and just
             being settled, and such an orphan just being looked at by who is through with it:
-            another sink's thread or another process, for milliseconds.
+            another process, for milliseconds.
     """
 
     def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
@@ -89,6 +116,10 @@ class Backlog:
 
     def adopt(self) -> None:
         """Take the segments of dead processes that are owed to this sink."""
+        with _turns.of(self._spool):
+            self._adopt()
+
+    def _adopt(self) -> None:
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
@@ -142,7 +173,9 @@ class Backlog:
         self._collect(cursor.name)
 
     def _collect(self, name: SegmentName) -> None:
-        if collect(self._spool, name):
+        with _turns.of(self._spool):
+            gone = collect(self._spool, name)
+        if gone:
             self._through.discard(name)
             self._journal.forget(name)
 
