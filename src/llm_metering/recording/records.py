@@ -5,14 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from msgspec.structs import replace
-
-from ..calls import Recorder, Report, Tokenizer, counts_of, needs_counting, utc_now
+from ..calls import Recorder, Report, Tokenizer, counts_of, utc_now
 from ..errors import InvalidArgumentError
 from ..events import (
     Status,
@@ -22,18 +20,14 @@ from ..events import (
     new_event_id,
 )
 from ..exchange import Counted, Exchange, Output
-from ..extract import output as output_of
 from ..extract import read
 from ..extract.reading import NOTHING, Reading
 from ..subjects import Attribution, attribute, check_subject
 from ..token_usage import TokenUsage
 from .arguments import amount_of, check_name, keyed_id, model_of, moment_of, snapshot
+from .contents import exchange_of, flags_of, time_of, with_amount, with_count
 
 __all__ = ["ResponseRecorder", "report_of"]
-
-EARLIEST: Final = datetime(2015, 1, 1, tzinfo=UTC)
-LATEST: Final = timedelta(minutes=5)
-"""A provider's time before the one or further ahead than the other is no time of an answer."""
 
 _COUNTERS: Final[Mapping[str, str]] = {
     "refused": "refused_calls",
@@ -148,11 +142,11 @@ class ResponseRecorder:
                 event_id, reading, attribution, when, request, provider, model, operation
             )
             if amount is not None:
-                event = _measured(event, amount, unit)
+                event = with_amount(event, amount, unit)
             elif event.provenance != "reported":
-                exchange = _exchange(response, reading, request, model, provider)
+                exchange = exchange_of(response, reading, request, model, provider)
             if exchange is not None:
-                event = _counted(event, reading, attribution, self._tokenizer.guess(exchange))
+                event = with_count(event, reading, attribution, self._tokenizer.guess(exchange))
         if reference is not None:
             # Whoever puts it in first records it; no lock, which a signal handler or a finaliser
             # that records could meet held.
@@ -193,7 +187,7 @@ class ResponseRecorder:
             id=event_id,
             source=self._source,
             subject=attribution.subject,
-            time=when or _time_of(reading, self._now()),
+            time=when or time_of(reading, self._now()),
             provenance=provenance,
             status=status,
             usage=usage,
@@ -203,7 +197,7 @@ class ResponseRecorder:
             model=reading.model or model,
             request_model=model or (None if request is None else model_of(request)),
             response_id=reading.response_id,
-            flags=_flags_of(attribution, reading, usage),
+            flags=flags_of(attribution, reading, usage),
             dimensions=attribution.dimensions,
         )
 
@@ -242,7 +236,7 @@ class ResponseRecorder:
     def _settle_counted(
         self, event: UsageEvent, attribution: Attribution, reading: Reading, counted: Counted
     ) -> None:
-        event = _counted(event, reading, attribution, counted)
+        event = with_count(event, reading, attribution, counted)
         self._recorder.record(event.id, encode(event))
 
 
@@ -275,56 +269,6 @@ def _reading_of(response: object) -> Reading:
     return read(response)
 
 
-def _measured(event: UsageEvent, amount: float, unit: str | None) -> UsageEvent:
-    provenance = "reported" if event.usage is None else event.provenance
-    return replace(event, quantity=amount, unit=unit, provenance=provenance)
-
-
-def _counted(
-    event: UsageEvent, reading: Reading, attribution: Attribution, counted: Counted
-) -> UsageEvent:
-    usage, provenance, count_method = counts_of(event.status, reading, counted)
-    return replace(
-        event,
-        usage=usage,
-        provenance=provenance,
-        count_method=count_method,
-        flags=_flags_of(attribution, reading, usage),
-    )
-
-
-def _flags_of(
-    attribution: Attribution, reading: Reading, usage: TokenUsage | None
-) -> tuple[str, ...]:
-    flags = attribution.flags + reading.flags
-    return flags if usage is None or usage.is_consistent else (*flags, "usage_inconsistent")
-
-
 def _is_nothing_to_bill(reading: Reading, amount: float | None) -> bool:
     """Whether it cost nothing, or is not over: then its end will be billed."""
     return reading.ending in _COUNTERS and reading.usage is None and amount is None
-
-
-def _exchange(
-    response: object,
-    reading: Reading,
-    request: Mapping[str, Any] | None,
-    model: str | None,
-    provider: str | None,
-) -> Exchange | None:
-    if not needs_counting("completed", reading):
-        return None
-    output = output_of(response)
-    if request is None and not output:
-        return None
-    return Exchange(
-        model=reading.model or model or model_of(request),
-        provider=provider or reading.provider,
-        request=request,
-        output=output,
-    )
-
-
-def _time_of(reading: Reading, now: datetime) -> datetime:
-    created = reading.created
-    return created if created is not None and EARLIEST <= created <= now + LATEST else now
