@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -131,6 +132,18 @@ def call(attribution=None, request=REQUEST, **details):
         request=request,
         **details,
     )
+
+
+def test_no_repr_shows_what_was_said():
+    """Values end up in logs and tracebacks; prompts and answers must not."""
+    secret = ["the secret prompt"]
+
+    begun = call(request=secret, asked=lambda: {"prompt": "the secret prompt"})
+    report = Report(usage=USAGE, output=partial(Output, texts=["the secret answer"]))
+
+    assert "secret" not in repr(begun) + repr(report)
+    assert "acme" in repr(begun)
+    assert "input_tokens=" in repr(report)
 
 
 def test_a_call_becomes_one_event(table, notes):

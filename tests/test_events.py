@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from itertools import pairwise
@@ -17,8 +16,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from llm_metering import events
+from llm_metering import event_ids
 from llm_metering.errors import InvalidUsageError, SubjectError
 from llm_metering.events import (
     DATA_KEYS,
@@ -184,7 +184,7 @@ def usage_events(draw):
 def clock(monkeypatch):
     """The clock that ids are dated by, at a moment until it is moved."""
     clock = SimpleNamespace(now=MOMENT_NS, time_ns=lambda: clock.now)
-    monkeypatch.setattr(events, "time", clock)
+    monkeypatch.setattr(event_ids, "time", clock)
     return clock
 
 
@@ -272,6 +272,25 @@ def test_times_are_utc_with_milliseconds(moment, expected):
     assert format_time(moment) == expected
 
 
+@given(
+    moment=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones()),
+    whole_second=st.booleans(),
+)
+def test_every_time_is_written_as_the_standard_library_would(moment, whole_second):
+    """In any zone, at any moment, on the second or beside it; subclasses of `datetime`, too."""
+
+    class Moment(datetime):
+        pass
+
+    if whole_second:
+        moment = moment.replace(microsecond=0)
+    expected = moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    in_utc = moment.astimezone(UTC)
+    subclass = Moment(*in_utc.timetuple()[:6], in_utc.microsecond, UTC)
+
+    assert format_time(moment) == format_time(in_utc) == format_time(subclass) == expected
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -316,6 +335,14 @@ def test_an_event_is_true_by_construction(overrides, error):
     """What could not be billed, grouped or written down is refused when it is made."""
     with pytest.raises(error):
         make_event(**overrides)
+
+
+def test_an_event_is_frozen():
+    """Nobody changes an event after it was checked, nor makes one by position."""
+    with pytest.raises(AttributeError):
+        FULL.subject = "somebody else"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        UsageEvent("id", "shop", "customer-42", FULL.time, "missing", "completed")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", sorted(DATA_KEYS))

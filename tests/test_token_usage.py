@@ -12,15 +12,19 @@ from llm_metering.errors import InvalidUsageError, MeteringError
 from llm_metering.token_usage import MAX_COUNT, TokenUsage
 
 NAMES = [field.name for field in fields(TokenUsage)]
-PARTS = {
-    "cache_read_input_tokens": "input_tokens",
-    "cache_creation_input_tokens": "input_tokens",
-    "input_audio_tokens": "input_tokens",
-    "reasoning_output_tokens": "output_tokens",
-    "output_audio_tokens": "output_tokens",
-    "cache_creation_5m_input_tokens": "cache_creation_input_tokens",
-    "cache_creation_1h_input_tokens": "cache_creation_input_tokens",
-}
+TOGETHER = [
+    ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
+    ("input_tokens", ("input_audio_tokens", "input_image_tokens", "input_video_tokens")),
+    ("input_tokens", ("tool_use_input_tokens",)),
+    ("output_tokens", ("reasoning_output_tokens",)),
+    ("output_tokens", ("output_audio_tokens", "output_image_tokens")),
+    (
+        "cache_creation_input_tokens",
+        ("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
+    ),
+]
+"""What is added up, and may not be more than its total then."""
+PARTS = {part: total for total, parts in TOGETHER for part in parts}
 
 counts = st.one_of(st.none(), st.integers(0, 40), st.integers(0, MAX_COUNT))
 
@@ -125,10 +129,18 @@ def test_a_part_may_equal_its_total_and_not_exceed_it(part, total):
         TokenUsage(**{part: 11, total: 10})
 
 
-def test_cache_reads_and_writes_together_are_input():
-    """Each may fit and both together not: a token is read from the cache or written to it."""
-    with pytest.raises(InvalidUsageError, match="cache_read_input_tokens"):
-        TokenUsage(input_tokens=10, cache_read_input_tokens=6, cache_creation_input_tokens=5)
+@pytest.mark.parametrize(("total", "parts"), TOGETHER, ids=[" + ".join(p) for _, p in TOGETHER])
+def test_parts_of_one_kind_are_added_up(total, parts):
+    """Each may fit and all together not: a token is read from the cache or written to it."""
+    share = dict.fromkeys(parts, 5)
+    whole = 5 * len(parts)
+
+    assert TokenUsage(**share, **{total: whole}).is_consistent
+    with pytest.raises(InvalidUsageError) as raised:
+        TokenUsage(**share, **{total: whole - 1})
+
+    assert str(raised.value) == (f"{' + '.join(parts)} is {whole}, more than {total} ({whole - 1})")
+    assert not TokenUsage(**share, **{total: whole - 1}, as_reported=True).is_consistent
 
 
 def test_it_is_frozen():
@@ -147,9 +159,9 @@ def test_law_of_the_parts(values):
     except InvalidUsageError:
         return
 
-    for part, total in PARTS.items():
+    for total, parts in TOGETHER:
         if values[total] is not None:
-            assert (values[part] or 0) <= values[total]
+            assert sum(values[part] or 0 for part in parts) <= values[total]
     known = {k: v for k, v in values.items() if v is not None and k != "reported_total_tokens"}
     assert usage.counts() == known
     if usage.total_tokens is not None:

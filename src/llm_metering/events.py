@@ -1,26 +1,22 @@
-"""`UsageEvent`, the record of one LLM call, and its form on the wire.
+"""`UsageEvent`, the record of one LLM call, and what it is on the wire.
 
-On the wire it is a CloudEvent 1.0 in structured JSON
-(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md) whose `data` is a
-superset of the event in OpenMeter's own OpenAI example. OpenMeter refuses a null at the top
+There it is a CloudEvent whose `data` is a superset of the event in OpenMeter's own OpenAI example. OpenMeter refuses a null at the top
 level of `data`, drops unknown top-level attributes in its v1 API and refuses them in v3: so
 there are no nulls, and everything of ours is inside `data`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import fields
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
+from .cloud_events import CloudEvent, dump, format_time, parse
 from .errors import InvalidUsageError, SubjectError
+from .event_ids import keyed_event_id, new_event_id
 from .token_usage import MAX_COUNT, TokenUsage
 
 __all__ = [
@@ -53,8 +49,8 @@ Status = Literal["completed", "failed", "aborted", "cached", "interrupted"]
 """How the call ended; `interrupted` is a call whose process died."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent:
+# A Struct: a frozen dataclass of so many fields takes ten times as long to make.
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One LLM call, embedding request or recorded unit.
 
     Attributes:
@@ -96,7 +92,7 @@ class UsageEvent:
     usage: TokenUsage | None = None
     quantity: int | float | None = None
     unit: str | None = None
-    measures: Mapping[str, int | float] = field(default_factory=dict)
+    measures: Mapping[str, int | float] = msgspec.field(default_factory=dict)
     type: str = EVENT_TYPE
     operation: str | None = None
     provider: str | None = None
@@ -109,7 +105,7 @@ class UsageEvent:
     time_to_first_token_ms: int | None = None
     count_method: str | None = None
     flags: tuple[str, ...] = ()
-    dimensions: Mapping[str, str] = field(default_factory=dict)
+    dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (self.id and self.source and self.type):
@@ -126,43 +122,65 @@ class UsageEvent:
                 f"provenance {self.provenance!r} with usage {self.usage!r}: "
                 "exactly the events without counts are 'missing'"
             )
-        for key, value in self.measures.items():
-            if key not in MEASURES or not _is_number(value):
-                raise InvalidUsageError(f"{key!r} is no measure, or its value no finite number")
-        check_dimensions(self.dimensions)
+        if self.measures:
+            for key, value in self.measures.items():
+                if key not in MEASURES or not _is_number(value):
+                    raise InvalidUsageError(f"{key!r} is no measure, or its value no finite number")
+        if self.dimensions:
+            check_dimensions(self.dimensions)
 
     def data(self) -> dict[str, Any]:
         """The event's payload in the `call` shape; what is unknown is absent."""
-        data: dict[str, Any] = {
-            "model": self.model or self.request_model,
-            "request_model": self.request_model,
-            "provider": self.provider,
-            "operation": self.operation,
-        }
-        if (usage := self.usage) is not None:
-            data["total_tokens"] = usage.total_tokens
-            data.update(usage.counts())
+        data: dict[str, Any] = {}
+        # Written out: see `TokenUsage.add_to`.
+        if self.model or self.request_model:
+            data["model"] = self.model or self.request_model
+        if self.request_model is not None:
+            data["request_model"] = self.request_model
+        if self.provider is not None:
+            data["provider"] = self.provider
+        if self.operation is not None:
+            data["operation"] = self.operation
+        usage = self.usage
+        if usage is not None:
+            total = usage.total_tokens
+            if total is not None:
+                data["total_tokens"] = total
+            usage.add_to(data)
             # The names of OpenAI's API, which OpenMeter's example and most meters use.
-            data["prompt_tokens"] = usage.input_tokens
-            data["completion_tokens"] = usage.output_tokens
-            data["reported_total_tokens"] = usage.reported_total_tokens
-        data.update(self.measures)
+            if usage.input_tokens is not None:
+                data["prompt_tokens"] = usage.input_tokens
+            if usage.output_tokens is not None:
+                data["completion_tokens"] = usage.output_tokens
+            if usage.reported_total_tokens is not None:
+                data["reported_total_tokens"] = usage.reported_total_tokens
+        if self.measures:
+            data.update(self.measures)
         if self.unit is None or usage is not None:
             # Other units are no calls, so that the sum of `calls` stays their number.
             data["calls"] = 1
-        data["quantity"] = self.quantity
-        data["unit"] = self.unit
-        data["duration_ms"] = self.duration_ms
-        data["time_to_first_token_ms"] = self.time_to_first_token_ms
+        if self.unit is not None:
+            data["quantity"] = self.quantity
+            data["unit"] = self.unit
+        if self.duration_ms is not None:
+            data["duration_ms"] = self.duration_ms
+        if self.time_to_first_token_ms is not None:
+            data["time_to_first_token_ms"] = self.time_to_first_token_ms
         data["provenance"] = self.provenance
         data["status"] = self.status
-        data["framework"] = self.framework
-        data["run_id"] = self.run_id
-        data["response_id"] = self.response_id
-        data["count_method"] = self.count_method
-        data["flags"] = self.flags or None
-        data.update(self.dimensions)
-        return {key: value for key, value in data.items() if value is not None}
+        if self.framework is not None:
+            data["framework"] = self.framework
+        if self.run_id is not None:
+            data["run_id"] = self.run_id
+        if self.response_id is not None:
+            data["response_id"] = self.response_id
+        if self.count_method is not None:
+            data["count_method"] = self.count_method
+        if self.flags:
+            data["flags"] = self.flags
+        if self.dimensions:
+            data.update(self.dimensions)
+        return data
 
 
 MEASURES: Final = frozenset(
@@ -196,96 +214,9 @@ DATA_KEYS: Final = frozenset(
 """The keys of `data` that are ours; no dimension may have one of these names."""
 
 
-class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it was read from the wire."""
-
-    id: str
-    source: str
-    type: str
-    subject: str
-    time: datetime
-    data: dict[str, Any]
-    specversion: str = "1.0"
-
-
-def _plain(value: object) -> str | int | float:
-    # msgspec takes no subclass, such as the names that some ORMs and templates hand out, or the
-    # floats of numpy.
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    raise TypeError(f"an event holds no {type(value).__name__}")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
-_decoder = msgspec.json.Decoder(CloudEvent)
-
-
 def encode(event: UsageEvent) -> bytes:
     """The event as the JSON that the journal keeps and the sinks send."""
-    return _encoder.encode(
-        {
-            "specversion": "1.0",
-            "id": event.id,
-            "source": event.source,
-            "type": event.type,
-            "subject": event.subject,
-            "time": format_time(event.time),
-            "data": event.data(),
-        }
-    )
-
-
-def parse(payload: bytes) -> CloudEvent:
-    """Read what `encode` wrote.
-
-    Raises:
-        msgspec.DecodeError: If it is no CloudEvent.
-        UnicodeDecodeError: If it is no UTF-8.
-    """
-    return _decoder.decode(payload)
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds.
-
-    >>> format_time(datetime(2026, 11, 21, 20, 19, 0, 123456, UTC))
-    '2026-11-21T20:19:00.123Z'
-    """
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
-
-
-def new_event_id() -> str:
-    """Mint the id of a call that starts now: a UUIDv7 (RFC 9562, section 5.7).
-
-    Ids ordered by time keep the ledger's unique index in cache; random ones insert several
-    times slower. The random part comes from the kernel for each id: a generator in this
-    process would give a forked child the ids of its parent.
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | random
-    return _format_uuid(value, version=7)
-
-
-def keyed_event_id(source: str, key: str) -> str:
-    """The id of what the user calls `key`: a UUIDv8 (RFC 9562, section 5.8), the same everywhere.
-
-    >>> keyed_event_id("shop", "order-1") == keyed_event_id("shop", "order-1")
-    True
-    """
-    # A length in front keeps ("a", "bc") and ("ab", "c") apart.
-    digest = hashlib.sha256(f"{len(source)}:{source}{key}".encode()).digest()
-    return _format_uuid(int.from_bytes(digest[:16]), version=8)
-
-
-def _format_uuid(value: int, *, version: int) -> str:
-    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    return str(uuid.UUID(int=value | version << 76 | 0x8000 << 48))
+    return dump(event.id, event.source, event.type, event.subject, event.time, event.data())
 
 
 def check_dimensions(dimensions: Mapping[str, Any]) -> None:

@@ -6,10 +6,12 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from .errors import SubjectError
 from .events import UNATTRIBUTED, check_dimensions, is_unicode
@@ -45,8 +47,7 @@ class Rank(IntEnum):
     NOBODY = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """Whom a call is billed to, frozen when it starts.
 
     Attributes:
@@ -58,7 +59,7 @@ class Attribution:
 
     subject: str
     rank: Rank
-    dimensions: Mapping[str, str] = field(default_factory=dict)
+    dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
 
@@ -87,6 +88,8 @@ def check_subject(name: object) -> str:
         SubjectError: If it is not a non-empty string, longer than `MAX_LENGTH`, or holds half a
             character (a lone surrogate).
     """
+    if type(name) is str and len(name) <= MAX_LENGTH and name.isascii() and name.strip():
+        return name  # nearly all of them
     if not isinstance(name, str) or not name.strip():
         raise SubjectError(f"a subject is a non-empty string, got {name!r}")
     if not _is_usable(name):
@@ -261,7 +264,9 @@ def attribute(
             name, rank = default, Rank.DEFAULT
         else:
             name, rank, flags = UNATTRIBUTED, Rank.NOBODY, (*flags, "unattributed")
-    merged = {**(scope.dimensions if scope else {}), **(dimensions or {})}
+    merged = {**dimensions} if dimensions else {}
+    if scope is not None:
+        merged = {**scope.dimensions, **merged}
     return Attribution(subject=name, rank=rank, dimensions=merged, flags=flags)
 
 

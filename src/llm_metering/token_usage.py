@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, fields
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from .errors import InvalidUsageError
 
@@ -13,18 +13,6 @@ __all__ = ["MAX_COUNT", "TokenUsage"]
 MAX_COUNT: Final = 10**11
 """No single call has a hundred billion tokens. A larger number is a provider's mistake, and one
 that stores with 64-bit integers would refuse or could not add up."""
-
-_CONTAINS: Final = (
-    ("input_tokens", ("cache_read_input_tokens", "cache_creation_input_tokens")),
-    ("input_tokens", ("input_audio_tokens", "input_image_tokens", "input_video_tokens")),
-    ("input_tokens", ("tool_use_input_tokens",)),
-    ("output_tokens", ("reasoning_output_tokens",)),
-    ("output_tokens", ("output_audio_tokens", "output_image_tokens")),
-    (
-        "cache_creation_input_tokens",
-        ("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,23 +99,96 @@ class TokenUsage:
 
     def counts(self) -> dict[str, int]:
         """The known counts by name, without the provider's own total."""
-        counts = zip(_COUNTS, _all_counts(self), strict=False)
-        return {name: count for name, count in counts if count is not None}
+        counts: dict[str, int] = {}
+        self.add_to(counts)
+        return counts
+
+    def add_to(self, data: dict[str, Any]) -> None:
+        """Put the known counts into `data`, by name, without the provider's own total."""
+        # Written out, here and below: a loop over names costs several times as much, and every
+        # record of every call comes by.
+        if self.input_tokens is not None:
+            data["input_tokens"] = self.input_tokens
+        if self.output_tokens is not None:
+            data["output_tokens"] = self.output_tokens
+        if self.cache_read_input_tokens is not None:
+            data["cache_read_input_tokens"] = self.cache_read_input_tokens
+        if self.cache_creation_input_tokens is not None:
+            data["cache_creation_input_tokens"] = self.cache_creation_input_tokens
+        if self.cache_creation_5m_input_tokens is not None:
+            data["cache_creation_5m_input_tokens"] = self.cache_creation_5m_input_tokens
+        if self.cache_creation_1h_input_tokens is not None:
+            data["cache_creation_1h_input_tokens"] = self.cache_creation_1h_input_tokens
+        if self.reasoning_output_tokens is not None:
+            data["reasoning_output_tokens"] = self.reasoning_output_tokens
+        if self.input_audio_tokens is not None:
+            data["input_audio_tokens"] = self.input_audio_tokens
+        if self.input_image_tokens is not None:
+            data["input_image_tokens"] = self.input_image_tokens
+        if self.input_video_tokens is not None:
+            data["input_video_tokens"] = self.input_video_tokens
+        if self.tool_use_input_tokens is not None:
+            data["tool_use_input_tokens"] = self.tool_use_input_tokens
+        if self.output_audio_tokens is not None:
+            data["output_audio_tokens"] = self.output_audio_tokens
+        if self.output_image_tokens is not None:
+            data["output_image_tokens"] = self.output_image_tokens
 
     def _excess(self) -> str:
         """Which parts exceed their total; empty if none do."""
-        for total_name, part_names in _CONTAINS:
-            total = getattr(self, total_name)
-            if total is None:
-                continue
-            parts = 0
-            for name in part_names:
-                parts += getattr(self, name) or 0
+        total = self.input_tokens
+        if total is not None:
+            parts = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
             if parts > total:
-                return f"{' + '.join(part_names)} is {parts}, more than {total_name} ({total})"
+                return _exceed(
+                    "cache_read_input_tokens + cache_creation_input_tokens",
+                    parts,
+                    "input_tokens",
+                    total,
+                )
+            parts = (
+                (self.input_audio_tokens or 0)
+                + (self.input_image_tokens or 0)
+                + (self.input_video_tokens or 0)
+            )
+            if parts > total:
+                return _exceed(
+                    "input_audio_tokens + input_image_tokens + input_video_tokens",
+                    parts,
+                    "input_tokens",
+                    total,
+                )
+            parts = self.tool_use_input_tokens or 0
+            if parts > total:
+                return _exceed("tool_use_input_tokens", parts, "input_tokens", total)
+        total = self.output_tokens
+        if total is not None:
+            parts = self.reasoning_output_tokens or 0
+            if parts > total:
+                return _exceed("reasoning_output_tokens", parts, "output_tokens", total)
+            parts = (self.output_audio_tokens or 0) + (self.output_image_tokens or 0)
+            if parts > total:
+                return _exceed(
+                    "output_audio_tokens + output_image_tokens", parts, "output_tokens", total
+                )
+        total = self.cache_creation_input_tokens
+        if total is not None:
+            parts = (self.cache_creation_5m_input_tokens or 0) + (
+                self.cache_creation_1h_input_tokens or 0
+            )
+            if parts > total:
+                return _exceed(
+                    "cache_creation_5m_input_tokens + cache_creation_1h_input_tokens",
+                    parts,
+                    "cache_creation_input_tokens",
+                    total,
+                )
         return ""
 
 
+def _exceed(names: str, parts: int, total_name: str, total: int) -> str:
+    return f"{names} is {parts}, more than {total_name} ({total})"
+
+
 _NAMES: Final = tuple(field.name for field in fields(TokenUsage))
-_COUNTS: Final = _NAMES[:-1]  # the provider's own total is the last
 _all_counts: Final = attrgetter(*_NAMES)

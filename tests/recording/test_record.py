@@ -419,6 +419,20 @@ def test_without_the_request_only_the_answer_is_counted(meter, events):
     assert "total_tokens" not in event.data
 
 
+def test_what_a_ready_usage_does_not_know_is_counted(meter, events):
+    """The count that is known stays, and the one that is not is taken from the request."""
+    event = meter.record(
+        TokenUsage(output_tokens=20), "acme", model="gpt-4o-mini", request={"messages": MESSAGES}
+    )
+    (recorded,) = events()
+
+    assert (event.provenance, event.usage.output_tokens) == ("partial", 20)
+    assert event.usage.input_tokens > 0
+    assert recorded.id == event.id
+    assert (recorded.data["provenance"], recorded.data["output_tokens"]) == ("partial", 20)
+    assert recorded.data["input_tokens"] > 0
+
+
 def test_nothing_of_the_content_is_written_anywhere(meter, events, home):
     """Neither in the journal nor in the ledger, whatever way it was recorded."""
     meter.record(COMPLETION, "acme", request={"messages": MESSAGES})

@@ -12,6 +12,7 @@ from .values import (
     Tokenizer,
     date_of,
     interrupted_event,
+    utc_now,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "interrupted_event",
     "needs_counting",
     "outcome_of",
+    "utc_now",
 ]

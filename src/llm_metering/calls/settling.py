@@ -7,29 +7,31 @@ from typing import Final
 from ..events import Provenance, Status
 from ..exchange import Counted
 from ..token_usage import TokenUsage
-from .values import Report
+from .values import Reported
 
 __all__ = ["counts_of", "needs_counting"]
 
 _UNREADABLE: Final = ("unknown_usage", "invalid_usage")
 """The flags of usage that was reported and not taken."""
+_NO_TOKENS: Final = TokenUsage(input_tokens=0, output_tokens=0)
+_NOTHING_KNOWN: Final = TokenUsage()
 
 
-def needs_counting(status: Status, report: Report) -> bool:
+def needs_counting(status: Status, report: Reported) -> bool:
     """Whether something is not known that could be counted."""
-    # What was reported and cannot be read is not replaced by a guess: it is missing, and flagged.
-    if (
-        status == "cached"
-        or not report.is_countable
-        or any(flag.startswith(_UNREADABLE) for flag in report.flags)
-    ):
-        return False
     usage = report.usage
-    return usage is None or usage.total_tokens is None or not report.is_final
+    if usage is not None and usage.total_tokens is not None and report.is_final:
+        return False
+    # What was reported and cannot be read is not replaced by a guess: it is missing, and flagged.
+    return (
+        status != "cached"
+        and report.is_countable
+        and not any(flag.startswith(_UNREADABLE) for flag in report.flags)
+    )
 
 
 def counts_of(
-    status: Status, report: Report, counted: Counted | None
+    status: Status, report: Reported, counted: Counted | None
 ) -> tuple[TokenUsage | None, Provenance, str | None]:
     """The counts of a call, where they come from, and how we counted if we did.
 
@@ -39,15 +41,16 @@ def counts_of(
         counted: What we counted ourselves; `None` if nothing could be counted or need be.
     """
     if status == "cached":
-        return TokenUsage(input_tokens=0, output_tokens=0), "reported", None
+        return _NO_TOKENS, "reported", None
     usage = report.usage
-    if usage is None or usage == TokenUsage():
+    if usage is not None and counted is None and report.is_final and usage.total_tokens is not None:
+        return usage, "reported", None
+    if usage is None or usage == _NOTHING_KNOWN:
         if counted is None or (counted.input_tokens, counted.output_tokens) == (None, None):
             return None, "missing", None
         return _estimate(counted), "estimated", counted.method
     if counted is None:
-        whole = usage.total_tokens is not None and report.is_final
-        return usage, "reported" if whole else "partial", None
+        return usage, "partial", None
     return _complete(usage, counted, is_final=report.is_final)
 
 

@@ -66,6 +66,11 @@ class Reading:
         """Whether the call is billed by something else than tokens: images, seconds, searches."""
         return self.usage is None and not _OTHER_UNITS.isdisjoint(self.measures)
 
+    @property
+    def is_countable(self) -> bool:
+        """Whether what was not reported may be counted."""
+        return not self.is_billed_otherwise
+
 
 def moment(value: object) -> datetime | None:
     """A provider's time, in Unix seconds, a `datetime` or RFC 3339, as aware UTC; `None` if it is none."""

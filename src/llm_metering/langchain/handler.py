@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
+
+from msgspec.structs import replace
 
 from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
@@ -201,8 +202,10 @@ class MeteringHandler(BaseCallbackHandler):
                 default=meter.subject,
                 dimensions=self._dimensions,
             )
+            if flags:
+                attribution = replace(attribution, flags=(*attribution.flags, *flags))
             start = CallStart(
-                attribution=replace(attribution, flags=(*attribution.flags, *flags)),
+                attribution=attribution,
                 framework="langchain",
                 operation=operation,
                 provider=name_of(metadata.get("ls_provider")),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from ..calls import Recorder, Report, Tokenizer, counts_of, needs_counting
+from ..calls import Recorder, Report, Tokenizer, counts_of, utc_now
 from ..errors import InvalidArgumentError
 from ..events import (
     Status,
@@ -20,18 +20,14 @@ from ..events import (
     new_event_id,
 )
 from ..exchange import Counted, Exchange, Output
-from ..extract import output as output_of
 from ..extract import read
-from ..extract.reading import Reading
+from ..extract.reading import NOTHING, Reading
 from ..subjects import Attribution, attribute, check_subject
 from ..token_usage import TokenUsage
 from .arguments import amount_of, check_name, keyed_id, model_of, moment_of, snapshot
+from .contents import exchange_of, flags_of, time_of, with_amount, with_count
 
 __all__ = ["ResponseRecorder", "report_of"]
-
-EARLIEST: Final = datetime(2015, 1, 1, tzinfo=UTC)
-LATEST: Final = timedelta(minutes=5)
-"""A provider's time before the one or further ahead than the other is no time of an answer."""
 
 _COUNTERS: Final[Mapping[str, str]] = {
     "refused": "refused_calls",
@@ -79,7 +75,7 @@ class ResponseRecorder:
         *,
         source: str,
         default_subject: Callable[[], str | None],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._recorder = recorder
         self._tokenizer = tokenizer
@@ -98,7 +94,8 @@ class ResponseRecorder:
             check_subject(subject)
         if dimensions is not None:
             check_dimensions(dimensions)
-        return attribute(handler=subject, default=self._default_subject(), dimensions=dimensions)
+        default = self._default_subject() if subject is None else None
+        return attribute(handler=subject, default=default, dimensions=dimensions)
 
     def record(
         self,
@@ -115,47 +112,41 @@ class ResponseRecorder:
         operation: str | None,
     ) -> UsageEvent | None:
         """Record one call, or one quantity; see `Meter.record`."""
-        when = moment_of(time)
-        amount = amount_of(quantity, unit)
+        when = None if time is None else moment_of(time)
+        amount = None if quantity is None and unit is None else amount_of(quantity, unit)
         key_id = None if idempotency_key is None else keyed_id(self._source, idempotency_key)
-        for name, value in (("provider", provider), ("model", model), ("operation", operation)):
-            check_name(name, value)
-        request = snapshot(request)
+        if provider is not None:
+            check_name("provider", provider)
+        if model is not None:
+            check_name("model", model)
+        if operation is not None:
+            check_name("operation", operation)
+        if request is not None:
+            request = snapshot(request)
         if response is None and amount is None:
             raise InvalidArgumentError("record() needs a response, a TokenUsage, or a quantity")
-        reference = self._reference(response)
-        event_id = self._id_of(response, reference, key_id)
-        seen = self._seen.get(id(response))
-        if seen is not None and reference is not None and seen.reference() is response:
-            return seen.event
+        # Two equal counts may be two calls, and a constant may stand for many.
+        is_ready = response is None or isinstance(response, TokenUsage)
+        reference = None if is_ready else self._reference(response)
+        event_id = key_id or new_event_id()
+        if reference is not None:
+            event_id = self._id_of(response, reference, event_id)
+            seen = self._seen.get(id(response))
+            if seen is not None and seen.reference() is response:
+                return seen.event
 
         reading = _reading_of(response)
-        make = None
-        if not _is_nothing_to_bill(reading, amount):
-            now = self._now()
-            make = partial(
-                _event,
-                reading,
-                id=event_id,
-                source=self._source,
-                subject=attribution.subject,
-                time=when or _plausible(reading.created, now) or now,
-                operation=reading.operation or operation,
-                provider=provider or reading.provider,
-                model=reading.model or model,
-                request_model=model or model_of(request),
-                response_id=reading.response_id,
-                measures=reading.measures,
-                quantity=amount,
-                unit=unit,
-                dimensions=attribution.dimensions,
-                flags=(*attribution.flags, *reading.flags),
+        event = exchange = None
+        if reading.ending == "completed" or not _is_nothing_to_bill(reading, amount):
+            event = self._event(
+                event_id, reading, attribution, when, request, provider, model, operation
             )
-        exchange = None
-        if make is not None and amount is None:
-            exchange = _exchange(response, reading, request, model, provider)
-        guessed = None if exchange is None else self._tokenizer.guess(exchange)
-        event = None if make is None else make(guessed)
+            if amount is not None:
+                event = with_amount(event, amount, unit)
+            elif event.provenance != "reported":
+                exchange = exchange_of(response, reading, request, model, provider)
+            if exchange is not None:
+                event = with_count(event, reading, attribution, self._tokenizer.guess(exchange))
         if reference is not None:
             # Whoever puts it in first records it; no lock, which a signal handler or a finaliser
             # that records could meet held.
@@ -163,21 +154,54 @@ class ResponseRecorder:
             first = self._seen.setdefault(id(response), mine)
             if first is not mine and first.reference() is response:
                 return first.event
-        if event is None or make is None:
+        if event is None:
             self._recorder.count(_COUNTERS[reading.ending], reading.reason)
             return None
         try:
-            self._write(event, make, exchange)
+            self._write(event, exchange, attribution, reading)
         except BaseException:
             # Such as Ctrl-C: whoever hands it over again has it recorded, under the same id.
             self._seen.pop(id(response), None)
             raise
         return event
 
+    def _event(
+        self,
+        event_id: str,
+        reading: Reading,
+        attribution: Attribution,
+        when: datetime | None,
+        request: Mapping[str, Any] | None,
+        provider: str | None,
+        model: str | None,
+        operation: str | None,
+    ) -> UsageEvent:
+        """What is known before anything is counted."""
+        status: Status = "completed" if reading.ending == "completed" else "failed"
+        if reading.cached:
+            status = "cached"
+        usage, provenance, _ = counts_of(status, reading, None)
+        # CPython passes up to 15 keywords on its stack, and more of them in a dict, which takes
+        # several times as long.
+        return UsageEvent(
+            id=event_id,
+            source=self._source,
+            subject=attribution.subject,
+            time=when or time_of(reading, self._now()),
+            provenance=provenance,
+            status=status,
+            usage=usage,
+            measures=reading.measures,
+            operation=reading.operation or operation,
+            provider=provider or reading.provider,
+            model=reading.model or model,
+            request_model=model or (None if request is None else model_of(request)),
+            response_id=reading.response_id,
+            flags=flags_of(attribution, reading, usage),
+            dimensions=attribution.dimensions,
+        )
+
     def _reference(self, response: object) -> weakref.ref[Any] | None:
-        if response is None or isinstance(response, TokenUsage):
-            # Two equal counts may be two calls, and a constant may stand for many.
-            return None
         key = id(response)
 
         def forget(_: object) -> None:
@@ -189,12 +213,7 @@ class ResponseRecorder:
         except TypeError:
             return None  # dicts, strings: nothing tells one that is handed over twice
 
-    def _id_of(
-        self, response: object, reference: weakref.ref[Any] | None, key_id: str | None
-    ) -> str:
-        event_id = key_id or new_event_id()
-        if reference is None:
-            return event_id
+    def _id_of(self, response: object, reference: weakref.ref[Any], event_id: str) -> str:
         mine = _Named(reference, event_id)
         first = _named.setdefault((self._source, id(response)), mine)
         return first.event_id if first.reference() is response else event_id
@@ -202,20 +221,22 @@ class ResponseRecorder:
     def _write(
         self,
         event: UsageEvent,
-        make: Callable[[Counted | None], UsageEvent],
         exchange: Exchange | None,
+        attribution: Attribution,
+        reading: Reading,
     ) -> None:
         if exchange is None:
             self._recorder.record(event.id, encode(event))
             return
         # The note is the event to record if this process dies before we have counted.
         self._recorder.note_open(event.id, encode(event))
-        self._tokenizer.submit(exchange, partial(self._settle_counted, make))
+        done = partial(self._settle_counted, event, attribution, reading)
+        self._tokenizer.submit(exchange, done)
 
     def _settle_counted(
-        self, make: Callable[[Counted | None], UsageEvent], counted: Counted
+        self, event: UsageEvent, attribution: Attribution, reading: Reading, counted: Counted
     ) -> None:
-        event = make(counted)
+        event = with_count(event, reading, attribution, counted)
         self._recorder.record(event.id, encode(event))
 
 
@@ -234,7 +255,7 @@ def report_of(
         created=reading.created,
         measures=reading.measures,
         cached=reading.cached,
-        is_countable=not reading.is_billed_otherwise,
+        is_countable=reading.is_countable,
         flags=reading.flags,
         reason=reason or reading.reason,
     )
@@ -242,57 +263,12 @@ def report_of(
 
 def _reading_of(response: object) -> Reading:
     if isinstance(response, TokenUsage):
-        return Reading(shape="usage", usage=response)
+        return Reading(shape="usage", usage=response, measures=NOTHING)
     if response is None:
         return Reading(shape="quantity")
     return read(response)
 
 
-def _event(
-    reading: Reading, counted: Counted | None, *, flags: tuple[str, ...], **fields: Any
-) -> UsageEvent:
-    status: Status = "completed" if reading.ending == "completed" else "failed"
-    if reading.cached:
-        status = "cached"
-    usage, provenance, count_method = counts_of(status, report_of(reading), counted)
-    if usage is None and fields["quantity"] is not None:
-        provenance = "reported"
-    if usage is not None and not usage.is_consistent:
-        flags = (*flags, "usage_inconsistent")
-    return UsageEvent(
-        status=status,
-        usage=usage,
-        provenance=provenance,
-        count_method=count_method,
-        flags=flags,
-        **fields,
-    )
-
-
 def _is_nothing_to_bill(reading: Reading, amount: float | None) -> bool:
     """Whether it cost nothing, or is not over: then its end will be billed."""
     return reading.ending in _COUNTERS and reading.usage is None and amount is None
-
-
-def _exchange(
-    response: object,
-    reading: Reading,
-    request: Mapping[str, Any] | None,
-    model: str | None,
-    provider: str | None,
-) -> Exchange | None:
-    if not needs_counting("completed", report_of(reading)):
-        return None
-    output = output_of(response)
-    if request is None and not output:
-        return None
-    return Exchange(
-        model=reading.model or model or model_of(request),
-        provider=provider or reading.provider,
-        request=request,
-        output=output,
-    )
-
-
-def _plausible(created: datetime | None, now: datetime) -> datetime | None:
-    return created if created is not None and EARLIEST <= created <= now + LATEST else None

@@ -8,15 +8,17 @@ private notes. Nothing here touches a file.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+from zlib import crc32
 
 __all__ = ["HEAD_SIZE", "Frame", "Kind", "Parsed", "encode_frame", "parse_frames"]
 
 _HEAD: Final = struct.Struct("<HBBII")
 _PREFIX: Final = struct.Struct("<HBBI")
+_pack_head: Final = _HEAD.pack
+_pack_prefix: Final = _PREFIX.pack
 _MAGIC: Final = 0x4D4C
 _MAGIC_BYTES: Final = struct.pack("<H", _MAGIC)
 HEAD_SIZE: Final = _HEAD.size
@@ -82,11 +84,11 @@ def encode_frame(kind: Kind, payload: bytes) -> bytes:
     Raises:
         ValueError: If it is longer than any reader would believe.
     """
-    if len(payload) > MAX_PAYLOAD:
-        raise ValueError(f"a record of {len(payload)} bytes is above {MAX_PAYLOAD}")
-    prefix = _PREFIX.pack(_MAGIC, kind, 0, len(payload))
-    crc = zlib.crc32(payload, zlib.crc32(prefix))
-    return prefix + crc.to_bytes(4, "little") + payload
+    size = len(payload)
+    if size > MAX_PAYLOAD:
+        raise ValueError(f"a record of {size} bytes is above {MAX_PAYLOAD}")
+    crc = crc32(payload, crc32(_pack_prefix(_MAGIC, kind, 0, size)))
+    return _pack_head(_MAGIC, kind, 0, size, crc) + payload
 
 
 def parse_frames(data: bytes, base: int = 0, *, final: bool = True) -> Parsed:
@@ -128,8 +130,8 @@ def _end_of_frame(data: bytes, position: int) -> int | None:
     if magic != _MAGIC or length > MAX_PAYLOAD or end > len(data):
         return None
     view = memoryview(data)
-    actual = zlib.crc32(view[position : position + _PREFIX.size])
-    actual = zlib.crc32(view[position + HEAD_SIZE : end], actual)
+    actual = crc32(view[position : position + _PREFIX.size])
+    actual = crc32(view[position + HEAD_SIZE : end], actual)
     return end if actual == crc else None
 
 

@@ -1,0 +1,39 @@
+"""The ids of events: minted when a call starts, or worked out from the user's own key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from typing import Final
+
+__all__ = ["keyed_event_id", "new_event_id"]
+
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+"""By any digit, one that begins with the bits 10."""
+
+
+def new_event_id() -> str:
+    """Mint the id of a call that starts now: a UUIDv7 (RFC 9562, section 5.7).
+
+    Ids ordered by time keep the ledger's unique index in cache; random ones insert several
+    times slower. The random part comes from the kernel for each id: a generator in this
+    process would give a forked child the ids of its parent.
+    """
+    milliseconds = time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF
+    text = (milliseconds.to_bytes(6) + os.urandom(10)).hex()
+    # Cut and joined: `uuid.UUID` and its `str` take four times as long.
+    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+def keyed_event_id(source: str, key: str) -> str:
+    """The id of what the user calls `key`: a UUIDv8 (RFC 9562, section 5.8), the same everywhere.
+
+    >>> keyed_event_id("shop", "order-1") == keyed_event_id("shop", "order-1")
+    True
+    """
+    # A length in front keeps ("a", "bc") and ("ab", "c") apart.
+    digest = hashlib.sha256(f"{len(source)}:{source}{key}".encode()).digest()
+    value = int.from_bytes(digest[:16]) & ~(0xF000 << 64) & ~(0xC000 << 48)
+    return str(uuid.UUID(int=value | 8 << 76 | 0x8000 << 48))
