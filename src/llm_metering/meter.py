@@ -18,7 +18,7 @@ from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError
 from .events import UsageEvent
 from .guard import Guard
-from .opening import open_ledger, open_sinks
+from .opening import open_ledger, open_sinks, retention_of
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
@@ -83,7 +83,10 @@ class Meter:
         self._ledger = open_ledger(self.settings)
         all_sinks = open_sinks(self.settings, self._ledger, objects)
         self._transport = Transport(
-            self.settings.home, source=self.settings.source, sinks=all_sinks
+            self.settings.home,
+            source=self.settings.source,
+            sinks=all_sinks,
+            retention=retention_of(self.settings),
         )
         self._journal = self._transport.journal
         self._counting = CountingQueue(

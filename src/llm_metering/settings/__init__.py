@@ -17,6 +17,8 @@ from .checks import (
     CHECKS,
     DEFAULT_DURABILITY,
     DEFAULT_EVENT_ID,
+    DEFAULT_RETENTION_BYTES,
+    DEFAULT_RETENTION_HOURS,
     Found,
     expand_path,
     mask_url,
@@ -46,6 +48,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject": ("LLM_METERING_SUBJECT",),
     "ledger": ("LLM_METERING_LEDGER",),
     "durability": ("LLM_METERING_DURABILITY",),
+    "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
+    "retention_bytes": ("LLM_METERING_RETENTION_BYTES",),
     "event_type": ("LLM_METERING_EVENT_TYPE",),
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
@@ -66,7 +70,7 @@ class SettingRow(NamedTuple):
     """
 
     setting: str
-    value: str | bool | tuple[str, ...] | None
+    value: str | bool | int | float | tuple[str, ...] | None
     origin: str
 
 
@@ -81,6 +85,9 @@ class Settings:
         subject: Who pays for calls that nobody else was named for.
         ledger: Whether usage is kept in the ledger on this machine.
         durability: What a recorded event survives; `process` is the death of the process.
+        retention_hours: How long the journal keeps what every sink has had, to be replayed;
+            0 deletes it at once.
+        retention_bytes: What that may take on disk; the oldest goes first.
         event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
         event_id: Under which id they send an event where their URL does not say: `call` is the
             event's own, `response` the provider's response id.
@@ -97,6 +104,8 @@ class Settings:
     subject: str | None = None
     ledger: bool = True
     durability: str = DEFAULT_DURABILITY
+    retention_hours: float = DEFAULT_RETENTION_HOURS
+    retention_bytes: int = DEFAULT_RETENTION_BYTES
     event_type: str | None = None
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
@@ -105,13 +114,15 @@ class Settings:
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
-        shown: dict[str, str | bool | tuple[str, ...] | None] = {
+        shown: dict[str, str | bool | int | float | tuple[str, ...] | None] = {
             "home": str(self.home),
             "sinks": tuple(mask_url(url) for url in self.sinks),
             "source": self.source,
             "subject": self.subject,
             "ledger": self.ledger,
             "durability": self.durability,
+            "retention_hours": self.retention_hours,
+            "retention_bytes": self.retention_bytes,
             "event_type": self.event_type,
             "event_id": self.event_id,
             # Not even its last characters: a support ticket is no place for any part of a key.
@@ -138,8 +149,8 @@ def load_settings(**arguments: object) -> Settings:
 
     Args:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
-            `source`, `subject`, `ledger`, `durability`, `event_type`, `event_id`,
-            `openmeter_token`, `tokenizer_download`.
+            `source`, `subject`, `ledger`, `durability`, `retention_hours`, `retention_bytes`,
+            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

@@ -9,7 +9,7 @@ from ..sinks.base import SinkLimits
 from .counters import collect
 from .cursor import Cursor, Item
 from .journal import Journal
-from .recovery import settle_writer, tidy
+from .recovery import mend_segments, settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
 
 __all__ = ["Backlog"]
@@ -87,6 +87,8 @@ class Backlog:
 
     def adopt(self) -> None:
         """Take the segments of dead processes that are owed to this sink."""
+        with contextlib.suppress(OSError):  # a full disk; those wait
+            mend_segments(self._spool)
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False

@@ -6,10 +6,11 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..sinks.base import Sink
 from .journal import Journal
+from .retention import Retention
 from .shipper import Shipper
 from .spool import Spool, debt_of
 from .status import add_live_state, home_status
@@ -17,6 +18,8 @@ from .status import add_live_state, home_status
 __all__ = ["Transport"]
 
 logger = logging.getLogger("llm_metering")
+
+_DEFAULT_RETENTION: Final = Retention()
 
 
 class Transport:
@@ -26,6 +29,7 @@ class Transport:
         home: The folder.
         source: The CloudEvents source of all events.
         sinks: Where they go.
+        retention: What becomes of segments that every sink has had.
 
     Attributes:
         journal: Where events are recorded.
@@ -36,9 +40,16 @@ class Transport:
         HomeError: If the home cannot be written to.
     """
 
-    def __init__(self, home: Path, *, source: str, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        source: str,
+        sinks: Sequence[Sink],
+        retention: Retention = _DEFAULT_RETENTION,
+    ) -> None:
         self._home = home
-        self._spool = Spool(home)
+        self._spool = Spool(home, retention=retention)
         self._spool.make()
         self.journal = Journal(
             self._spool,
