@@ -332,7 +332,7 @@ def test_one_server_has_one_name(url, expected):
     sink = open_sink(url, source="shop")
 
     assert (sink.name, sink.url, sink.account) == expected
-    assert sink.limits == SinkLimits(max_events=100, max_bytes=512 * 1024)
+    assert sink.limits == SinkLimits(max_events=100, max_bytes=512 * 1024, dedupe="optional")
 
 
 @pytest.mark.parametrize(
