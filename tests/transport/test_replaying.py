@@ -274,6 +274,23 @@ def test_a_refused_batch_is_searched(recorded, home):
     assert not (Spool(home).folder / "dead").exists()
 
 
+def test_events_refused_for_different_reasons_are_told_apart(recorded):
+    """Another answer shows that the server looks at events one by one: the first one is to blame."""
+    events = [at(minute) for minute in range(2)]
+
+    def judge(batch):
+        reason = "400 unknown meter" if batch[0].id == events[0].id else "400 no subject"
+        return Delivery.refuse(batch, reason)
+
+    replayed = run(recorded(events), ScriptedSink(*[judge] * 20))
+
+    assert [(each.id, each.reason) for each in replayed.rejections] == [
+        (events[0].id, "400 unknown meter")
+    ]
+    assert (replayed.taken, replayed.next_since) == (0, events[1].time)
+    assert replayed.reason.startswith("400 no subject")
+
+
 def test_a_server_that_refuses_everything_gets_the_blame(recorded):
     """No event is called bad: it ends, and says where."""
     events = [at(minute) for minute in range(50)]
@@ -510,7 +527,8 @@ def test_order_is_by_time_then_id():
     """Events of one moment are told apart, and none is passed over between two pieces."""
     order = TimeOrder()
     order.fill(
-        Entry(time, each) for time, each in [(2, "b"), (1, "z"), (2, "a"), (1, "y"), (1, "z")]
+        Entry(time, each)
+        for time, each in [(2, "b"), (1, "z"), (2, "a"), (1, "y"), (1, "z"), (9, "y")]
     )
     found, last = [], None
     while piece := order.after(last, 1):
