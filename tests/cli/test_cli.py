@@ -311,6 +311,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "subject": {"value": None, "origin": "default"},
         "ledger": {"value": True, "origin": "default"},
         "durability": {"value": "process", "origin": "default"},
+        "backlog_bytes": {"value": 1 << 30, "origin": "default"},
         "retention_hours": {"value": 72, "origin": "default"},
         "retention_bytes": {"value": 268435456, "origin": "default"},
         "event_type": {"value": None, "origin": "default"},

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from llm_metering.transport import system
+from llm_metering import system
 from llm_metering.transport.shipper import ADOPT_EVERY, LOOK_AGAIN_AFTER
 from llm_metering.transport.spool import Spool, debt_of
 from llm_metering.transport.status import home_status

@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple
 from ..errors import ConfigurationError
 from .checks import (
     CHECKS,
+    DEFAULT_BACKLOG_BYTES,
     DEFAULT_DURABILITY,
     DEFAULT_EVENT_ID,
     DEFAULT_RETENTION_BYTES,
     DEFAULT_RETENTION_HOURS,
+    Durability,
     Found,
     expand_path,
     mask_url,
@@ -48,6 +50,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject": ("LLM_METERING_SUBJECT",),
     "ledger": ("LLM_METERING_LEDGER",),
     "durability": ("LLM_METERING_DURABILITY",),
+    "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
     "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
     "retention_bytes": ("LLM_METERING_RETENTION_BYTES",),
     "event_type": ("LLM_METERING_EVENT_TYPE",),
@@ -70,7 +73,7 @@ class SettingRow(NamedTuple):
     """
 
     setting: str
-    value: str | bool | int | float | tuple[str, ...] | None
+    value: str | int | float | tuple[str, ...] | None
     origin: str
 
 
@@ -84,7 +87,9 @@ class Settings:
         source: The application's stable name, CloudEvents' `source`.
         subject: Who pays for calls that nobody else was named for.
         ledger: Whether usage is kept in the ledger on this machine.
-        durability: What a recorded event survives; `process` is the death of the process.
+        durability: What a recorded event survives: the death of the `process`, a `power` cut, or
+            nothing (`memory`).
+        backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
         retention_hours: How long the journal keeps what every sink has had, to be replayed;
             0 deletes it at once.
         retention_bytes: What that may take on disk; the oldest goes first.
@@ -103,7 +108,8 @@ class Settings:
     source: str = DEFAULT_SOURCE
     subject: str | None = None
     ledger: bool = True
-    durability: str = DEFAULT_DURABILITY
+    durability: Durability = DEFAULT_DURABILITY
+    backlog_bytes: int = DEFAULT_BACKLOG_BYTES
     retention_hours: float = DEFAULT_RETENTION_HOURS
     retention_bytes: int = DEFAULT_RETENTION_BYTES
     event_type: str | None = None
@@ -114,13 +120,14 @@ class Settings:
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
-        shown: dict[str, str | bool | int | float | tuple[str, ...] | None] = {
+        shown: dict[str, str | int | float | tuple[str, ...] | None] = {
             "home": str(self.home),
             "sinks": tuple(mask_url(url) for url in self.sinks),
             "source": self.source,
             "subject": self.subject,
             "ledger": self.ledger,
             "durability": self.durability,
+            "backlog_bytes": self.backlog_bytes,
             "retention_hours": self.retention_hours,
             "retention_bytes": self.retention_bytes,
             "event_type": self.event_type,
@@ -149,7 +156,8 @@ def load_settings(**arguments: object) -> Settings:
 
     Args:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
-            `source`, `subject`, `ledger`, `durability`, `retention_hours`, `retention_bytes`,
+            `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
+            `retention_bytes`,
             `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
 
     Raises:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 from ..sinks.base import SinkLimits
 from .counters import collect
 from .cursor import Cursor, Item
+from .held_cursor import HeldCursor
 from .journal import Journal
 from .recovery import mend_segments, settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
@@ -53,14 +55,6 @@ class Backlog:
         """Whether there were more orphans than could be taken at once, and there is room now."""
         return self._more_orphans and not self._adopted
 
-    def own_batch(self, limits: SinkLimits) -> tuple[Cursor, list[Item]] | None:
-        """The next events of this process."""
-        return self._next_batch(self._own, limits)
-
-    def adopted_batch(self, limits: SinkLimits) -> tuple[Cursor, list[Item]] | None:
-        """The next events of dead processes."""
-        return self._next_batch(self._adopted, limits)
-
     def follow_journal(self, limits: SinkLimits) -> None:
         """Follow our own journal: new segments, new ends, segments that are through."""
         cursors = {cursor.name: cursor for cursor in self._own}
@@ -85,13 +79,14 @@ class Backlog:
         for name in sorted(self._through):
             self._collect(name)
 
-    def adopt(self) -> None:
-        """Take the segments of dead processes that are owed to this sink."""
+    def adopt(self) -> list[Cursor]:
+        """Take the segments of dead processes that are owed to this sink; returns the new ones."""
         with contextlib.suppress(OSError):  # a full disk; those wait
             mend_segments(self._spool)
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
+        adopted = []
         for name in self._spool.segments():
             if name.writer not in dead or name in held:
                 continue
@@ -105,7 +100,36 @@ class Backlog:
             if cursor is not None:
                 cursor.extend(self._spool.segment_path(name).stat().st_size)
                 self._adopted.append(cursor)
+                adopted.append(cursor)
         tidy(self._spool)
+        return adopted
+
+    def give_up(self, name: SegmentName) -> int | None:
+        """Settle what is left of a segment as dropped.
+
+        Returns:
+            How many events that was; `None` if the segment is still written, or another process
+            has it.
+        """
+        if name.writer == self._journal.writer:
+            finished = {each.name: each for each in self._journal.segments() if each.finished}
+            if name not in finished:
+                return None
+        held = next((each for each in (*self._own, *self._adopted) if each.name == name), None)
+        own = name.writer == self._journal.writer
+        if held is None and not own and not self._spool.is_finished(name.writer):
+            return None
+        cursor = held or Cursor.acquire(self._spool, name, self._debt, own=own)
+        if cursor is None:
+            return None
+        cursor.extend(self._spool.segment_path(name).stat().st_size)
+        events = cursor.give_up()
+        if cursor in self._own:
+            self._own.remove(cursor)
+        elif cursor in self._adopted:
+            self._adopted.remove(cursor)
+        self._finish(cursor)
+        return events
 
     def release(self) -> None:
         """Let go of all segments; what is not settled in them is for whoever comes next."""
@@ -120,16 +144,20 @@ class Backlog:
         self._own, self._adopted = [], []
 
     def _next_batch(
-        self, cursors: list[Cursor], limits: SinkLimits
-    ) -> tuple[Cursor, list[Item]] | None:
+        self, cursors: Sequence[Cursor | HeldCursor], limits: SinkLimits
+    ) -> tuple[Cursor | HeldCursor, list[Item]] | None:
         for cursor in list(cursors):
             batch = cursor.peek(limits)
             if batch:
                 return cursor, batch
-            if not cursor.own and cursor.save():
-                cursors.remove(cursor)
-                self._finish(cursor)
+            self._let_go(cursor)
         return None
+
+    def _let_go(self, cursor: Cursor | HeldCursor) -> None:
+        """Be done with a dead process's segment; our own ones are when they are finished."""
+        if isinstance(cursor, Cursor) and not cursor.own and cursor.save():
+            self._adopted.remove(cursor)
+            self._finish(cursor)
 
     def _finish(self, cursor: Cursor) -> None:
         cursor.close()

@@ -18,8 +18,9 @@ from typing import Final
 
 import msgspec
 
-from . import system
+from .. import system
 from .frames import Frame, Kind, parse_frames
+from .held import FLAGS_NOTE, MEMORY_NOTE
 from .kept import give_way, keep_segment
 from .payloads import Note, event_flags, event_id, read_closed, read_note
 from .quarantine import keep_evidence
@@ -73,7 +74,8 @@ class Counters(msgspec.Struct, kw_only=True):
 
     def add(self, counts: SegmentCounts) -> None:
         """Add what one segment counted."""
-        self.recorded += counts.recorded
+        from_memory = counts.from_memory["recorded"]
+        self.recorded += counts.recorded + from_memory
         for (name, key), amount in counts.counts.items():
             by_key = self.counts.setdefault(name, {})
             by_key[key] = by_key.get(key, 0) + amount
@@ -83,9 +85,10 @@ class Counters(msgspec.Struct, kw_only=True):
             total = self.sinks.setdefault(debt.key, SinkCounts(debt=debt))
             ack = counts.acks[debt.key]
             settled = counts.settled[debt.key]
-            total.recorded += counts.recorded
-            total.acked += settled - ack.dead - ack.dropped
-            total.dead += ack.dead
+            dead_in_memory = counts.from_memory[f"dead:{debt.key}"]
+            total.recorded += counts.recorded + from_memory
+            total.acked += settled - ack.dead - ack.dropped + from_memory - dead_in_memory
+            total.dead += ack.dead + dead_in_memory
             total.dropped += ack.dropped
             total.retries += ack.retries
 
@@ -102,6 +105,8 @@ class SegmentCounts:
         torn: Bytes behind its last whole frame.
         counts: Counted notes by name and key.
         flags: Events by flag.
+        from_memory: Events that went to every sink without ever being in a segment: `recorded`,
+            and `dead:` with a debt's key.
         acks: Each sink's place in it, by the debt's key.
         settled: Events before that place.
         oldest: The first event behind that place.
@@ -116,6 +121,7 @@ class SegmentCounts:
     torn: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
+    from_memory: Counter[str] = field(default_factory=Counter)
     acks: dict[str, Ack] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     oldest: dict[str, bytes] = field(default_factory=dict)
@@ -124,7 +130,15 @@ class SegmentCounts:
 
     def add_note(self, note: Note) -> None:
         """Count what a note says."""
-        self.counts[note.name, note.key] += note.amount
+        if note.name == MEMORY_NOTE:
+            self.from_memory[note.key] += note.amount
+        elif note.name == FLAGS_NOTE:
+            self.flags[note.key] += note.amount
+        else:
+            self.counts[note.name, note.key] += note.amount
+
+
+_sums = msgspec.json.Decoder(Counters)
 
 
 def count_segment(spool: Spool, name: SegmentName) -> SegmentCounts | None:
@@ -208,7 +222,7 @@ def read_counters(spool: Spool) -> Counters:
     except FileNotFoundError:
         return Counters()
     try:
-        return msgspec.json.decode(content, type=Counters)
+        return _sums.decode(content)
     except msgspec.DecodeError:
         # A medium gone bad, or somebody's editor. Shipping must go on, and status must answer.
         return Counters(counts={"damage": {"unreadable_counters": 1}})

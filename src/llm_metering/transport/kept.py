@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from . import system
+from .. import system
 from .spool import SegmentName, Spool, read_segment_name
 
 __all__ = ["give_way", "keep_segment", "kept_segments", "prune_kept"]

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 
-from . import system
+from .. import system
 from .frames import parse_frames
 from .headers import stand_in_header
 from .spool import Header, SegmentName, Spool, read_segment_name

@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+from .. import system
 from ..events import format_time
-from . import system
 from .counters import locked_counters
 from .frames import Kind, encode_frame, parse_frames
 from .kept import prune_kept

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
+from ... import system
 from ...ledger import Ledger
-from .. import system
 from ..frames import Kind, parse_frames
 from ..headers import Header, read_header
 from ..kept import kept_segments
