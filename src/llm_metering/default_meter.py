@@ -69,6 +69,8 @@ def configure(**settings: Any) -> Meter:
         # What code says goes before what the environment says.
         if _default_subject is not None and settings.get("subject") is None:
             meter.subject = _default_subject
+        # What an earlier process left is shipped even if this one never records anything.
+        meter.start()
         before, _default = _default, meter
         retiring = [*_retired, *([before] if before is not None else [])]
         _retired.clear()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from .. import system
 from ..sinks.base import SinkLimits
 from .counters import collect
 from .cursor import Cursor, Item
@@ -21,6 +24,30 @@ HELD_AT_ONCE: Final = 8
 so many descriptors."""
 
 
+class _Turns:
+    """One lock for each folder: the sinks of a process look at its orphans one after another.
+
+    Settling a writer and looking whether a segment may go take file locks, for as long as a
+    large segment takes to read. Another sink that came meanwhile could not tell them from those
+    of another process that ships, and would come back only in its next round.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, threading.Lock] = {}
+        system.on_fork(self)
+
+    def of(self, spool: Spool) -> threading.Lock:
+        """The lock of a folder."""
+        return self._locks.setdefault(spool.folder, threading.Lock())
+
+    def after_fork(self) -> None:
+        """Forget locks that a thread of the parent's may have been holding."""
+        self._locks = {}
+
+
+_turns: Final = _Turns()
+
+
 class Backlog:
     """Knows which segments are owed to a sink, and which of their events come next.
 
@@ -30,9 +57,10 @@ class Backlog:
         debt: What the sink is owed under.
 
     Attributes:
-        has_newcomers: When last looked for, there were writers that seem to live and did not
-            before. One of them may be dead and just being settled, by another sink's thread
-            or another process, which takes milliseconds.
+        has_newcomers: When last looked for, there were writers that seem to live, or orphans
+            that somebody else held, and did not before. Such a writer may be dead and just
+            being settled, and such an orphan just being looked at by who is through with it:
+            another process, for milliseconds.
     """
 
     def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
@@ -44,6 +72,7 @@ class Backlog:
         self._through: set[SegmentName] = set()
         self._more_orphans = False
         self._alive: set[str] = set()
+        self._contested: set[SegmentName] = set()
         self.has_newcomers = False
 
     def __len__(self) -> int:
@@ -81,12 +110,17 @@ class Backlog:
 
     def adopt(self) -> list[Cursor]:
         """Take the segments of dead processes that are owed to this sink; returns the new ones."""
+        with _turns.of(self._spool):
+            return self._adopt()
+
+    def _adopt(self) -> list[Cursor]:
         with contextlib.suppress(OSError):  # a full disk; those wait
             mend_segments(self._spool)
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
-        adopted = []
+        contested: set[SegmentName] = set()
+        adopted: list[Cursor] = []
         for name in self._spool.segments():
             if name.writer not in dead or name in held:
                 continue
@@ -97,10 +131,14 @@ class Backlog:
                 self._more_orphans = True
                 break
             cursor = Cursor.acquire(self._spool, name, self._debt)
-            if cursor is not None:
+            if cursor is None:
+                contested.add(name)
+            else:
                 cursor.extend(self._spool.segment_path(name).stat().st_size)
                 self._adopted.append(cursor)
                 adopted.append(cursor)
+        self.has_newcomers |= not contested <= self._contested
+        self._contested = contested
         tidy(self._spool)
         return adopted
 
@@ -165,7 +203,9 @@ class Backlog:
         self._collect(cursor.name)
 
     def _collect(self, name: SegmentName) -> None:
-        if collect(self._spool, name):
+        with _turns.of(self._spool):
+            gone = collect(self._spool, name)
+        if gone:
             self._through.discard(name)
             self._journal.forget(name)
 
