@@ -19,7 +19,7 @@ from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
 from .events import UsageEvent
 from .guard import Guard
-from .opening import open_ledger, open_sinks
+from .opening import open_ledger, open_sinks, retention_of
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
@@ -94,6 +94,7 @@ class Meter:
             durability=self.settings.durability,
             backlog_bytes=self.settings.backlog_bytes,
             on_error=on_error,
+            retention=retention_of(self.settings),
         )
         self._journal = self._transport.journal
         self._counting = CountingQueue(

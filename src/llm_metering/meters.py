@@ -25,6 +25,7 @@ __all__ = [
     "UsageReport",
     "UsageRow",
     "Window",
+    "read_moment",
     "usage_query",
     "window_end",
 ]
@@ -213,8 +214,8 @@ def usage_query(
         meter=METERS[meter],
         subjects=None if subject is None else _names("subject", subject),
         window=_window(window),
-        start=_moment("start", start),
-        end=_moment("end", end),
+        start=read_moment("start", start),
+        end=read_moment("end", end),
         group_by=_names("group_by", group_by),
     )
     if query.subjects == ():
@@ -261,7 +262,19 @@ def _names(parameter: str, names: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(listed))
 
 
-def _moment(parameter: str, moment: datetime | str | None) -> datetime | None:
+def read_moment(parameter: str, moment: datetime | str | None) -> datetime | None:
+    """A moment in UTC; one without a time zone is refused.
+
+    >>> read_moment("start", "2026-11-21T01:00:00+01:00")
+    datetime.datetime(2026, 11, 21, 0, 0, tzinfo=datetime.timezone.utc)
+
+    Args:
+        parameter: How to call it in an error.
+        moment: An aware datetime, or ISO 8601 with an offset; `None` stays so.
+
+    Raises:
+        QueryError: If it is neither.
+    """
     if moment is None:
         return None
     example = "write it like 2026-11-21T00:00:00Z"

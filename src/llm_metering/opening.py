@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 from .errors import ConfigurationError
 from .settings import Settings
 from .sinks.base import Sink
+from .transport.retention import Retention
 from .transport.spool import debt_of
 
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-__all__ = ["open_ledger", "open_sinks"]
+__all__ = ["open_ledger", "open_sinks", "retention_of"]
+
+
+def retention_of(settings: Settings) -> Retention:
+    """What becomes of the journal's segments once every sink has had them."""
+    return Retention(hours=settings.retention_hours, max_bytes=settings.retention_bytes)
 
 
 def open_ledger(settings: Settings) -> Ledger | None:

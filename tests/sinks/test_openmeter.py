@@ -333,7 +333,10 @@ def test_one_server_has_one_name(url, expected):
 
     assert (sink.name, sink.url, sink.account) == expected
     assert sink.limits == SinkLimits(
-        max_events=100, max_bytes=512 * 1024, dedupe_window=timedelta(hours=24)
+        max_events=100,
+        max_bytes=512 * 1024,
+        dedupe_window=timedelta(hours=24),
+        dedupe="optional",
     )
 
 

@@ -61,10 +61,13 @@ def test_sums_that_cannot_be_read_are_said_to_be_lost(home):
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"),
-    [pytest.param(-10, "torn_bytes", id="end"), pytest.param(-600, "corrupt_bytes", id="middle")],
+    ("place", "kind", "quarantined"),
+    [
+        pytest.param(-10, "torn_bytes", 0, id="end"),
+        pytest.param(-600, "corrupt_bytes", 1, id="middle"),
+    ],
 )
-def test_damage_is_counted_for_good(home, place, kind):
+def test_damage_is_counted_for_good(home, place, kind, quarantined):
     """Bytes that are no record are shown, also when their segment is long gone."""
     sink = ScriptedSink()
     journal = journal_for(home, sink)
@@ -81,6 +84,6 @@ def test_damage_is_counted_for_good(home, place, kind):
     empty(shipper_for(journal_for(home, sink), sink), adopt=True)
 
     assert damage[kind] > 100
-    assert home_status(home)["damage"] == damage
+    assert home_status(home)["damage"] == {**damage, "quarantined_segments": quarantined}
     assert (home_status(home)["recorded"], len(sink.taken)) == (2, 2)
     assert Spool(home).segments() == []

@@ -97,7 +97,7 @@ def test_a_segment_goes_when_each_of_its_sinks_has_it(home):
     assert left == [1, 1, 0]
     assert rows(home) == {"a": (2, 0), "b": (2, 0), "c": (2, 0)}
     assert {path.name for path in Spool(home).folder.iterdir()} <= {
-        *("counters.json", "counters.lock"),
+        *("counters.json", "counters.lock", "kept"),
         *(f"{shipper.debt.key}.sink" for shipper in shippers),
     }
 

@@ -100,7 +100,9 @@ result["held"] = journal.held
     assert home_status(home)["damage"] == {
         "torn_bytes": 0,
         "corrupt_bytes": 0,
+        "unreadable_records": 0,
         "unreadable_segments": 0,
+        "quarantined_segments": 0,
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from llm_metering import system
 from llm_metering.events import encode
 from llm_metering.transport import counters
+from llm_metering.transport.kept import kept_segments
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
 from tests.factories import NOON, make_event
@@ -37,7 +38,13 @@ NOTHING = {
     "unfinished_responses": 0,
     "bypassed": 0,
     "ignored_signals": {},
-    "damage": {"torn_bytes": 0, "corrupt_bytes": 0, "unreadable_segments": 0},
+    "damage": {
+        "torn_bytes": 0,
+        "corrupt_bytes": 0,
+        "unreadable_records": 0,
+        "unreadable_segments": 0,
+        "quarantined_segments": 0,
+    },
     "flags": {"subject_conflict": 0, "unattributed": 0},
     "sinks": [],
 }
@@ -172,13 +179,13 @@ empty(shipper, adopt=True)
     ("where", "countdown"),
     [
         pytest.param("replace", 0, id="before the sums"),
-        pytest.param("unlink", 0, id="before the segment goes"),
-        pytest.param("unlink", 1, id="before the acknowledgement goes"),
-        pytest.param("unlink", 2, id="before the mark goes"),
+        pytest.param("replace", 1, id="before the segment goes"),
+        pytest.param("unlink", 0, id="before the acknowledgement goes"),
+        pytest.param("unlink", 1, id="before the mark goes"),
     ],
 )
 def test_a_crash_while_a_segment_goes_counts_nothing_twice(home, where, countdown):
-    """Killed anywhere between adding a segment to the sums and deleting it: each counts once."""
+    """Killed anywhere between adding a segment to the sums and moving it: each counts once."""
     sink = ScriptedSink()
     journal = journal_for(home, sink)
     record(journal, 3)
@@ -198,6 +205,7 @@ def test_a_crash_while_a_segment_goes_counts_nothing_twice(home, where, countdow
     assert books() == (3, 1, 3, 3)
     assert sink.offered == [], "it was acknowledged before the crash"
     assert Spool(home).segments() == []
+    assert len(kept_segments(Spool(home))) == 1
     assert not list(Spool(home).folder.glob("*.ack"))
 
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MeteringError
-from . import config, dead, demo, drain, forget, status, usage
+from . import config, dead, demo, drain, forget, replay, status, usage
 from .render import plain
 
 __all__ = ["app"]
@@ -36,6 +36,7 @@ app.command("usage")(usage.usage)
 app.command("status")(status.status)
 app.command("drain")(drain.drain)
 app.add_typer(dead.dead, name="dead")
+app.command("replay")(replay.replay)
 app.command("forget")(forget.forget)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)

@@ -18,6 +18,7 @@ from ..errors import HomeError
 
 if TYPE_CHECKING:
     from ..transport.operations import Owed
+    from ..transport.retention import Retention
     from ..transport.spool import Debt, Spool
 
 __all__ = [
@@ -101,15 +102,20 @@ def exists(home: Path) -> bool:
     return True
 
 
-def existing_spool(home: Path) -> Spool | None:
+def existing_spool(home: Path, *, retention: Retention | None = None) -> Spool | None:
     """The journals of a home; `None` if nothing was ever recorded there.
+
+    Args:
+        home: The home.
+        retention: What becomes of segments that every sink has had, where some may.
 
     Raises:
         HomeError: If this user may not look into it.
     """
+    from ..transport.retention import Retention
     from ..transport.spool import Spool
 
-    spool = Spool(home)
+    spool = Spool(home, retention=retention or Retention())
     if not exists(home) or not spool.folder.exists():
         return None
     return spool

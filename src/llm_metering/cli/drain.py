@@ -53,6 +53,7 @@ def drain(
 ) -> None:
     """Deliver what finished processes left, to the sinks of the settings; exit code 3 if something is left."""
     # Imported here, so that `--help` and a mistyped option answer at once.
+    from ..opening import retention_of
     from ..transport.operations import drain_home
 
     settings = load_settings(home=home)
@@ -83,6 +84,7 @@ def drain(
             source=settings.source,
             sinks=sinks,
             timeout=timeout,
+            retention=retention_of(settings),
             on_start=begin,
             on_progress=advance,
         )

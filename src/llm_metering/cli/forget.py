@@ -46,9 +46,11 @@ def forget(
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Give up what is owed to a sink: its pending events count as dropped, and are not delivered to it."""
+    from ..opening import retention_of
     from ..transport.operations import find_debt, forget_debt, read_books
 
-    spool = existing_spool(load_settings(home=home).home)
+    settings = load_settings(home=home)
+    spool = existing_spool(settings.home, retention=retention_of(settings))
     if spool is None:
         raise ConfigurationError("sink", f"nothing was ever owed to {sink!r} here")
     debt = find_debt(spool, sink)

@@ -18,7 +18,7 @@ from .common import FormatOption, HomeOption, OutputFormat, exists, print_json, 
 from .tally import CALLS, call_notes, delivery_notes, tally, total_notes, totals
 from .views import no_usage_found, nothing_recorded, remarks_view, usage_view
 
-__all__ = ["usage", "usage_table"]
+__all__ = ["moment", "usage", "usage_table"]
 
 DEFAULT_METER: Final = "tokens_total"
 COLUMNS: Final = {
@@ -133,8 +133,8 @@ def usage(
     question = Question(
         subject=subject or None,
         window=window.value if window else None,
-        start=_moment(start),
-        end=_moment(end),
+        start=moment(start),
+        end=moment(end),
     )
     keys = tuple(group_by or ())
     # A question that makes no sense is refused even where there is nobody to ask.
@@ -204,6 +204,7 @@ def _require_ledger(settings: Settings) -> None:
         )
 
 
-def _moment(text: str | None) -> str | None:
+def moment(text: str | None) -> str | None:
+    """What a person wrote, with the time and the offset that a day in UTC lacks."""
     # A day has no offset to write; windows are in UTC, and so is it.
     return f"{text}T00:00:00Z" if text and _DATE.fullmatch(text) else text

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from ..meters import UsageQuery, UsageReport
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
+from ._events import moments_after, payloads_of
 from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import answer, tables
-from ._rows import INSERT, Row, read_row
+from ._rows import INSERT, Row, microseconds, read_row
 
 __all__ = ["Ledger"]
 
@@ -30,7 +34,7 @@ class Ledger:
     name = "ledger"
     url = "ledger:"
     account = ""
-    limits = SinkLimits()
+    limits = SinkLimits(dedupe="always")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,17 +72,57 @@ class Ledger:
             QueryError: If the question groups by a key that cannot be looked up.
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
-        with self._handle.reading() as connection:
+        with self._reading() as connection:
             if connection is None:
-                return UsageReport(query=query)
-            connection.execute("BEGIN")
-            if not check_version(connection):
                 return UsageReport(query=query)
             quickest = next(tables(query))
             return UsageReport(query=query, rows=answer(connection, query, quickest))
 
+    def moments(
+        self, start: datetime | None, end: datetime | None, *, source: str
+    ) -> Iterator[tuple[str, int]]:
+        """Id and time, in microseconds since 1970, of each event of a period, in no order of time.
+
+        Nothing is kept open between two pieces of the answer. An event that is recorded meanwhile
+        may be missing from it.
+
+        Args:
+            start: First moment that counts.
+            end: First moment that no longer counts.
+            source: Of events of this CloudEvents source alone.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        bounds = [None if each is None else microseconds(each) for each in (start, end)]
+        after: str | None = ""
+        while after is not None:
+            with self._reading() as connection:
+                found = moments_after(connection, source, after, *bounds) if connection else []
+            yield from found
+            after = found[-1][0] if found else None
+
+    def payloads(self, ids: Iterable[str], *, source: str) -> dict[str, bytes]:
+        """The CloudEvents of those ids that there are, as they were delivered, by id.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return payloads_of(connection, source, ids) if connection else {}
+
     def close(self) -> None:
         self._handle.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Lend the ledger as it is at this moment; `None` while nothing was delivered to it."""
+        with self._handle.reading() as connection:
+            if connection is None:
+                yield None
+                return
+            connection.execute("BEGIN")
+            yield connection if check_version(connection) else None
 
     def _insert(self, rows: Iterable[Row]) -> None:
         with self._handle.writing() as connection:

@@ -18,6 +18,8 @@ from .checks import (
     DEFAULT_BACKLOG_BYTES,
     DEFAULT_DURABILITY,
     DEFAULT_EVENT_ID,
+    DEFAULT_RETENTION_BYTES,
+    DEFAULT_RETENTION_HOURS,
     Durability,
     Found,
     expand_path,
@@ -49,6 +51,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ledger": ("LLM_METERING_LEDGER",),
     "durability": ("LLM_METERING_DURABILITY",),
     "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
+    "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
+    "retention_bytes": ("LLM_METERING_RETENTION_BYTES",),
     "event_type": ("LLM_METERING_EVENT_TYPE",),
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
@@ -69,7 +73,7 @@ class SettingRow(NamedTuple):
     """
 
     setting: str
-    value: str | int | tuple[str, ...] | None
+    value: str | int | float | tuple[str, ...] | None
     origin: str
 
 
@@ -86,6 +90,9 @@ class Settings:
         durability: What a recorded event survives: the death of the `process`, a `power` cut, or
             nothing (`memory`).
         backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
+        retention_hours: How long the journal keeps what every sink has had, to be replayed;
+            0 deletes it at once.
+        retention_bytes: What that may take on disk; the oldest goes first.
         event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
         event_id: Under which id they send an event where their URL does not say: `call` is the
             event's own, `response` the provider's response id.
@@ -103,6 +110,8 @@ class Settings:
     ledger: bool = True
     durability: Durability = DEFAULT_DURABILITY
     backlog_bytes: int = DEFAULT_BACKLOG_BYTES
+    retention_hours: float = DEFAULT_RETENTION_HOURS
+    retention_bytes: int = DEFAULT_RETENTION_BYTES
     event_type: str | None = None
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
@@ -111,7 +120,7 @@ class Settings:
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
-        shown: dict[str, str | int | tuple[str, ...] | None] = {
+        shown: dict[str, str | int | float | tuple[str, ...] | None] = {
             "home": str(self.home),
             "sinks": tuple(mask_url(url) for url in self.sinks),
             "source": self.source,
@@ -119,6 +128,8 @@ class Settings:
             "ledger": self.ledger,
             "durability": self.durability,
             "backlog_bytes": self.backlog_bytes,
+            "retention_hours": self.retention_hours,
+            "retention_bytes": self.retention_bytes,
             "event_type": self.event_type,
             "event_id": self.event_id,
             # Not even its last characters: a support ticket is no place for any part of a key.
@@ -145,7 +156,8 @@ def load_settings(**arguments: object) -> Settings:
 
     Args:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
-            `source`, `subject`, `ledger`, `durability`, `backlog_bytes`,
+            `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
+            `retention_bytes`,
             `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
 
     Raises:

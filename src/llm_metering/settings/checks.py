@@ -17,6 +17,8 @@ __all__ = [
     "DEFAULT_BACKLOG_BYTES",
     "DEFAULT_DURABILITY",
     "DEFAULT_EVENT_ID",
+    "DEFAULT_RETENTION_BYTES",
+    "DEFAULT_RETENTION_HOURS",
     "EVENT_IDS",
     "EVENT_TYPE_WANTED",
     "Durability",
@@ -36,6 +38,8 @@ MIN_BACKLOG_BYTES: Final = 1 << 20
 """Of what a sink may be owed on disk."""
 
 DEFAULT_EVENT_ID: Final = "call"
+DEFAULT_RETENTION_HOURS: Final = 72
+DEFAULT_RETENTION_BYTES: Final = 256 << 20
 
 EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
 """Under which ids events can be sent."""
@@ -56,6 +60,7 @@ _SECRET_PARAMETER = re.compile(
 )
 _MASK = "***"
 _MAX_EVENT_TYPE = 200
+_FOR_EVER: Final = 10_000_000
 
 
 class Found(NamedTuple):
@@ -195,6 +200,28 @@ def _backlog_bytes(found: Found) -> int:
     return value
 
 
+def _retention_hours(found: Found) -> int | float:
+    value = found.value
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    # bool is an int to Python, and `inf` and `nan` are numbers to it.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOR_EVER:
+        raise _refusal("retention_hours", found, f"hours are wanted, from 0 and below {_FOR_EVER}")
+    return int(value) if value == int(value) else value
+
+
+def _retention_bytes(found: Found) -> int:
+    value = found.value
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _refusal("retention_bytes", found, "a whole number of bytes is wanted, from 0")
+    return value
+
+
 def _event_type(found: Found) -> str:
     if not isinstance(found.value, str) or not is_event_type(found.value):
         raise _refusal("event_type", found, EVENT_TYPE_WANTED)
@@ -226,6 +253,8 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "ledger": partial(_switch, "ledger"),
     "durability": _durability,
     "backlog_bytes": _backlog_bytes,
+    "retention_hours": _retention_hours,
+    "retention_bytes": _retention_bytes,
     "event_type": _event_type,
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,

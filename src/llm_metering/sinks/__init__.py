@@ -8,9 +8,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import SinkURLError
-from .base import Delivery, Envelope, Refusal, Sink, SinkLimits
+from .base import Dedupe, Delivery, Envelope, Refusal, Sink, SinkLimits
 
-__all__ = ["Delivery", "Envelope", "Refusal", "Sink", "SinkLimits", "open_sink"]
+__all__ = ["Dedupe", "Delivery", "Envelope", "Refusal", "Sink", "SinkLimits", "open_sink"]
 
 _MODULES: Final[Mapping[str, str]] = {
     "memory": "memory",

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Protocol
 
-__all__ = ["Delivery", "Envelope", "Refusal", "Sink", "SinkLimits"]
+__all__ = ["Dedupe", "Delivery", "Envelope", "Refusal", "Sink", "SinkLimits"]
 
 Refusal = Literal["content", "size"]
 """Why a server that is well took nothing of a batch."""
+
+Dedupe = Literal["always", "optional", "never", "unknown"]
+"""Whether a sink counts an event once that it is sent twice: `optional` is if its operator
+switched that on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,13 @@ class SinkLimits:
         max_bytes: Bytes of their payloads together. A single larger event goes alone.
         dedupe_window: How long the sink recognises an event it has had; `None` is for ever, or
             that it never does. An event that it may have had longer ago is not offered again.
+        dedupe: Whether it recognises one at all, for those who send events again on purpose.
     """
 
     max_events: int = 500
     max_bytes: int = 1 << 20
     dedupe_window: timedelta | None = None
+    dedupe: Dedupe = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ class MemorySink:
 
     url = "memory:"
     account = ""
-    limits = SinkLimits()
+    limits = SinkLimits(dedupe="always")
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name

@@ -31,7 +31,7 @@ from .shapes import SHAPES, WireForm, wire_form
 __all__ = ["OpenMeterSink", "from_url"]
 
 CONTENT_TYPE: Final = "application/cloudevents-batch+json"
-LIMITS: Final = SinkLimits(max_events=100, max_bytes=512 * 1024)
+LIMITS: Final = SinkLimits(max_events=100, max_bytes=512 * 1024, dedupe="optional")
 """Of one request."""
 
 _GROWTH: Final = 32 * 1024
@@ -150,7 +150,8 @@ def _limits(form: WireForm | None) -> SinkLimits:
     """Recorded events that stay within the limits of one request, whatever becomes of them."""
     if form is None:
         return LIMITS
-    return SinkLimits(
+    return replace(
+        LIMITS,
         max_events=LIMITS.max_events // form.most_events,
         max_bytes=(LIMITS.max_bytes - _GROWTH) // form.most_events,
     )

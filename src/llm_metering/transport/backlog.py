@@ -14,7 +14,7 @@ from .counters import collect
 from .cursor import Cursor, Item
 from .held_cursor import HeldCursor
 from .journal import Journal
-from .recovery import settle_writer, tidy
+from .recovery import mend_segments, settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
 
 __all__ = ["Backlog"]
@@ -114,6 +114,8 @@ class Backlog:
             return self._adopt()
 
     def _adopt(self) -> list[Cursor]:
+        with contextlib.suppress(OSError):  # a full disk; those wait
+            mend_segments(self._spool)
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False

@@ -2,13 +2,15 @@
 
 A segment is its own book: how many events it recorded can be read from it, and what became of
 them from the acknowledgements beside it. When every sink has had it, its counts are folded into
-`counters.json` and it is deleted. The fold names the segment, so that a crash between the two
-counts nothing twice.
+`counters.json`, it leaves the journal for the folder of those that are kept, and its
+acknowledgements are deleted, in this order. The fold names the segment, so that a crash between
+the first two counts nothing twice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,14 +19,20 @@ from typing import Final
 import msgspec
 
 from .. import system
-from .frames import Kind, parse_frames
+from .frames import Frame, Kind, parse_frames
 from .held import FLAGS_NOTE, MEMORY_NOTE
+from .kept import give_way, keep_segment
+from .payloads import Note, event_flags, event_id, read_closed, read_note
+from .quarantine import keep_evidence
 from .spool import Ack, Debt, Header, SegmentName, Spool
 
 __all__ = ["Counters", "SegmentCounts", "SinkCounts", "collect", "count_segment", "read_counters"]
 
 LOCK_TIMEOUT: Final = 2.0
 """Seconds to wait for somebody who is folding, which takes milliseconds."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FOLD_NEEDS: Final = 1 << 20
+"""Bytes of kept segments that go where the sums cannot be written."""
 
 
 class SinkCounts(msgspec.Struct, kw_only=True):
@@ -48,14 +56,14 @@ class SinkCounts(msgspec.Struct, kw_only=True):
 
 
 class Counters(msgspec.Struct, kw_only=True):
-    """The sums of deleted segments.
+    """The sums of segments that left the journal.
 
     Attributes:
         recorded: Events recorded.
         counts: Counted notes: name, then key.
         flags: Events by flag.
         sinks: By the debt's key.
-        folded: Segments that are in the sums and may still be on disk.
+        folded: Segments that are in the sums and may still be in the journal.
     """
 
     recorded: int = 0
@@ -83,12 +91,6 @@ class Counters(msgspec.Struct, kw_only=True):
             total.dead += ack.dead + dead_in_memory
             total.dropped += ack.dropped
             total.retries += ack.retries
-
-
-class _Note(msgspec.Struct):
-    name: str
-    key: str
-    amount: int
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class SegmentCounts:
     opened: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
 
-    def add_note(self, note: _Note) -> None:
+    def add_note(self, note: Note) -> None:
         """Count what a note says."""
         if note.name == MEMORY_NOTE:
             self.from_memory[note.key] += note.amount
@@ -136,18 +138,7 @@ class SegmentCounts:
             self.counts[note.name, note.key] += note.amount
 
 
-class _Data(msgspec.Struct):
-    flags: list[str] = msgspec.field(default_factory=list)
-
-
-class _Flagged(msgspec.Struct):
-    id: str
-    data: _Data
-
-
 _sums = msgspec.json.Decoder(Counters)
-_notes = msgspec.json.Decoder(_Note)
-_flagged = msgspec.json.Decoder(_Flagged)
 
 
 def count_segment(spool: Spool, name: SegmentName) -> SegmentCounts | None:
@@ -165,29 +156,43 @@ def count_segment(spool: Spool, name: SegmentName) -> SegmentCounts | None:
     counts.torn = len(content) - parsed.end
     counts.settled = dict.fromkeys(acks, 0)
     for frame in parsed.frames:
-        if frame.kind == Kind.EVENT:
-            counts.recorded += 1
-            event = _flagged.decode(frame.payload)
-            # Behind a colon stand details, such as names that a server chose: without end.
-            counts.flags.update(flag.partition(":")[0] for flag in event.data.flags)
-            counts.closed.add(event.id)
-            for key, ack in acks.items():
-                if frame.end <= ack.offset:
-                    counts.settled[key] += 1
-                else:
-                    counts.oldest.setdefault(key, frame.payload)
-        elif frame.kind == Kind.COUNT:
-            counts.add_note(_notes.decode(frame.payload))
-        elif frame.kind == Kind.OPEN:
-            counts.opened.add(_flagged.decode(frame.payload).id)
-        elif frame.kind == Kind.CLOSED:
-            counts.closed.add(frame.payload.decode())
+        if not _count(frame, counts):
+            counts.counts["damage", "unreadable_records"] += 1
     # In the segment of a living writer it may be a record that is just being written.
     if counts.torn and spool.is_finished(name.writer):
         counts.counts["damage", "torn_bytes"] += counts.torn
     if counts.corrupt:
         counts.counts["damage", "corrupt_bytes"] += counts.corrupt
     return counts
+
+
+def _count(frame: Frame, counts: SegmentCounts) -> bool:
+    """Count a record; returns whether it is what it is said to be."""
+    if frame.kind == Kind.EVENT:
+        if (event := event_id(frame.payload)) is None:
+            return False
+        counts.recorded += 1
+        # Behind a colon stand details, such as names that a server chose: without end.
+        counts.flags.update(flag.partition(":")[0] for flag in event_flags(frame.payload))
+        counts.closed.add(event)
+        for key, ack in counts.acks.items():
+            if frame.end <= ack.offset:
+                counts.settled[key] += 1
+            else:
+                counts.oldest.setdefault(key, frame.payload)
+    elif frame.kind == Kind.COUNT:
+        if (note := read_note(frame.payload)) is None:
+            return False
+        counts.add_note(note)
+    elif frame.kind == Kind.OPEN:
+        if (opened := event_id(frame.payload)) is None:
+            return False
+        counts.opened.add(opened)
+    elif frame.kind == Kind.CLOSED:
+        if (closed := read_closed(frame.payload)) is None:
+            return False
+        counts.closed.add(closed)
+    return True
 
 
 @contextlib.contextmanager
@@ -211,7 +216,7 @@ def locked_counters(spool: Spool, *, exclusive: bool) -> Iterator[Counters]:
 
 
 def read_counters(spool: Spool) -> Counters:
-    """The sums of deleted segments; if they cannot be read, none, with a count that says so."""
+    """The sums of segments that left the journal; if they cannot be read, none, with a count that says so."""
     try:
         content = (spool.folder / "counters.json").read_bytes()
     except FileNotFoundError:
@@ -224,10 +229,10 @@ def read_counters(spool: Spool) -> Counters:
 
 
 def collect(spool: Spool, name: SegmentName) -> bool:
-    """Fold and delete a finished segment, if every sink it is owed to has had it.
+    """Fold a finished segment and take it out of the journal, if every sink has had it.
 
     Returns:
-        Whether it is gone.
+        Whether it is gone from the journal.
     """
     header = spool.header(name)
     if header is None:
@@ -249,14 +254,19 @@ def collect(spool: Spool, name: SegmentName) -> bool:
         if any(settled < counts.recorded for settled in counts.settled.values()):
             return False
         try:
-            _fold_and_delete(spool, name, counts)
-        except OSError:  # a full disk, or somebody who holds on to the counters: later then
+            _fold_and_remove(spool, name, counts)
+        except OSError as error:
+            # A full disk, or somebody who holds on to the counters: later then.
+            if error.errno in _NO_ROOM:
+                give_way(spool, _FOLD_NEEDS)
             return False
     return True
 
 
-def _fold_and_delete(spool: Spool, name: SegmentName, counts: SegmentCounts) -> None:
+def _fold_and_remove(spool: Spool, name: SegmentName, counts: SegmentCounts) -> None:
     with locked_counters(spool, exclusive=True) as total:
+        if counts.corrupt:
+            keep_evidence(spool, name)
         if str(name) not in total.folded:
             total.add(counts)
             on_disk = {str(other) for other in spool.segments()}
@@ -264,7 +274,7 @@ def _fold_and_delete(spool: Spool, name: SegmentName, counts: SegmentCounts) -> 
             system.replace_file(spool.folder / "counters.json", msgspec.json.encode(total))
         # First the segment: an acknowledgement without its segment is litter, a segment
         # without its acknowledgements would be sent again.
-        spool.segment_path(name).unlink(missing_ok=True)
+        keep_segment(spool, name)
         for debt in counts.header.debts:
             spool.ack_path(name, debt.key).unlink(missing_ok=True)
         if not spool.segments_of(name.writer):

@@ -9,24 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from .. import system
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from .frames import Frame, Kind, parse_frames
+from .payloads import event_id
 from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
 
 __all__ = ["Cursor", "Item"]
 
 _READ: Final = 1 << 20
 _ALL: Final = SinkLimits(max_events=sys.maxsize, max_bytes=sys.maxsize)
-
-
-class _Identified(msgspec.Struct):
-    id: str
-
-
-_identify = msgspec.json.Decoder(_Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +212,7 @@ class Cursor:
                 return False
             window *= 2  # a frame larger than the window
         self._offset = parsed.end
-        self._ahead.extend(map(_item, filter(_is_event, parsed.frames)))
+        self._ahead.extend(filter(None, map(_item, parsed.frames)))
         return True
 
     def _read(self, window: int) -> bytes:
@@ -229,9 +221,6 @@ class Cursor:
         return system.read_at(self._descriptor, window, self._offset) if window > 0 else b""
 
 
-def _is_event(frame: Frame) -> bool:
-    return frame.kind == Kind.EVENT
-
-
-def _item(frame: Frame) -> Item:
-    return Item(Envelope(_identify.decode(frame.payload).id, frame.payload), frame.end)
+def _item(frame: Frame) -> Item | None:
+    event = event_id(frame.payload) if frame.kind == Kind.EVENT else None
+    return None if event is None else Item(Envelope(event, frame.payload), frame.end)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import TransportProblem
 from ..settings.checks import Durability
@@ -14,6 +14,7 @@ from ..sinks.base import Sink
 from .alarms import Alarms
 from .bounds import DEFAULT_BACKLOG_BYTES, segment_bytes_below
 from .journal import Journal
+from .retention import Retention
 from .shipper import Shipper
 from .spool import Spool, debt_of
 from .status import add_live_state, home_status
@@ -21,6 +22,8 @@ from .status import add_live_state, home_status
 __all__ = ["Transport"]
 
 logger = logging.getLogger("llm_metering")
+
+_DEFAULT_RETENTION: Final = Retention()
 
 
 class Transport:
@@ -33,6 +36,7 @@ class Transport:
         durability: What a recorded event survives; see `Journal`.
         backlog_bytes: How much each sink may be owed on disk.
         on_error: Called with what a person should look at; see `TransportProblem`.
+        retention: What becomes of segments that every sink has had.
 
     Attributes:
         journal: Where events are recorded.
@@ -52,9 +56,10 @@ class Transport:
         durability: Durability = "process",
         backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
         on_error: Callable[[TransportProblem], object] | None = None,
+        retention: Retention = _DEFAULT_RETENTION,
     ) -> None:
         self._home = home
-        self._spool = Spool(home)
+        self._spool = Spool(home, retention=retention)
         if durability != "memory":
             self._spool.make()
         alarms = Alarms(on_error)

@@ -1,4 +1,4 @@
-"""What dead processes left: their open calls settled, their segments adopted or deleted."""
+"""What dead processes left: their open calls settled, their segments mended, litter removed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-import msgspec
-
 from .. import system
 from ..events import format_time
+from .counters import locked_counters
 from .frames import Kind, encode_frame, parse_frames
+from .kept import prune_kept
+from .payloads import event_id, read_closed
+from .quarantine import mend_segment
 from .spool import SegmentName, Spool, make_header
 
-__all__ = ["open_calls", "settle_writer", "tidy"]
+__all__ = ["mend_segments", "open_calls", "settle_writer", "tidy"]
 
 LITTER_AFTER: Final = 3600.0
 """Seconds after which what takes milliseconds was given up by a process that died: to replace a
 file, or to make a segment beside a new lock."""
-
-
-class _Identified(msgspec.Struct):
-    id: str
-
-
-_identify = msgspec.json.Decoder(_Identified)
 
 
 def open_calls(spool: Spool, writer: str) -> dict[str, bytes]:
@@ -35,7 +30,7 @@ def open_calls(spool: Spool, writer: str) -> dict[str, bytes]:
         The events to record in their place, by id.
     """
     started: dict[str, bytes] = {}
-    ended: set[str] = set()
+    ended: set[str | None] = set()
     for name in spool.segments_of(writer):
         try:
             content = spool.segment_path(name).read_bytes()
@@ -43,11 +38,12 @@ def open_calls(spool: Spool, writer: str) -> dict[str, bytes]:
             continue
         for frame in parse_frames(content).frames:
             if frame.kind == Kind.OPEN:
-                started[_identify.decode(frame.payload).id] = frame.payload
+                if (event := event_id(frame.payload)) is not None:
+                    started[event] = frame.payload
             elif frame.kind == Kind.EVENT:
-                ended.add(_identify.decode(frame.payload).id)
+                ended.add(event_id(frame.payload))
             elif frame.kind == Kind.CLOSED:
-                ended.add(frame.payload.decode())
+                ended.add(read_closed(frame.payload))
     return {event_id: payload for event_id, payload in started.items() if event_id not in ended}
 
 
@@ -103,8 +99,23 @@ def _write_last_segment(spool: Spool, writer: str, payloads: list[bytes]) -> Non
     system.replace_file(path, last.frame() + b"".join(frames))
 
 
+def mend_segments(spool: Spool) -> None:
+    """Make what dead processes left readable again, or put it aside, where a medium spoiled it.
+
+    Raises:
+        OSError: If the disk does not take it; it stays as it is then.
+    """
+    damaged = [name for name in spool.segments() if spool.is_damaged(name)]
+    # The sums' lock, since two sinks' threads may be here at once; and not while it is held by
+    # a writer that lives, whose header may only just be written.
+    for name in damaged:
+        if settle_writer(spool, name.writer):
+            with locked_counters(spool, exclusive=True):
+                mend_segment(spool, name)
+
+
 def tidy(spool: Spool) -> None:
-    """Remove what is left of writers that have no segment any more, and unfinished files."""
+    """Remove what was left by writers that are gone, or half done, or kept for long enough."""
     alive = {name.writer for name in spool.segments()}
     for path in list(spool.folder.glob("*.dead")):
         # Looked at again, since a writer may have begun and died after we made the list.
@@ -119,3 +130,4 @@ def tidy(spool: Spool) -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - LITTER_AFTER:
                 path.unlink()
+    prune_kept(spool)

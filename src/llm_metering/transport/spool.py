@@ -9,102 +9,43 @@
       <writer>.<number>.<debt>.ack      how far one sink has come in it; locked by its shipper
       <debt>.sink                       how a sink stands, for `status`
       dead/<debt>.ndjson                events a sink will never take, with its reason
-      counters.json, counters.lock      what deleted segments counted
+      kept/<writer>.<number>.seg        a segment that every sink has had, until it is too old
+      bad/<writer>.<number>.seg         a damaged segment as it was found, for a person
+      counters.json, counters.lock      what segments counted that are gone from here
 
 A writer is one journal of one process. A debt is a sink that the writer's events are owed to.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from .. import system
 from ..errors import HomeError
-from ..sinks.base import Sink
-from .frames import HEAD_SIZE, Kind, encode_frame, parse_frames
+from .headers import VERSION, Debt, Header, Unreadable, debt_of, make_header, read_header
+from .retention import Retention
 
-__all__ = ["VERSION", "Ack", "Debt", "Header", "SegmentName", "Spool", "debt_of"]
+__all__ = [
+    "ACK_SIZE",
+    "VERSION",
+    "Ack",
+    "Debt",
+    "Header",
+    "SegmentName",
+    "Spool",
+    "debt_of",
+    "make_header",
+    "read_segment_name",
+]
 
-VERSION: Final = 1
-_HEADER_READ: Final = 64 * 1024
-
-
-class Debt(msgspec.Struct, frozen=True):
-    """A sink that events are owed to.
-
-    Attributes:
-        key: Its identity, in a form that can be part of a file's name.
-        name: How `status` calls it.
-        url: Where it delivers, without secrets.
-        account: Whose books it writes.
-    """
-
-    key: str
-    name: str
-    url: str
-    account: str
-
-
-def debt_of(sink: Sink) -> Debt:
-    """The debt that `sink` settles; a new key or password changes nothing about it."""
-    identity = f"{len(sink.url)}:{sink.url}{sink.account}".encode()
-    key = hashlib.sha256(identity).hexdigest()[:16]
-    return Debt(key, sink.name, sink.url, sink.account)
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """The first record of a segment.
-
-    Attributes:
-        version: Of the format of this folder.
-        writer: The journal that wrote it.
-        source: The CloudEvents source of all its events.
-        debts: The sinks its events are owed to; the segment goes when each has them.
-        created: When, in RFC 3339.
-        pid: The writer's process, for people.
-        host: The writer's machine, for people.
-    """
-
-    version: int
-    writer: str
-    source: str
-    debts: tuple[Debt, ...]
-    created: str
-    pid: int
-    host: str
-
-    def frame(self) -> bytes:
-        """The header as the first frame of a file."""
-        return encode_frame(Kind.HEADER, msgspec.json.encode(self))
-
-
-# Made at import, here and wherever a struct is read: with `decode(…, type=…)`, two threads that are
-# the first to read a struct, at the same moment, end the process with a SIGSEGV (msgspec 0.22.0).
-_headers: Final = msgspec.json.Decoder(Header)
-
-
-def make_header(*, writer: str, source: str, debts: Sequence[Debt], created: str) -> Header:
-    """A header for this process."""
-    return Header(
-        version=VERSION,
-        writer=writer,
-        source=source,
-        debts=tuple(debts),
-        created=created,
-        pid=os.getpid(),
-        host=socket.gethostname(),
-    )
+_DEFAULT_RETENTION: Final = Retention()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,6 +57,15 @@ class SegmentName:
 
     def __str__(self) -> str:
         return f"{self.writer}.{self.number:06d}"
+
+
+def read_segment_name(file: str) -> SegmentName | None:
+    """The segment in a file of that name; `None` if it is no segment's."""
+    stem, _, suffix = file.rpartition(".")
+    writer, _, number = stem.rpartition(".")
+    if suffix == "seg" and writer and number.isdecimal():
+        return SegmentName(writer, int(number))
+    return None
 
 
 @dataclass(slots=True)
@@ -168,10 +118,12 @@ class Spool:
 
     Args:
         home: The home; the folder is made when something is written.
+        retention: What becomes of segments that every sink has had.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, retention: Retention = _DEFAULT_RETENTION) -> None:
         self.home = home
+        self.retention = retention
         self.folder = home / "journal" / f"v{VERSION}"
         self._headers: dict[SegmentName, Header] = {}
 
@@ -224,18 +176,31 @@ class Spool:
         """Where a sink's rejected events are kept."""
         return self.folder / "dead" / f"{debt_key}.ndjson"
 
+    @property
+    def kept_folder(self) -> Path:
+        """Where segments are that every sink has had."""
+        return self.folder / "kept"
+
+    @property
+    def bad_folder(self) -> Path:
+        """Where damaged segments are, as they were found."""
+        return self.folder / "bad"
+
+    def kept_path(self, name: SegmentName) -> Path:
+        """Where a segment is once every sink has had it."""
+        return self.kept_folder / f"{name}.seg"
+
+    def bad_path(self, name: SegmentName) -> Path:
+        """Where a damaged segment is, as it was found."""
+        return self.bad_folder / f"{name}.seg"
+
     def segments(self) -> list[SegmentName]:
         """All segments there are, oldest writer first."""
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
             return []
-        found = []
-        for file in names:
-            stem, _, suffix = file.rpartition(".")
-            writer, _, number = stem.rpartition(".")
-            if suffix == "seg" and writer and number.isdecimal():
-                found.append(SegmentName(writer, int(number)))
+        found = list(filter(None, map(read_segment_name, names)))
         present = set(found)
         # A copy first: another sink's thread may add a header while names are compared.
         for name in list(self._headers):
@@ -251,22 +216,20 @@ class Spool:
         """A segment's header; `None` if it is gone, torn, or of a version we do not know."""
         if (known := self._headers.get(name)) is not None:
             return known
-        try:
-            with open(self.segment_path(name), "rb") as file:
-                start = file.read(_HEADER_READ)
-        except OSError:
-            return None
-        frames = parse_frames(start, final=False).frames if len(start) >= HEAD_SIZE else []
-        if not frames or frames[0].kind != Kind.HEADER or frames[0].start != 0:
-            return None
-        try:
-            header = _headers.decode(frames[0].payload)
-        except msgspec.DecodeError:
-            return None
-        if header.version != VERSION:
+        header = read_header(self.segment_path(name))
+        if isinstance(header, Unreadable):
             return None
         self._headers[name] = header
         return header
+
+    def is_damaged(self, name: SegmentName) -> bool:
+        """Whether a segment does not begin with a header, of whatever version.
+
+        While its writer lives, the header may only just be written.
+        """
+        return self.header(name) is None and (
+            read_header(self.segment_path(name)) is Unreadable.DAMAGED
+        )
 
     def is_empty(self, name: SegmentName) -> bool:
         """Whether a segment has nothing in it: its writer died before it had written a header."""

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ..events import parse
 from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
 from .journal import Journal
+from .payloads import event_time
+from .quarantine import quarantined
 from .shipper import Shipper, SinkNote
 from .spool import Debt, Spool
 
@@ -68,7 +69,13 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
         "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
-        "damage": {"torn_bytes": 0, "corrupt_bytes": 0, "unreadable_segments": unreadable}
+        "damage": {
+            "torn_bytes": 0,
+            "corrupt_bytes": 0,
+            "unreadable_records": 0,
+            "unreadable_segments": unreadable,
+            "quarantined_segments": len(quarantined(spool)),
+        }
         | total.counts.get("damage", {}),
         "flags": {"subject_conflict": 0, "unattributed": 0} | total.flags,
         "sinks": [
@@ -135,10 +142,13 @@ def _sink_row(
         "dropped": sink.dropped,
         "suspect": note.suspect,
         "retries": sink.retries,
-        "oldest_pending_seconds": (
-            None if oldest is None else max((now - parse(oldest).time).total_seconds(), 0.0)
-        ),
+        "oldest_pending_seconds": _age(oldest, now),
     }
+
+
+def _age(oldest: bytes | None, now: datetime) -> float | None:
+    time = None if oldest is None else event_time(oldest)
+    return None if time is None else max((now - time).total_seconds(), 0.0)
 
 
 def _read_note(spool: Spool, debt: Debt) -> SinkNote:

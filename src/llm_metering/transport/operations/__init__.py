@@ -1,4 +1,4 @@
-"""What an operator does with a home: drain it, look at dead events and retry them, forget a debt."""
+"""What an operator does with a home: drain it, retry dead events, forget a debt, replay."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from .books import Living, Owed, find_debt, read_books
 from .draining import Drained, drain_home
 from .forgetting import Forgotten, forget_debt
 from .letters import Letter, Letters, read_letters
+from .recorded import JournalRecords, LedgerRecords, Records
+from .replaying import Replayed, replay
 from .retrying import Retried, finish_retries, retry_letters
 
 __all__ = [
     "Drained",
     "Forgotten",
+    "JournalRecords",
+    "LedgerRecords",
     "Letter",
     "Letters",
     "Living",
     "Owed",
+    "Records",
+    "Replayed",
     "Retried",
     "drain_home",
     "find_debt",
@@ -22,5 +28,6 @@ __all__ = [
     "forget_debt",
     "read_books",
     "read_letters",
+    "replay",
     "retry_letters",
 ]

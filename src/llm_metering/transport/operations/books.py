@@ -9,7 +9,7 @@ from typing import Final
 
 from ...errors import ConfigurationError
 from ..counters import Counters, count_segment, locked_counters, read_counters
-from ..recovery import settle_writer
+from ..recovery import mend_segments, settle_writer
 from ..spool import Debt, SegmentName, Spool
 
 __all__ = [
@@ -75,6 +75,8 @@ def living_writers(spool: Spool) -> set[str]:
             break
         # A dead one looks alive while another thread or process is just settling it.
         time.sleep(LOOK_AGAIN_AFTER)
+    with contextlib.suppress(OSError):  # a full disk; those wait
+        mend_segments(spool)
     return living
 
 

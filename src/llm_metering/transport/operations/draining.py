@@ -12,6 +12,7 @@ from typing import Any, Final
 from ...sinks.base import Delivery, Envelope, Sink, SinkLimits
 from ..fleet import Transport
 from ..policy import SinkState
+from ..retention import Retention
 from ..shipper import Shipper
 from ..spool import Debt, Spool
 from .books import Owed, read_books
@@ -19,6 +20,7 @@ from .retrying import finish_retries
 
 __all__ = ["Drained", "drain_home"]
 
+_DEFAULT_RETENTION: Final = Retention()
 LOOK_EVERY: Final = 0.1
 """Seconds between two looks at how far it is."""
 ASK_AGAIN_AFTER: Final = 1.0
@@ -88,6 +90,7 @@ def drain_home(
     source: str,
     sinks: Sequence[Sink],
     timeout: float,
+    retention: Retention = _DEFAULT_RETENTION,
     on_start: Callable[[Mapping[str, Owed]], object] = lambda _: None,
     on_progress: Callable[[str, int], object] = lambda *_: None,
 ) -> list[Drained]:
@@ -101,6 +104,7 @@ def drain_home(
         source: The CloudEvents source of this process.
         sinks: Where to.
         timeout: Seconds.
+        retention: What becomes of segments that every sink has had.
         on_start: Called with what is owed, by the debt's key.
         on_progress: Called with the debt's key and how many events the sink has taken so far.
 
@@ -112,7 +116,7 @@ def drain_home(
     """
     deadline = time.monotonic() + timeout
     watched = [_Watched(sink) for sink in sinks]
-    transport = Transport(home, source=source, sinks=watched)
+    transport = Transport(home, source=source, sinks=watched, retention=retention)
     spool = Spool(home)
     finish_retries(spool)
     on_start(read_books(spool))

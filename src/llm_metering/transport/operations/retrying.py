@@ -26,6 +26,7 @@ from ... import system
 from ...events import format_time, new_event_id
 from ..counters import Counters, SinkCounts, locked_counters, read_counters
 from ..frames import Kind, encode_frame, parse_frames
+from ..payloads import event_flags, event_id
 from ..spool import Debt, SegmentName, Spool, make_header
 from .books import add_up, debts_of, segments_owed_to
 from .letters import RETRYING, Letter, lines_path, mark_lines, read_letters, staged_path, under_way
@@ -49,18 +50,6 @@ class Retried:
     events: dict[str, int]
     waiting: int
     unknown: int
-
-
-class _Data(msgspec.Struct):
-    flags: list[str] = msgspec.field(default_factory=list)
-
-
-class _Flagged(msgspec.Struct):
-    id: str
-    data: _Data = msgspec.field(default_factory=_Data)
-
-
-_flagged = msgspec.json.Decoder(_Flagged)
 
 
 def finish_retries(spool: Spool) -> None:
@@ -154,7 +143,7 @@ def _uncount(spool: Spool, total: Counters, debt: Debt, letters: Sequence[Letter
     sink.recorded -= len(again)
     sink.dead -= len(again)
     for letter in again:
-        for flag in _flagged.decode(letter.payload).data.flags:
+        for flag in event_flags(letter.payload):
             name = flag.partition(":")[0]
             total.flags[name] = total.flags.get(name, 0) - 1
 
@@ -202,7 +191,9 @@ def _pending(spool: Spool, debt: Debt) -> set[tuple[str, str]]:
 def _events_behind(content: bytes, offset: int) -> Iterable[str]:
     for frame in parse_frames(content).frames:
         if frame.kind == Kind.EVENT and frame.end > offset:
-            yield _flagged.decode(frame.payload).id
+            event = event_id(frame.payload)
+            if event is not None:
+                yield event
 
 
 def _write(spool: Spool, total: Counters) -> None:

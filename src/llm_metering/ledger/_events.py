@@ -1,0 +1,49 @@
+"""Reading the events themselves, in pieces, so that nobody who writes waits for a slow reader."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["PAGE", "moments_after", "payloads_of"]
+
+PAGE: Final = 10_000
+"""Events of which time and id are read at once, which takes some milliseconds."""
+
+# By the index that makes events unique, since there is none by time alone.
+_MOMENTS: Final = f"""
+    SELECT id, time FROM events
+    WHERE source = :source AND id > :after
+        AND (:start IS NULL OR time >= :start) AND (:end IS NULL OR time < :end)
+    ORDER BY id LIMIT {PAGE}
+    """
+_PAYLOADS: Final = """
+    SELECT id, payload FROM events
+    WHERE source = :source AND id IN (SELECT value FROM json_each(:ids))
+    """
+
+
+def moments_after(
+    connection: sqlite3.Connection, source: str, after: str, start: int | None, end: int | None
+) -> list[tuple[str, int]]:
+    """Id and time of the next events, by id.
+
+    Args:
+        connection: The ledger.
+        source: The CloudEvents source.
+        after: The last id of the piece before; empty at first.
+        start: First microsecond that counts.
+        end: First microsecond that no longer counts.
+    """
+    asked = {"source": source, "after": after, "start": start, "end": end}
+    return connection.execute(_MOMENTS, asked).fetchall()
+
+
+def payloads_of(
+    connection: sqlite3.Connection, source: str, ids: Iterable[str]
+) -> dict[str, bytes]:
+    """The CloudEvents of those ids that there are, as they were delivered."""
+    asked = {"source": source, "ids": json.dumps(list(ids))}
+    return {each: payload.encode() for each, payload in connection.execute(_PAYLOADS, asked)}
