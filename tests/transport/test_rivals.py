@@ -64,7 +64,13 @@ def test_rivals_that_adopt_at_once_ship_and_count_each_event_once(tmp_path):
             rival.stdin.flush()
         assert [rival.stdout.readline() for rival in rivals] == ["done\n"] * RIVALS
 
-        assert sink_row(home) == {"recorded": 14, "acked": 14, "pending": 0, "dead": 0, "dropped": 0}
+        assert sink_row(home) == {
+            "recorded": 14,
+            "acked": 14,
+            "pending": 0,
+            "dead": 0,
+            "dropped": 0,
+        }
         assert Spool(home).segments() == []
     for rival in rivals:
         _, stderr = rival.communicate(timeout=60)
