@@ -29,9 +29,9 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..errors import HomeError
 from ..sinks.base import Sink
-from . import system
 from .frames import HEAD_SIZE, Kind, encode_frame, parse_frames
 
 __all__ = ["VERSION", "Ack", "Debt", "Header", "SegmentName", "Spool", "debt_of"]
@@ -127,16 +127,22 @@ class Ack:
         dead: Of that, the events the sink will never take.
         dropped: Of that, the events given up for lack of room, or by a person.
         retries: Deliveries that had to be tried again.
+        doubtful: Everything before it, as far as it is not settled, may have been taken by the
+            sink, which did not say so.
+        since: When that began, in whole seconds since 1970.
     """
 
     offset: int = 0
     dead: int = 0
     dropped: int = 0
     retries: int = 0
+    doubtful: int = 0
+    since: int = 0
 
     def encode(self) -> bytes:
         """In a fixed size, to be overwritten in place by one small write."""
-        body = _ACK.pack(b"ack1", self.offset, self.dead, self.dropped, self.retries, bytes(24))
+        counts = (self.offset, self.dead, self.dropped, self.retries)
+        body = _ACK.pack(b"ack1", *counts, self.doubtful, self.since, bytes(8))
         return body + zlib.crc32(body).to_bytes(4, "little")
 
     @classmethod
@@ -149,11 +155,11 @@ class Ack:
         body, crc = data[: _ACK.size], data[_ACK.size : _ACK.size + 4]
         if len(body) < _ACK.size or zlib.crc32(body).to_bytes(4, "little") != crc:
             return cls()
-        magic, offset, dead, dropped, retries, _ = _ACK.unpack(body)
-        return cls(offset, dead, dropped, retries) if magic == b"ack1" else cls()
+        magic, *numbers, _ = _ACK.unpack(body)
+        return cls(*numbers) if magic == b"ack1" else cls()
 
 
-_ACK: Final = struct.Struct("<4sQQQQ24s")
+_ACK: Final = struct.Struct("<4sQQQQQQ8s")
 ACK_SIZE: Final = _ACK.size + 4
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import system
+from ... import system
 from ..counters import read_counters
 from ..spool import Spool
 

@@ -22,8 +22,8 @@ from typing import Final
 
 import msgspec
 
+from ... import system
 from ...events import format_time, new_event_id
-from .. import system
 from ..counters import Counters, SinkCounts, locked_counters, read_counters
 from ..frames import Kind, encode_frame, parse_frames
 from ..spool import Debt, SegmentName, Spool, make_header
