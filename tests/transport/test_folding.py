@@ -21,7 +21,7 @@ from .harness import (
 DIES = """
 import os, sys
 from pathlib import Path
-from llm_metering.transport import system
+from llm_metering import system
 from tests.transport.harness import FileServer, empty, journal_for, shipper_for
 
 home, server, step = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
