@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_metering.events import new_event_id
 from llm_metering import system
+from llm_metering.events import new_event_id
 from llm_metering.transport.frames import Frame, Kind
 from llm_metering.transport.spool import SegmentName, Spool
 from llm_metering.transport.status import home_status
