@@ -191,6 +191,55 @@ def test_what_is_held_at_close_is_still_written(home):
     assert ids_on_disk(home) == ids
 
 
+def test_a_writer_whose_disk_is_full_for_long_stays_alive(home):
+    """However long it has a lock and no segment: nobody takes the lock away, nor settles its calls."""
+    result, _ = run(
+        """
+from llm_metering.transport.recovery import settle_writer, tidy
+
+allow(0)
+under_way = note_open(journal)
+os.utime(Spool(home).lock_path(journal.writer), (0, 0))
+tidy(Spool(home))
+allow(resource.RLIM_INFINITY)
+until_written(journal)
+result["settled"] = settle_writer(Spool(home), journal.writer)
+result["events"] = ids_on_disk(home)
+result["open_calls"] = home_status(home)["open_calls"]
+""",
+        home,
+    )
+
+    assert result == {"settled": False, "events": [], "open_calls": 1}
+
+
+def test_calls_that_cannot_be_settled_on_a_full_disk_are_settled_later(home):
+    """The segment of interrupted calls appears whole, or not at all; then it is tried again."""
+    result, _ = run(
+        """
+from llm_metering.transport.recovery import settle_writer
+
+result["open"] = [note_open(journal) for _ in range(3)]
+writer = journal.writer
+let_go(journal)
+allow(100)
+result["refused"] = 0
+try:
+    settle_writer(Spool(home), writer)
+except OSError:
+    result["refused"] = 1
+result["before"] = ids_on_disk(home)
+allow(resource.RLIM_INFINITY)
+result["settled"] = settle_writer(Spool(home), writer)
+""",
+        home,
+    )
+
+    assert (result["refused"], result["before"], result["settled"]) == (1, [], True)
+    assert unique(ids_on_disk(home)) == unique(result["open"])
+    assert list(Spool(home).folder.glob("*.tmp")) == []
+
+
 class RecordsElsewhere(logging.Handler):
     """A log handler during whose work another thread records."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from .. import system
@@ -129,5 +130,14 @@ def tidy(spool: Spool) -> None:
     for path in (*begun, *spool.folder.glob("*.tmp")):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - LITTER_AFTER:
-                path.unlink()
+                _remove_unlocked(path)
     prune_kept(spool)
+
+
+def _remove_unlocked(path: Path) -> None:
+    # A writer whose disk is full has a lock and no segment, for as long as that lasts. Without the
+    # lock it would be taken for dead later, its calls settled and its segments deleted under it.
+    lock = system.lock_file(path, create=False)
+    if lock is not None:
+        path.unlink(missing_ok=True)
+        system.unlock_file(lock)

@@ -113,10 +113,16 @@ class SegmentWriter:
         """Note how far the next `sync` is to go.
 
         Raises:
-            OSError: If there are too many open files.
+            OSError: If there are too many open files, or the segment was deleted: it is there again
+                then, and the next append begins another one.
         """
         if self._descriptor is None:
             return
+        if os.fstat(self._descriptor).st_nlink == 0:
+            self._restore()
+            raise FileNotFoundError(
+                errno.ENOENT, "somebody deleted the home of a living process; it is made anew"
+            )
         if time.monotonic() - self._begun_at > SEGMENT_SECONDS:
             self._rotate_at = 0  # the next append begins another one
         written = (self._segments[-1].name, self._segments[-1].size)
@@ -188,6 +194,23 @@ class SegmentWriter:
         segment.size += written
         return True
 
+    def _restore(self) -> None:
+        """Put back what somebody deleted under us, as far as we have it open."""
+        # What was acknowledged went with the acknowledgements: all of it will be sent again, under
+        # the same ids. Whoever has the deleted file open reads it to its end, and then the next one.
+        assert self._descriptor is not None
+        segment = self._segments[-1]
+        content = system.read_at(self._descriptor, segment.size, 0)
+        self._spool.make()
+        lock = system.lock_file(self._spool.lock_path(self.name))
+        if lock is not None:  # else it alone is still there
+            if self._lock is not None:
+                system.unlock_file(self._lock)
+            self._lock = lock
+        system.replace_file(self._spool.segment_path(segment.name), content)
+        self._prepared = None
+        self.finish()
+
     def _begin_segment(self, carried: Iterable[bytes]) -> None:
         if self._lock is None:
             self._spool.make()
@@ -206,7 +229,7 @@ class SegmentWriter:
         # The notes of calls under way are carried along, so that the old segment can go; not
         # before they are in the new one, or a crash between the two would lose those calls.
         start = header.frame() + b"".join(carried)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         path = self._spool.segment_path(name)
         descriptor = os.open(path, flags, system.PRIVATE_FILE)
         try:
