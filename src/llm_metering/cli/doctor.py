@@ -76,6 +76,6 @@ def _view(findings: Sequence[Finding]) -> Iterator[RenderableType]:
         for title, text in (("it means", finding.means), ("to do", finding.advice)):
             if text:
                 yield Padding(Text(f"{title}: {plain(text)}"), (0, 0, 0, _INDENT), expand=False)
-    counts = Counter(finding.level for finding in findings)
+    counts: Counter[str] = Counter(finding.level for finding in findings)
     yield Text()
     yield Text(", ".join(f"{level}: {counts[level]}" for level in _STYLES))
