@@ -294,6 +294,7 @@ def test_the_global_provider_may_come_later(home):
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
         import llm_metering
+        from llm_metering import otel
         from llm_metering.otel import instrument
 
         instrument()
@@ -306,6 +307,7 @@ def test_the_global_provider_may_come_later(home):
         (resource,) = reader.get_metrics_data().resource_metrics
         (scope,) = resource.scope_metrics
         print(*(m.name for m in scope.metrics if m.name.endswith("acked")))
+        print(len(otel._registry.all()))
         """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
@@ -315,7 +317,7 @@ def test_the_global_provider_may_come_later(home):
         check=False,
     )
 
-    assert (done.stdout, done.stderr) == ("llm_metering.events.acked\n", "")
+    assert (done.stdout, done.stderr) == ("llm_metering.events.acked\n1\n", "")
 
 
 def test_a_missing_extra_says_what_to_install():

@@ -44,13 +44,15 @@ def test_a_whole_ledger_is_well(home, path):
     assert list(home.iterdir()) == [path]
 
 
-def test_a_ledger_in_use_is_looked_at(home, path):
-    """With the log that its writer has open, whose events it holds."""
-    with closing(Ledger(path)) as ledger:
+def test_a_ledger_in_use_is_looked_at(home):
+    """With the log that its writer has open, where all of a young ledger still is."""
+    with closing(Ledger(home / "ledger.db")) as ledger:
         ledger.deliver(batch_of([make_event()]))
+        found = look(home)
 
-        assert look(home)["ledger.whole"].level == "ok"
-        ledger.deliver(batch_of([make_event()]))
+        assert found["ledger.whole"].level == "ok"
+        assert "schema 1," in found["ledger.opens"].found
+        assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def check_deduplication(
                 yield _refused(sink, reply.status)
                 return
         yield ok("sink.takes_events", "it took an event of the doctor's twice", sink=sink.name)
-        seen = _watch(sink, event_id, source, wait=wait, limit=limit)
+        seen = _watch(sink, event_id, wait=wait, limit=limit)
     except UnreachableError as error:
         yield error.as_finding(sink.name)
         return
@@ -107,14 +107,12 @@ def _judge(sink: OpenMeterSink, seen: int | None, wait: float) -> Finding:
     )
 
 
-def _watch(
-    sink: OpenMeterSink, event_id: str, source: str, *, wait: float, limit: float
-) -> int | None:
+def _watch(sink: OpenMeterSink, event_id: str, *, wait: float, limit: float) -> int | None:
     """How often the event is listed in the end; `None` if the server has no such list."""
     deadline = time.monotonic() + wait
     settled: float | None = None
     while True:
-        count = _count(sink, event_id, source, limit)
+        count = _count(sink, event_id, limit)
         if count is None or count > 1:
             return count
         now = time.monotonic()
@@ -126,7 +124,7 @@ def _watch(
         time.sleep(min(_LOOK_EVERY, wait / 4))
 
 
-def _count(sink: OpenMeterSink, event_id: str, source: str, limit: float) -> int | None:
+def _count(sink: OpenMeterSink, event_id: str, limit: float) -> int | None:
     parameters = {"id": event_id} if sink.api == "v1" else {"filter[id][eq]": event_id}
     reply = ask(
         "GET", sink.base + _PATHS[sink.api], limit=limit, token=sink.token, parameters=parameters
@@ -136,9 +134,10 @@ def _count(sink: OpenMeterSink, event_id: str, source: str, limit: float) -> int
     if reply.status != 200 or not isinstance(listed, list):
         return None
     # The list of v1 takes a part of an id for an id.
-    return sum(_is_it(item, event_id, source) for item in listed)
+    return sum(_is_it(item, event_id) for item in listed)
 
 
-def _is_it(item: Any, event_id: str, source: str) -> bool:
+def _is_it(item: Any, event_id: str) -> bool:
+    # The source is not compared: the server writes the scheme of a URL in small letters.
     event = item.get("event") if isinstance(item, dict) else None
-    return isinstance(event, dict) and (event.get("id"), event.get("source")) == (event_id, source)
+    return isinstance(event, dict) and event.get("id") == event_id
