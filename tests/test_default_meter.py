@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
 import llm_metering
 from llm_metering import default_meter
 from llm_metering.errors import MeteringError
+from llm_metering.meter import Meter
 from tests.forking import in_child
 from tests.metering import REPORT, call, start
-from tests.transport.harness import ScriptedSink
+from tests.transport.harness import ScriptedSink, down
 
 
 @pytest.fixture
@@ -33,6 +35,19 @@ def test_configure_replaces_the_default_and_closes_the_old_one(default_home):
 
     assert llm_metering.get_meter() is new is not old
     assert (len(old_sink.taken), old_sink.closings, new_sink.closings) == (2, 1, 0)
+
+
+def test_what_earlier_processes_left_is_shipped_without_a_call(default_home):
+    """An application that restarts and then waits for work ships what it had not shipped."""
+    before = Meter(sinks=[ScriptedSink(*[down] * 99)], ledger=False)
+    call(before, 2)
+    before.close(0)
+
+    sink = ScriptedSink()
+    llm_metering.configure(sinks=[sink], ledger=False)
+
+    while len(sink.taken) < 2:
+        time.sleep(0.01)
 
 
 def test_a_call_in_flight_outlives_its_meter(default_home):

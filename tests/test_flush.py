@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 
 import pytest
 
+from llm_metering import system
 from llm_metering.meter import Meter
 from llm_metering.sinks.base import Delivery
-from llm_metering.transport import system
 from llm_metering.transport.spool import Spool
 from tests.forking import in_child
 from tests.metering import REPORT, call, start
@@ -89,18 +90,24 @@ def test_flush_works_where_no_thread_can_be_started(meter, sink, monkeypatch):
     assert len(sink.taken) == 3
 
 
-def test_flush_waits_for_what_the_disk_refused(meter, sink, home):
+def test_flush_sends_what_the_disk_refused(meter, sink, home):
     """An event that waits in memory is recorded all the same; a note of ours is not an event."""
     obstacle = Spool(home).lock_path(meter._journal.writer)
     obstacle.mkdir()
     start(meter, "in flight")
     assert (meter.statistics()["held_in_memory"], meter.flush(0)) == (1, True)
+    sink.answers.append(down)
     call(meter)
-    assert not meter.flush(0.01)
+    assert not meter.flush(0)
+    assert meter.statistics()["sinks"][0]["pending"] == 1
 
-    obstacle.rmdir()
     assert meter.flush()
     assert len(sink.taken) == 1
+    obstacle.rmdir()
+    while meter.statistics()["held_in_memory"]:
+        time.sleep(0.01)
+    (row,) = meter.statistics()["sinks"]
+    assert (row["recorded"], row["acked"], len(sink.taken)) == (1, 1, 1)
 
 
 @pytest.mark.anyio

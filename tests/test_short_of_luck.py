@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
+from llm_metering import system
 from llm_metering.calls import CallStart, Report
 from llm_metering.errors import HomeError, LedgerError
 from llm_metering.meter import Meter
 from llm_metering.subjects import Attribution, Rank
 from llm_metering.token_usage import TokenUsage
-from llm_metering.transport import recovery, system
+from llm_metering.transport import recovery
 from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.spool import Spool
 from tests.forking import in_child

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .default_meter import aclose as aclose
     from .default_meter import aflush as aflush
+    from .default_meter import arecord as arecord
     from .default_meter import close as close
     from .default_meter import configure as configure
     from .default_meter import flush as flush
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .default_meter import record as record
     from .default_meter import usage as usage
     from .errors import MeteringError as MeteringError
+    from .errors import TransportProblem as TransportProblem
     from .events import UsageEvent as UsageEvent
     from .global_handlers import install as install
     from .global_handlers import uninstall as uninstall
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Meter": "meter",
     "MeteringError": "errors",
+    "TransportProblem": "errors",
     "TokenUsage": "token_usage",
     "UsageEvent": "events",
     "UsageReport": "meters",
     "aclose": "default_meter",
     "aflush": "default_meter",
+    "arecord": "default_meter",
     "close": "default_meter",
     "configure": "default_meter",
     "flush": "default_meter",
@@ -55,11 +59,13 @@ __all__ = [
     "Meter",
     "MeteringError",
     "TokenUsage",
+    "TransportProblem",
     "UsageEvent",
     "UsageReport",
     "__version__",
     "aclose",
     "aflush",
+    "arecord",
     "close",
     "configure",
     "flush",

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from . import system
 from .events import UsageEvent
 from .meter import EXIT_TIMEOUT, FLUSH_TIMEOUT, Meter, StreamT
+from .recording.keywords import RecordArguments
 from .subjects import check_subject
-from .transport import system
 
 if TYPE_CHECKING:
     from .meters import UsageReport
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "aclose",
     "aflush",
+    "arecord",
     "close",
     "configure",
     "current_meter",
@@ -68,6 +70,8 @@ def configure(**settings: Any) -> Meter:
         # What code says goes before what the environment says.
         if _default_subject is not None and settings.get("subject") is None:
             meter.subject = _default_subject
+        # What an earlier process left is shipped even if this one never records anything.
+        meter.start()
         before, _default = _default, meter
         retiring = [*_retired, *([before] if before is not None else [])]
         _retired.clear()
@@ -181,6 +185,15 @@ def record(
         operation=operation,
         request=request,
     )
+
+
+async def arecord(
+    response: object = None,
+    subject: str | None = None,
+    **arguments: Unpack[RecordArguments],
+) -> UsageEvent | None:
+    """`Meter.arecord` of the default meter."""
+    return await get_meter().arecord(response, subject, **arguments)
 
 
 def metered_stream(

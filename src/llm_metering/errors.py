@@ -7,6 +7,8 @@ queried; once a call is in flight, trouble is counted and shown by `status` inst
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "ConfigurationError",
     "HomeError",
@@ -15,9 +17,12 @@ __all__ = [
     "LedgerError",
     "MeteringError",
     "MissingExtraError",
+    "NotDurableError",
+    "ProblemKind",
     "QueryError",
     "SinkURLError",
     "SubjectError",
+    "TransportProblem",
     "UnknownUsageError",
 ]
 
@@ -50,6 +55,10 @@ class HomeError(ConfigurationError, OSError):
 
     def __init__(self, message: str) -> None:
         super().__init__("home", message)
+
+
+class NotDurableError(MeteringError, OSError):
+    """An event is recorded, and the medium did not take it: it survives no power cut yet."""
 
 
 class LedgerError(MeteringError, RuntimeError):
@@ -94,3 +103,27 @@ class MissingExtraError(MeteringError, ImportError):
             f"{package} is not installed; run: pip install 'llm-metering[{extra}]'", name=package
         )
         self.extra = extra
+
+
+ProblemKind = Literal[
+    "disk", "dropped", "not_durable", "sink_paused", "backlog", "shed", "dead_letters"
+]
+
+
+class TransportProblem(MeteringError):  # noqa: N818  # it is told, not raised
+    """Something that a person should look at; handed to `on_error`, never raised.
+
+    Attributes:
+        kind: What it is: `disk` (the journal cannot be written; records wait in memory),
+            `dropped` (records were given up for want of room), `not_durable` (the medium did
+            not take in time what was to survive a power cut), `sink_paused` (a sink takes
+            nothing until a person mends it), `backlog` (what a sink is owed nears its bound),
+            `shed` (the oldest of it was given up), `dead_letters` (a sink will never take some
+            events).
+        sink: The name of the sink, where it is one's.
+    """
+
+    def __init__(self, kind: ProblemKind, message: str, *, sink: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.sink = sink

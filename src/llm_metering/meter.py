@@ -6,25 +6,27 @@ import asyncio
 import atexit
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
+from . import system
 from .calls import CallStart, CallTable
 from .counting import CountingQueue, TokenCounters
-from .errors import ConfigurationError, LedgerError
+from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
 from .events import UsageEvent
 from .guard import Guard
 from .opening import open_ledger, open_sinks
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
+from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import check_subject
-from .transport import system
 from .transport.fleet import Transport
+from .transport.journal import nobody_waits
 
 if TYPE_CHECKING:
     from .meters import UsageReport
@@ -53,6 +55,8 @@ class Meter:
             out, the environment and `llm-metering.toml` say; `()` is none.
         source: The application's stable name, CloudEvents' `source`.
         subject: Who pays where nothing else says so.
+        on_error: Called with each `TransportProblem` that a person should look at, on a thread of
+            ours and at most once a minute for one kind of one sink; it may page somebody.
         **settings: What else `load_settings` knows.
 
     Raises:
@@ -68,6 +72,7 @@ class Meter:
         sinks: Iterable[str | Sink] | None = None,
         source: str | None = None,
         subject: str | None = None,
+        on_error: Callable[[TransportProblem], object] | None = None,
         **settings: Any,
     ) -> None:
         given = () if sinks is None or isinstance(sinks, str) else tuple(sinks)
@@ -83,7 +88,12 @@ class Meter:
         self._ledger = open_ledger(self.settings)
         all_sinks = open_sinks(self.settings, self._ledger, objects)
         self._transport = Transport(
-            self.settings.home, source=self.settings.source, sinks=all_sinks
+            self.settings.home,
+            source=self.settings.source,
+            sinks=all_sinks,
+            durability=self.settings.durability,
+            backlog_bytes=self.settings.backlog_bytes,
+            on_error=on_error,
         )
         self._journal = self._transport.journal
         self._counting = CountingQueue(
@@ -228,6 +238,42 @@ class Meter:
             model=model,
             operation=operation,
         )
+
+    async def arecord(
+        self,
+        response: object = None,
+        subject: str | None = None,
+        **arguments: Unpack[RecordArguments],
+    ) -> UsageEvent | None:
+        """`record`, and wait until the medium has it: from then on the event survives a power cut.
+
+        Waits for a sync of the journal, which those who wait at the same time share; it takes
+        milliseconds, during which the event loop is free.
+
+        Args:
+            response: As `record` takes it.
+            subject: Who pays.
+            **arguments: As `record` takes them.
+
+        Returns:
+            The event, as `record` returns it.
+
+        Raises:
+            NotDurableError: If the medium does not take it. The event is recorded all the same.
+            SubjectError: As in `record`.
+            InvalidArgumentError: As in `record`.
+            InvalidUsageError: As in `record`.
+        """
+        waiting = nobody_waits.set(True)
+        try:
+            event = self.record(response, subject, **arguments)
+        finally:
+            nobody_waits.reset(waiting)
+        try:
+            await asyncio.wrap_future(self._journal.durable())
+        except Exception as error:
+            raise NotDurableError(f"recorded, but not on the medium: {error}") from error
+        return event
 
     def metered_stream(
         self,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from llm_metering import system
 from llm_metering.checkup.home import LOW_SPACE, SLOW_SYNC, check_home
 from llm_metering.checkup.mounts import judge_mount, mount_of, parse_mounts
 from llm_metering.testing import FakeClock
-from llm_metering.transport import system
 
 GIB = 1 << 30
 

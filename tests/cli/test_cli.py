@@ -311,6 +311,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "subject": {"value": None, "origin": "default"},
         "ledger": {"value": True, "origin": "default"},
         "durability": {"value": "process", "origin": "default"},
+        "backlog_bytes": {"value": 1 << 30, "origin": "default"},
         "event_type": {"value": None, "origin": "default"},
         "event_id": {"value": "call", "origin": "default"},
         "openmeter_token": {"value": "set", "origin": "environment OPENMETER_API_KEY"},

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from llm_metering import system
 from llm_metering.errors import LedgerError
-from llm_metering.ledger import Ledger, _files, _handle
+from llm_metering.ledger import Ledger, _files
 from llm_metering.meters import usage_query
 from llm_metering.sinks import Delivery, Envelope
 from llm_metering.token_usage import TokenUsage
@@ -491,7 +492,7 @@ def test_a_forked_child_takes_locks_of_its_own(ledger, path):
 
 def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
     """Forked in mid-batch, the child keeps its hands off; the parent goes on."""
-    monkeypatch.setattr(_handle, "FORK_PATIENCE", 0.01)
+    monkeypatch.setattr(system, "FORK_PATIENCE", 0.01)
     batch = batch_of([make_event()])
     inside, leave = threading.Event(), threading.Event()
 
@@ -519,11 +520,17 @@ def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
     assert ledger.deliver(batch) == Delivery.all_accepted(batch)
 
 
+def _as_if_forked(monkeypatch, ledger):
+    """Make this process look like a child that no hook has run in."""
+    monkeypatch.setattr(system, "_fork_aware", {ledger._handle})
+    monkeypatch.setattr(system, "_pid", -1)
+
+
 def test_a_fork_behind_pythons_back_is_noticed(ledger, monkeypatch):
     """As uWSGI forks: without hooks, so that an open connection was inherited."""
     batch = batch_of([make_event()])
     ledger.deliver(batch)
-    monkeypatch.setattr(ledger._handle, "_pid", -1)
+    _as_if_forked(monkeypatch, ledger)
 
     delivery = ledger.deliver(batch)
 
@@ -534,7 +541,7 @@ def test_a_fork_behind_pythons_back_is_noticed(ledger, monkeypatch):
 
 def test_a_fork_behind_pythons_back_before_any_use_is_harmless(ledger, monkeypatch):
     """Nothing was open, so nothing was inherited."""
-    monkeypatch.setattr(ledger._handle, "_pid", -1)
+    _as_if_forked(monkeypatch, ledger)
 
     assert ledger.deliver(batch_of([make_event()])).accepted
 

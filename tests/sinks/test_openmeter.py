@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 import pytest
@@ -332,7 +332,25 @@ def test_one_server_has_one_name(url, expected):
     sink = open_sink(url, source="shop")
 
     assert (sink.name, sink.url, sink.account) == expected
-    assert sink.limits == SinkLimits(max_events=100, max_bytes=512 * 1024)
+    assert sink.limits == SinkLimits(
+        max_events=100, max_bytes=512 * 1024, dedupe_window=timedelta(hours=24)
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "window"),
+    [
+        pytest.param("", timedelta(hours=24), id="the server's own"),
+        pytest.param("?dedupe_window=32d", timedelta(days=32), id="days"),
+        pytest.param("?dedupe_window=36h", timedelta(hours=36), id="hours"),
+        pytest.param("?dedupe_window=none", None, id="for ever"),
+    ],
+)
+def test_how_long_a_server_knows_an_event_can_be_said(parameter, window):
+    """Its operator chose it; what it may have had longer ago is not sent again."""
+    sink = open_sink(f"openmeter+https://x{parameter}", source="tests")
+
+    assert sink.limits.dedupe_window == window
 
 
 @pytest.mark.parametrize(
@@ -358,6 +376,8 @@ def test_one_server_has_one_name(url, expected):
         pytest.param("openmeter+https://xn--ß", "cannot be read", id="no name"),
         pytest.param("openmeter+https://x?api=v2", "one of v1, v3, got 'v2'", id="api"),
         pytest.param("openmeter+https://x?shape=raw", "one of call, kind, openai,", id="shape"),
+        pytest.param("openmeter+https://x?dedupe_window=soon", "24h or 32d", id="window"),
+        pytest.param("openmeter+https://x?dedupe_window=", "24h or 32d", id="empty window"),
         pytest.param("openmeter+https://x?account=", "account must not be empty", id="account"),
         pytest.param("openmeter+https://x?name=%20", "name must not be empty", id="name"),
     ],

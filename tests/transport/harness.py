@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -110,18 +111,25 @@ class FakeClock:
         return self.now
 
 
-def journal_for(home: Path, *sinks: Sink, segment_bytes: int = 8 << 20) -> Journal:
+def journal_for(home: Path, *sinks: Sink, segment_bytes: int = 8 << 20, **options: Any) -> Journal:
     """A journal that owes each event to `sinks`."""
     debts = [debt_of(sink) for sink in sinks or (ScriptedSink(),)]
-    return Journal(Spool(home), source="tests", debts=debts, segment_bytes=segment_bytes)
+    return Journal(Spool(home), source="tests", debts=debts, segment_bytes=segment_bytes, **options)
 
 
 def shipper_for(
-    journal: Journal, sink: Sink, *, clock: Callable[[], float] | None = None
+    journal: Journal, sink: Sink, *, clock: Callable[[], float] | None = None, **options: Any
 ) -> Shipper:
     """A shipper whose backoff is its longest and whose thread nobody has begun."""
-    spool = Spool(journal._spool.home)
-    return Shipper(sink, spool=spool, journal=journal, clock=clock or FakeClock(), chance=lambda: 1)
+    return Shipper(
+        sink,
+        spool=Spool(journal._spool.home),
+        journal=journal,
+        clock=clock or FakeClock(),
+        wall=clock or FakeClock(),
+        chance=lambda: 1,
+        **options,
+    )
 
 
 def pump(shipper: Shipper, *, adopt: bool = False) -> bool:
@@ -166,9 +174,9 @@ def let_go(journal: Journal, *shippers: Shipper) -> None:
         shipper.after_fork()
     with journal._lock:  # its syncing thread lives on here, and must not close what we close
         journal._sync()
-        thread = journal._dirty
+        syncer = journal._syncer
         journal.after_fork()
-    thread.put(False)
+    syncer.end()
 
 
 def frames_of(home: Path) -> list[Frame]:

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from llm_metering import system
 from llm_metering.sinks.base import Delivery, Envelope
-from llm_metering.transport import system
 from llm_metering.transport.dead_letters import write_dead_letters
 from llm_metering.transport.spool import Spool, debt_of
 

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from llm_metering.transport import system
+from llm_metering import system
+from llm_metering.transport import backlog
 from llm_metering.transport.shipper import ADOPT_EVERY, LOOK_AGAIN_AFTER
 from llm_metering.transport.spool import Spool, debt_of
 from llm_metering.transport.status import home_status
@@ -177,6 +178,79 @@ def test_an_orphan_that_is_just_being_settled_is_adopted_at_once(home, clock):
     shipper._pump(urgent=True, adopt=True)
 
     assert sink.taken == ids
+
+
+def test_a_sink_waits_while_another_one_settles(home, monkeypatch):
+    """However long one sink's thread takes to settle a dead writer, the next one adopts then."""
+    first, second = ScriptedSink(name="first"), ScriptedSink(name="second")
+    journal = journal_for(home, first, second)
+    ids = record(journal)
+    let_go(journal)
+    ours = journal_for(home, first, second)
+    settle, begun, go_on = backlog.settle_writer, threading.Event(), threading.Event()
+
+    def slowly(spool, writer):
+        if not begun.is_set():
+            lock = system.lock_file(spool.lock_path(writer))
+            begun.set()
+            go_on.wait()
+            system.unlock_file(lock)
+        return settle(spool, writer)
+
+    monkeypatch.setattr(backlog, "settle_writer", slowly)
+    shippers = [shipper_for(ours, sink) for sink in (first, second)]
+    threads = [
+        threading.Thread(target=pump, args=(shipper,), kwargs={"adopt": True})
+        for shipper in shippers
+    ]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(0.3)  # long enough to pass by, if it does
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+    assert (first.taken, second.taken) == (ids, ids)
+
+
+def test_an_orphan_that_is_just_being_collected_is_adopted_at_once(home, clock):
+    """Who is through with a segment holds it for a moment to see whether it may go.
+
+    The sinks that are not through do not wait for the next round then.
+    """
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    ids = record(journal)
+    let_go(journal)
+    spool = Spool(home)
+    (name,) = spool.segments()
+    shipper = shipper_for(journal_for(home, sink), sink, clock=clock)
+    collecting = system.lock_file(spool.ack_path(name, debt_of(sink).key))
+    assert not pump(shipper, adopt=True), "it cannot know that nothing is left"
+    system.unlock_file(collecting)
+
+    clock.now += LOOK_AGAIN_AFTER
+    shipper._pump(urgent=True, adopt=True)
+
+    assert sink.taken == ids
+
+
+def test_a_segment_that_another_process_ships_is_looked_at_again_once(home, clock):
+    """After that, its shipper is left to it until the next round."""
+    sink = ScriptedSink(down)
+    journal = journal_for(home, sink)
+    record(journal)
+    let_go(journal)
+    pump(shipper_for(journal_for(home, sink), sink), adopt=True)
+    second = shipper_for(journal_for(home, sink), ScriptedSink(), clock=clock)
+
+    waits = []
+    for _ in range(3):
+        waits.append(second._pump(urgent=True, adopt=True))
+        clock.now += LOOK_AGAIN_AFTER
+
+    assert waits == [pytest.approx(LOOK_AGAIN_AFTER), None, None]
 
 
 def test_a_writer_that_lives_is_looked_at_again_once(home, clock):

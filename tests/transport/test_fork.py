@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from llm_metering import system
 from llm_metering.sinks.base import Delivery
-from llm_metering.transport import system
 from llm_metering.transport.counters import locked_counters
 from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.recovery import settle_writer

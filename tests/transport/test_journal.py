@@ -14,6 +14,7 @@ from llm_metering.transport.status import home_status
 
 from .harness import (
     ScriptedSink,
+    down,
     empty,
     ids_on_disk,
     journal_for,
@@ -109,7 +110,7 @@ def test_rotation_carries_open_calls_along(home):
 
 def test_the_old_segment_stays_until_the_new_one_holds_the_open_calls(home):
     """If no new segment can be begun, the one with the notes of calls under way stays."""
-    sink = ScriptedSink()
+    sink = ScriptedSink(down)
     journal = journal_for(home, sink, segment_bytes=1)
     shipper = shipper_for(journal, sink)
     open_call = note_open(journal)
@@ -125,6 +126,19 @@ def test_the_old_segment_stays_until_the_new_one_holds_the_open_calls(home):
     journal.close()
     assert ids_on_disk(home) == held
     assert open_call in open_calls(Spool(home), journal.writer)
+
+
+def test_a_segment_that_is_old_is_ended(home, monkeypatch):
+    """Where little is recorded, segments still come to an end, and can be deleted."""
+    monkeypatch.setattr("llm_metering.transport.writer.SEGMENT_SECONDS", 0.0)
+    journal = journal_for(home)
+    ids = record(journal)
+    journal.durable().result(60)
+    ids += record(journal)
+
+    assert [segment.finished for segment in journal.segments()] == [True, False]
+    assert ids_on_disk(home) == ids
+    journal.close()
 
 
 def test_a_call_without_an_event_is_closed(home):

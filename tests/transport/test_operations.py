@@ -202,7 +202,7 @@ CRASH = """
 import os, sys
 from pathlib import Path
 from llm_metering.transport.operations import forget_debt, retry_letters
-from llm_metering.transport import system
+from llm_metering import system
 from tests.transport.harness import *
 
 home, action, countdown = Path(sys.argv[1]), sys.argv[2], [int(sys.argv[3])]

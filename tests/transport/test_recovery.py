@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from llm_metering import system
 from llm_metering.events import encode
-from llm_metering.transport import system
 from llm_metering.transport.recovery import settle_writer
 from llm_metering.transport.spool import SegmentName, Spool
 from llm_metering.transport.status import home_status

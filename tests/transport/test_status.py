@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from llm_metering import system
 from llm_metering.events import encode
-from llm_metering.transport import counters, system
+from llm_metering.transport import counters
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
 from tests.factories import NOON, make_event
@@ -34,6 +35,7 @@ NOTHING = {
     "failures": 0,
     "refused_calls": 0,
     "unfinished_responses": 0,
+    "bypassed": 0,
     "ignored_signals": {},
     "damage": {"torn_bytes": 0, "corrupt_bytes": 0, "unreadable_segments": 0},
     "flags": {"subject_conflict": 0, "unattributed": 0},
@@ -75,7 +77,10 @@ def test_every_sink_has_its_row(home):
         pump(shipper)
 
     status = home_status(home, now=NOON + timedelta(seconds=90))
+    left = [row.pop("pending_bytes") for row in status["sinks"]]
 
+    assert left[0] == 0
+    assert left[1] > len(encode(conflict))  # with the notes behind it
     nothing = dict.fromkeys(("pending", "dead", "dropped", "suspect", "retries"), 0)
     assert status == {
         "home": str(home),
@@ -84,6 +89,7 @@ def test_every_sink_has_its_row(home):
         "open_calls": 1,
         "refused_calls": 3,
         "unfinished_responses": 0,
+        "bypassed": 0,
         "flags": {"subject_conflict": 1, "unattributed": 0},
         "sinks": [
             {

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from ..transport import system
+from .. import system
 from .finding import Finding, failure, ok, warning
 from .mounts import MOUNTS, judge_mount, mount_of, parse_mounts
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ..transport import system
+from .. import system
 from ..transport.counters import count_segment, read_counters
 from ..transport.frames import Kind, parse_frames
 from ..transport.spool import VERSION, Debt, SegmentName, Spool

@@ -120,7 +120,7 @@ def export(
     """Write dead events into a file, each with its reason, one JSON document a line."""
     import msgspec
 
-    from ..transport.system import replace_file
+    from ..system import replace_file
 
     letters = _letters(existing_spool(load_settings(home=home).home), sink)
     lines = (

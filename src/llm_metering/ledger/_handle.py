@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from .. import system
 from ._files import UnavailableError, explain, open_for_reading, open_for_writing
 
 __all__ = ["Handle"]
-
-FORK_PATIENCE: Final = 0.05
-"""Seconds that a fork waits for a batch being written. It is the application's thread that
-waits."""
 
 _SPOILED: Final = (
     "this process was forked while the ledger was open and cannot use it; its events stay in "
@@ -45,9 +40,9 @@ class Handle:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._spoiled = False
-        self._pid = os.getpid()
         self._lock = threading.Lock()
-        _handles.add(self)
+        self._forker: int | None = None
+        system.guard_fork(self)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -87,11 +82,31 @@ class Handle:
         with self._alone(spoiled_too=True):
             self._disconnect()
 
+    def before_fork(self, deadline: float) -> None:
+        """Close the connection, unless a batch is being written for longer than may be waited."""
+        if self._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+            self._forker = threading.get_ident()
+            self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the others go on."""
+        if self._forker == threading.get_ident():  # two threads may fork at once
+            self._forker = None
+            self._lock.release()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, spoiled if anything was open or in use at the fork."""
+        at_rest = self._forker == threading.get_ident() or not self._lock.locked()
+        self._forker = None
+        self._lock = threading.Lock()
+        if self._connection is not None or not at_rest:
+            self._spoiled = True
+            _abandon(self._connection)
+            self._connection = None
+
     @contextlib.contextmanager
     def _alone(self, *, spoiled_too: bool = False) -> Iterator[None]:
-        if self._pid != os.getpid():
-            # Forked without Python's hooks, as uWSGI does.
-            self._inherit(clean=self._connection is None and not self._lock.locked())
+        system.notice_fork()
         if self._spoiled and not spoiled_too:
             raise UnavailableError(_SPOILED, hold=True)
         with self._lock:
@@ -113,19 +128,6 @@ class Handle:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _inherit(self, *, clean: bool) -> None:
-        """Begin anew in a forked child.
-
-        Args:
-            clean: Nothing was open or in use when the parent forked.
-        """
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        if not clean:
-            self._spoiled = True
-            _abandon(self._connection)
-            self._connection = None
-
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
@@ -140,36 +142,3 @@ def _abandon(connection: sqlite3.Connection | None) -> None:
     # in memory that the parent's transaction shares. One reference too many keeps it open.
     if connection is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
-_forking = threading.local()
-
-
-def _before_fork() -> None:
-    deadline = time.monotonic() + FORK_PATIENCE
-    _forking.held = []
-    for handle in list(_handles):
-        if handle._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):  # noqa: SLF001
-            _forking.held.append(handle)
-            handle._disconnect()  # noqa: SLF001
-
-
-def _after_fork_in_parent() -> None:
-    for handle in _forking.held:
-        handle._lock.release()  # noqa: SLF001
-    _forking.held = []
-
-
-def _after_fork_in_child() -> None:
-    for handle in list(_handles):
-        handle._inherit(clean=handle in _forking.held)  # noqa: SLF001
-    _forking.held = []
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from .. import system
 from ..default_meter import current_meter
 from ..meter import Meter
-from ..transport import system
 from .instruments import Point, Read, Statistics
 
 __all__ = ["Exported"]

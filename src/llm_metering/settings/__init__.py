@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple
 from ..errors import ConfigurationError
 from .checks import (
     CHECKS,
+    DEFAULT_BACKLOG_BYTES,
     DEFAULT_DURABILITY,
     DEFAULT_EVENT_ID,
+    Durability,
     Found,
     expand_path,
     mask_url,
@@ -46,6 +48,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject": ("LLM_METERING_SUBJECT",),
     "ledger": ("LLM_METERING_LEDGER",),
     "durability": ("LLM_METERING_DURABILITY",),
+    "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
     "event_type": ("LLM_METERING_EVENT_TYPE",),
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
@@ -66,7 +69,7 @@ class SettingRow(NamedTuple):
     """
 
     setting: str
-    value: str | bool | tuple[str, ...] | None
+    value: str | int | tuple[str, ...] | None
     origin: str
 
 
@@ -80,7 +83,9 @@ class Settings:
         source: The application's stable name, CloudEvents' `source`.
         subject: Who pays for calls that nobody else was named for.
         ledger: Whether usage is kept in the ledger on this machine.
-        durability: What a recorded event survives; `process` is the death of the process.
+        durability: What a recorded event survives: the death of the `process`, a `power` cut, or
+            nothing (`memory`).
+        backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
         event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
         event_id: Under which id they send an event where their URL does not say: `call` is the
             event's own, `response` the provider's response id.
@@ -96,7 +101,8 @@ class Settings:
     source: str = DEFAULT_SOURCE
     subject: str | None = None
     ledger: bool = True
-    durability: str = DEFAULT_DURABILITY
+    durability: Durability = DEFAULT_DURABILITY
+    backlog_bytes: int = DEFAULT_BACKLOG_BYTES
     event_type: str | None = None
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
@@ -105,13 +111,14 @@ class Settings:
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
-        shown: dict[str, str | bool | tuple[str, ...] | None] = {
+        shown: dict[str, str | int | tuple[str, ...] | None] = {
             "home": str(self.home),
             "sinks": tuple(mask_url(url) for url in self.sinks),
             "source": self.source,
             "subject": self.subject,
             "ledger": self.ledger,
             "durability": self.durability,
+            "backlog_bytes": self.backlog_bytes,
             "event_type": self.event_type,
             "event_id": self.event_id,
             # Not even its last characters: a support ticket is no place for any part of a key.
@@ -138,8 +145,8 @@ def load_settings(**arguments: object) -> Settings:
 
     Args:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
-            `source`, `subject`, `ledger`, `durability`, `event_type`, `event_id`,
-            `openmeter_token`, `tokenizer_download`.
+            `source`, `subject`, `ledger`, `durability`, `backlog_bytes`,
+            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

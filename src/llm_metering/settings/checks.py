@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from ..errors import ConfigurationError, SubjectError
 from ..subjects import check_subject
@@ -15,17 +15,27 @@ from .sources import source_problem
 
 __all__ = [
     "CHECKS",
+    "DEFAULT_BACKLOG_BYTES",
     "DEFAULT_DURABILITY",
     "DEFAULT_EVENT_ID",
     "EVENT_IDS",
     "EVENT_TYPE_WANTED",
+    "Durability",
     "Found",
     "expand_path",
     "is_event_type",
     "mask_url",
 ]
 
+Durability = Literal["process", "power", "memory"]
 DEFAULT_DURABILITY: Final = "process"
+DURABILITIES: Final[tuple[Durability, ...]] = ("process", "power", "memory")
+"""What a recorded event may survive: the death of the process, a power cut, nothing."""
+
+DEFAULT_BACKLOG_BYTES: Final = 1 << 30
+MIN_BACKLOG_BYTES: Final = 1 << 20
+"""Of what a sink may be owed on disk."""
+
 DEFAULT_EVENT_ID: Final = "call"
 
 EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
@@ -165,10 +175,21 @@ def _switch(name: str, found: Found) -> bool:
     return value
 
 
-def _durability(found: Found) -> str:
-    if found.value != DEFAULT_DURABILITY:
-        raise _refusal("durability", found, f"this version offers only {DEFAULT_DURABILITY!r}")
-    return DEFAULT_DURABILITY
+def _durability(found: Found) -> Durability:
+    for durability in DURABILITIES:
+        if found.value == durability:
+            return durability
+    raise _refusal("durability", found, f"one of {', '.join(DURABILITIES)} is wanted")
+
+
+def _backlog_bytes(found: Found) -> int:
+    value = found.value
+    if isinstance(value, str):
+        value = int(value) if value.strip().isdecimal() else None
+    if type(value) is not int or value < MIN_BACKLOG_BYTES:
+        wanted = f"a number of bytes from {MIN_BACKLOG_BYTES} is wanted"
+        raise _refusal("backlog_bytes", found, wanted)
+    return value
 
 
 def _event_type(found: Found) -> str:
@@ -201,6 +222,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "subject": _subject,
     "ledger": partial(_switch, "ledger"),
     "durability": _durability,
+    "backlog_bytes": _backlog_bytes,
     "event_type": _event_type,
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,

@@ -8,6 +8,8 @@ https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6
 - 2xx (204 in v1, 202 in v3) says that the server has the batch in memory.
 - It deduplicates on `source` + `id` only where an operator switched that on; ids never change,
   so that it can.
+- Where it is on, it knows an event it has had for 24 hours unless its operator chose another time
+  (`dedupe.config.expiration` of the Redis driver, `app/config/dedupe.go`).
 - There is no stated limit. 100 events are what its own collector sends at once.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -38,7 +41,19 @@ _PATHS: Final[Mapping[str, str]] = {
     "v1": "/api/v1/events",
     "v3": "/api/v3/openmeter/events",
 }
-_PARAMETERS: Final = ("api", "shape", "event_type", "event_id", "account", "name")
+_PARAMETERS: Final = (
+    "api",
+    "shape",
+    "event_type",
+    "event_id",
+    "dedupe_window",
+    "account",
+    "name",
+)
+_DEDUPE_WINDOW: Final = timedelta(hours=24)
+_UNITS: Final[Mapping[str, timedelta]] = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+_MAX_WINDOW: Final = 5
+"""Digits of it."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -57,6 +72,8 @@ class OpenMeterSink:
         shape: One of `SHAPES`.
         event_type: The CloudEvents `type` of what is sent; the shape's own if left out.
         event_id: `call`, or `response` to send events under their providers' response ids.
+        dedupe_window: How long the server knows an event it has had; `None` is for ever. What it may
+            have had longer ago is not sent again.
 
     Attributes:
         base: Where its API begins.
@@ -80,6 +97,7 @@ class OpenMeterSink:
         shape: str = "call",
         event_type: str | None = None,
         event_id: str = "call",
+        dedupe_window: timedelta | None = _DEDUPE_WINDOW,
     ) -> None:
         self.name = name
         # Each shape is a book of its own, with other ids and other meters, and one server may
@@ -87,7 +105,7 @@ class OpenMeterSink:
         self.url = f"openmeter+{base}" if shape == "call" else f"openmeter+{base}?shape={shape}"
         self.account = account
         self._form = wire_form(shape, event_type=event_type, event_id=event_id)
-        self.limits = _limits(self._form)
+        self.limits = replace(_limits(self._form), dedupe_window=dedupe_window)
         self.base = base
         self.api = api
         self.shape = shape
@@ -198,6 +216,7 @@ def from_url(
         shape=_one_of("shape", given.get("shape", "call"), SHAPES),
         event_type=event_type,
         event_id=_one_of("event_id", given.get("event_id", event_id), EVENT_IDS),
+        dedupe_window=_window(given.get("dedupe_window")),
     )
 
 
@@ -216,6 +235,20 @@ def _base(parts: SplitResult) -> str:
     # One server has one name, which the journal's debts are kept under.
     port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
     return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _window(value: str | None) -> timedelta | None:
+    if value is None:
+        return _DEDUPE_WINDOW
+    if value == "none":
+        return None
+    number, unit = value[:-1], _UNITS.get(value[-1:])
+    if unit is None or not number.isdecimal() or len(number) > _MAX_WINDOW:
+        raise SinkURLError(
+            "dedupe_window is how long the server knows an event it has had, such as 24h or 32d;"
+            " none is for ever"
+        )
+    return int(number) * unit
 
 
 def _one_of(parameter: str, value: str, allowed: Sequence[str]) -> str:

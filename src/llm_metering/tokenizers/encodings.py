@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from .. import system
 from . import sources
 from .bpe import Encoding
 from .text import TextEncoding
@@ -44,14 +44,16 @@ class _Shared:
 _shared = _Shared({})
 
 
-def _forget_parent() -> None:
-    """Start a forked child with what its parent had loaded, and none of its locks or threads."""
-    global _shared
-    _shared = _Shared(dict(_shared.loaded))
+class _FreshLoads:
+    """Starts a forked child with what its parent had loaded, and none of its locks or threads."""
+
+    def after_fork(self) -> None:
+        global _shared
+        _shared = _Shared(dict(_shared.loaded))
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_forget_parent)
+_fresh_loads: Final = _FreshLoads()
+system.on_fork(_fresh_loads)
 
 
 def _download(address: str) -> bytes:

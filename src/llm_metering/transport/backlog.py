@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from .. import system
 from ..sinks.base import SinkLimits
 from .counters import collect
 from .cursor import Cursor, Item
+from .held_cursor import HeldCursor
 from .journal import Journal
 from .recovery import settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
@@ -19,6 +24,30 @@ HELD_AT_ONCE: Final = 8
 so many descriptors."""
 
 
+class _Turns:
+    """One lock for each folder: the sinks of a process look at its orphans one after another.
+
+    Settling a writer and looking whether a segment may go take file locks, for as long as a
+    large segment takes to read. Another sink that came meanwhile could not tell them from those
+    of another process that ships, and would come back only in its next round.
+    """
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, threading.Lock] = {}
+        system.on_fork(self)
+
+    def of(self, spool: Spool) -> threading.Lock:
+        """The lock of a folder."""
+        return self._locks.setdefault(spool.folder, threading.Lock())
+
+    def after_fork(self) -> None:
+        """Forget locks that a thread of the parent's may have been holding."""
+        self._locks = {}
+
+
+_turns: Final = _Turns()
+
+
 class Backlog:
     """Knows which segments are owed to a sink, and which of their events come next.
 
@@ -28,9 +57,10 @@ class Backlog:
         debt: What the sink is owed under.
 
     Attributes:
-        has_newcomers: When last looked for, there were writers that seem to live and did not
-            before. One of them may be dead and just being settled, by another sink's thread
-            or another process, which takes milliseconds.
+        has_newcomers: When last looked for, there were writers that seem to live, or orphans
+            that somebody else held, and did not before. Such a writer may be dead and just
+            being settled, and such an orphan just being looked at by who is through with it:
+            another process, for milliseconds.
     """
 
     def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
@@ -42,6 +72,7 @@ class Backlog:
         self._through: set[SegmentName] = set()
         self._more_orphans = False
         self._alive: set[str] = set()
+        self._contested: set[SegmentName] = set()
         self.has_newcomers = False
 
     def __len__(self) -> int:
@@ -52,14 +83,6 @@ class Backlog:
     def can_adopt(self) -> bool:
         """Whether there were more orphans than could be taken at once, and there is room now."""
         return self._more_orphans and not self._adopted
-
-    def own_batch(self, limits: SinkLimits) -> tuple[Cursor, list[Item]] | None:
-        """The next events of this process."""
-        return self._next_batch(self._own, limits)
-
-    def adopted_batch(self, limits: SinkLimits) -> tuple[Cursor, list[Item]] | None:
-        """The next events of dead processes."""
-        return self._next_batch(self._adopted, limits)
 
     def follow_journal(self, limits: SinkLimits) -> None:
         """Follow our own journal: new segments, new ends, segments that are through."""
@@ -85,11 +108,17 @@ class Backlog:
         for name in sorted(self._through):
             self._collect(name)
 
-    def adopt(self) -> None:
-        """Take the segments of dead processes that are owed to this sink."""
+    def adopt(self) -> list[Cursor]:
+        """Take the segments of dead processes that are owed to this sink; returns the new ones."""
+        with _turns.of(self._spool):
+            return self._adopt()
+
+    def _adopt(self) -> list[Cursor]:
         dead = self._dead_writers()
         held = {cursor.name for cursor in self._adopted} | self._through
         self._more_orphans = False
+        contested: set[SegmentName] = set()
+        adopted: list[Cursor] = []
         for name in self._spool.segments():
             if name.writer not in dead or name in held:
                 continue
@@ -100,10 +129,43 @@ class Backlog:
                 self._more_orphans = True
                 break
             cursor = Cursor.acquire(self._spool, name, self._debt)
-            if cursor is not None:
+            if cursor is None:
+                contested.add(name)
+            else:
                 cursor.extend(self._spool.segment_path(name).stat().st_size)
                 self._adopted.append(cursor)
+                adopted.append(cursor)
+        self.has_newcomers |= not contested <= self._contested
+        self._contested = contested
         tidy(self._spool)
+        return adopted
+
+    def give_up(self, name: SegmentName) -> int | None:
+        """Settle what is left of a segment as dropped.
+
+        Returns:
+            How many events that was; `None` if the segment is still written, or another process
+            has it.
+        """
+        if name.writer == self._journal.writer:
+            finished = {each.name: each for each in self._journal.segments() if each.finished}
+            if name not in finished:
+                return None
+        held = next((each for each in (*self._own, *self._adopted) if each.name == name), None)
+        own = name.writer == self._journal.writer
+        if held is None and not own and not self._spool.is_finished(name.writer):
+            return None
+        cursor = held or Cursor.acquire(self._spool, name, self._debt, own=own)
+        if cursor is None:
+            return None
+        cursor.extend(self._spool.segment_path(name).stat().st_size)
+        events = cursor.give_up()
+        if cursor in self._own:
+            self._own.remove(cursor)
+        elif cursor in self._adopted:
+            self._adopted.remove(cursor)
+        self._finish(cursor)
+        return events
 
     def release(self) -> None:
         """Let go of all segments; what is not settled in them is for whoever comes next."""
@@ -118,16 +180,20 @@ class Backlog:
         self._own, self._adopted = [], []
 
     def _next_batch(
-        self, cursors: list[Cursor], limits: SinkLimits
-    ) -> tuple[Cursor, list[Item]] | None:
+        self, cursors: Sequence[Cursor | HeldCursor], limits: SinkLimits
+    ) -> tuple[Cursor | HeldCursor, list[Item]] | None:
         for cursor in list(cursors):
             batch = cursor.peek(limits)
             if batch:
                 return cursor, batch
-            if not cursor.own and cursor.save():
-                cursors.remove(cursor)
-                self._finish(cursor)
+            self._let_go(cursor)
         return None
+
+    def _let_go(self, cursor: Cursor | HeldCursor) -> None:
+        """Be done with a dead process's segment; our own ones are when they are finished."""
+        if isinstance(cursor, Cursor) and not cursor.own and cursor.save():
+            self._adopted.remove(cursor)
+            self._finish(cursor)
 
     def _finish(self, cursor: Cursor) -> None:
         cursor.close()
@@ -135,7 +201,9 @@ class Backlog:
         self._collect(cursor.name)
 
     def _collect(self, name: SegmentName) -> None:
-        if collect(self._spool, name):
+        with _turns.of(self._spool):
+            gone = collect(self._spool, name)
+        if gone:
             self._through.discard(name)
             self._journal.forget(name)
 

@@ -10,6 +10,9 @@ from typing import Final
 from ..sinks.base import SinkLimits
 from .backlog import Backlog
 from .cursor import Cursor, Item
+from .held_cursor import HeldCursor
+from .journal import Journal
+from .spool import Debt, Spool
 from .triage import Triage
 
 __all__ = ["Batch", "Batches"]
@@ -22,35 +25,39 @@ class Batch:
     """What is offered next.
 
     Attributes:
-        cursor: The place in the segment it is from.
+        cursor: The place it is from.
         items: The events.
         is_full: Whether it need not wait for company.
     """
 
-    cursor: Cursor
+    cursor: Cursor | HeldCursor
     items: Sequence[Item]
     is_full: bool
 
 
 class Batches(Backlog):
-    """A backlog whose next batch is what the triage says."""
+    """A backlog whose next batch is what the triage says, be it on disk or in memory."""
 
-    def next_own(
-        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
-    ) -> Batch | None:
+    def __init__(self, spool: Spool, journal: Journal, debt: Debt) -> None:
+        super().__init__(spool, journal, debt)
+        self._held = [HeldCursor(journal, debt.key)]
+
+    def next_own(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of this process; `None` if all of them are held, or there are none."""
-        return self._choose(self._own, limits, triage, kept_back)
+        on_disk = self._choose(self._own, limits, triage)
+        return on_disk or self._choose(self._held, limits, triage)
 
-    def next_adopted(
-        self, limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
-    ) -> Batch | None:
+    def next_adopted(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of dead processes."""
-        return self._choose(self._adopted, limits, triage, kept_back)
+        return self._choose(self._adopted, limits, triage)
 
     def _choose(
-        self, cursors: list[Cursor], limits: SinkLimits, triage: Triage, kept_back: frozenset[str]
+        self,
+        cursors: Sequence[Cursor | HeldCursor],
+        limits: SinkLimits,
+        triage: Triage,
     ) -> Batch | None:
-        if triage.is_at_rest and not kept_back:
+        if triage.is_at_rest:
             found = self._next_batch(cursors, limits)
             if found is None:
                 return None
@@ -59,16 +66,13 @@ class Batches(Backlog):
             return Batch(cursor, items, full)
         # What is held back stops the place in its segment, and any number of events behind it
         # may be settled.
-        passed = _WHOLE_SEGMENT if triage.held or kept_back else 2 * limits.max_events
+        passed = _WHOLE_SEGMENT if triage.held else 2 * limits.max_events
         wide = replace(limits, max_events=passed, max_bytes=_WHOLE_SEGMENT)
         for cursor in list(cursors):
             waiting = cursor.peek(wide)
             if not waiting:
-                if not cursor.own and cursor.save():
-                    cursors.remove(cursor)
-                    self._finish(cursor)
+                self._let_go(cursor)
                 continue
-            waiting = [item for item in waiting if item.envelope.id not in kept_back]
             items = triage.choose(waiting, limits)
             if items:
                 full = not triage.is_at_rest or items[-1] is not waiting[-1]

@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
-from . import system
+from .. import system
 from .frames import Kind, parse_frames
+from .held import FLAGS_NOTE, MEMORY_NOTE
 from .spool import Ack, Debt, Header, SegmentName, Spool
 
 __all__ = ["Counters", "SegmentCounts", "SinkCounts", "collect", "count_segment", "read_counters"]
@@ -65,7 +66,8 @@ class Counters(msgspec.Struct, kw_only=True):
 
     def add(self, counts: SegmentCounts) -> None:
         """Add what one segment counted."""
-        self.recorded += counts.recorded
+        from_memory = counts.from_memory["recorded"]
+        self.recorded += counts.recorded + from_memory
         for (name, key), amount in counts.counts.items():
             by_key = self.counts.setdefault(name, {})
             by_key[key] = by_key.get(key, 0) + amount
@@ -75,11 +77,18 @@ class Counters(msgspec.Struct, kw_only=True):
             total = self.sinks.setdefault(debt.key, SinkCounts(debt=debt))
             ack = counts.acks[debt.key]
             settled = counts.settled[debt.key]
-            total.recorded += counts.recorded
-            total.acked += settled - ack.dead - ack.dropped
-            total.dead += ack.dead
+            dead_in_memory = counts.from_memory[f"dead:{debt.key}"]
+            total.recorded += counts.recorded + from_memory
+            total.acked += settled - ack.dead - ack.dropped + from_memory - dead_in_memory
+            total.dead += ack.dead + dead_in_memory
             total.dropped += ack.dropped
             total.retries += ack.retries
+
+
+class _Note(msgspec.Struct):
+    name: str
+    key: str
+    amount: int
 
 
 @dataclass(slots=True)
@@ -94,6 +103,8 @@ class SegmentCounts:
         torn: Bytes behind its last whole frame.
         counts: Counted notes by name and key.
         flags: Events by flag.
+        from_memory: Events that went to every sink without ever being in a segment: `recorded`,
+            and `dead:` with a debt's key.
         acks: Each sink's place in it, by the debt's key.
         settled: Events before that place.
         oldest: The first event behind that place.
@@ -108,17 +119,21 @@ class SegmentCounts:
     torn: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
+    from_memory: Counter[str] = field(default_factory=Counter)
     acks: dict[str, Ack] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     oldest: dict[str, bytes] = field(default_factory=dict)
     opened: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
 
-
-class _Note(msgspec.Struct):
-    name: str
-    key: str
-    amount: int
+    def add_note(self, note: _Note) -> None:
+        """Count what a note says."""
+        if note.name == MEMORY_NOTE:
+            self.from_memory[note.key] += note.amount
+        elif note.name == FLAGS_NOTE:
+            self.flags[note.key] += note.amount
+        else:
+            self.counts[note.name, note.key] += note.amount
 
 
 class _Data(msgspec.Struct):
@@ -130,6 +145,7 @@ class _Flagged(msgspec.Struct):
     data: _Data
 
 
+_sums = msgspec.json.Decoder(Counters)
 _notes = msgspec.json.Decoder(_Note)
 _flagged = msgspec.json.Decoder(_Flagged)
 
@@ -161,8 +177,7 @@ def count_segment(spool: Spool, name: SegmentName) -> SegmentCounts | None:
                 else:
                     counts.oldest.setdefault(key, frame.payload)
         elif frame.kind == Kind.COUNT:
-            note = _notes.decode(frame.payload)
-            counts.counts[note.name, note.key] += note.amount
+            counts.add_note(_notes.decode(frame.payload))
         elif frame.kind == Kind.OPEN:
             counts.opened.add(_flagged.decode(frame.payload).id)
         elif frame.kind == Kind.CLOSED:
@@ -202,7 +217,7 @@ def read_counters(spool: Spool) -> Counters:
     except FileNotFoundError:
         return Counters()
     try:
-        return msgspec.json.decode(content, type=Counters)
+        return _sums.decode(content)
     except msgspec.DecodeError:
         # A medium gone bad, or somebody's editor. Shipping must go on, and status must answer.
         return Counters(counts={"damage": {"unreadable_counters": 1}})

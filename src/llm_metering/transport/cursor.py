@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from .. import system
 from ..sinks.base import Delivery, Envelope, SinkLimits
-from . import system
 from .frames import Frame, Kind, parse_frames
 from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
 
 __all__ = ["Cursor", "Item"]
 
 _READ: Final = 1 << 20
+_ALL: Final = SinkLimits(max_events=sys.maxsize, max_bytes=sys.maxsize)
 
 
 class _Identified(msgspec.Struct):
@@ -105,6 +107,41 @@ class Cursor:
             batch.append(item)
         return batch
 
+    def doubt(self, batch: Sequence[Item], *, now: float) -> None:
+        """Write down, before a batch is sent, that the sink may come to have it without our knowing.
+
+        Args:
+            batch: What is about to be sent.
+            now: Seconds since 1970.
+        """
+        if self._ack.doubtful <= self._ack.offset:
+            self._ack.since = int(now)
+        if self._ack.doubtful < batch[-1].end:
+            self._ack.doubtful = batch[-1].end
+            self._saved = False
+            self.save()
+
+    def believe(self, doubtful: int) -> None:
+        """Take back a doubt: the sink has answered for what was sent.
+
+        Args:
+            doubtful: What `doubtful` was before it.
+        """
+        self._ack.doubtful = doubtful
+        self._saved = False
+
+    @property
+    def doubtful(self) -> int:
+        """Up to where the sink may have events that it did not answer for."""
+        return self._ack.doubtful
+
+    def in_doubt(self) -> tuple[list[str], int]:
+        """The events that the sink may have, as those knew who sent them, and since when."""
+        if self._ack.doubtful <= self._ack.offset:
+            return [], 0
+        left = [item for item in self.peek(_ALL) if item.end <= self._ack.doubtful]
+        return [item.envelope.id for item in left], self._ack.since
+
     def goes_on_behind(self, batch: Sequence[Item]) -> bool:
         """Whether it was the limit on its bytes that ended a batch."""
         return self._ahead[-1].end > batch[-1].end
@@ -139,6 +176,13 @@ class Cursor:
         self.save()
         self.settled += passed
         return passed
+
+    def give_up(self) -> int:
+        """Settle all that is left as dropped; returns how many events that is."""
+        left = self.peek(_ALL)
+        self._ack.dropped += len(left)
+        self.settle(left, Delivery.all_accepted(item.envelope for item in left))
+        return len(left)
 
     def save(self) -> bool:
         """Write the place down, unless it is; on a full disk that may have to wait.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from .. import system
 from ..events import format_time
 from ..sinks.base import Delivery, Envelope
-from . import system
 from .spool import Debt, Spool
 
 __all__ = ["DeadLetter", "write_dead_letters"]

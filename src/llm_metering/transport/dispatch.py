@@ -10,11 +10,13 @@ from typing import Final
 
 import msgspec
 
-from ..sinks.base import Delivery, Sink
-from . import system
+from .. import system
+from ..sinks.base import Delivery, Sink, SinkLimits
+from .alarms import Alarms
 from .batches import Batch, Batches
 from .cursor import Cursor, Item
 from .dead_letters import write_dead_letters
+from .held_cursor import HeldCursor
 from .policy import LINGER, SinkState, Standing, after, complete
 from .spool import Debt, Spool
 from .suspects import Suspects
@@ -46,7 +48,9 @@ class Dispatcher:
         debt: What it is owed under.
         spool: The folder of all journals.
         backlog: Where batches come from.
+        alarms: Who is told of trouble.
         clock: A monotonic clock, in seconds.
+        wall: Seconds since 1970.
         chance: Random numbers between 0 and 1.
 
     Attributes:
@@ -65,14 +69,18 @@ class Dispatcher:
         *,
         spool: Spool,
         backlog: Batches,
+        alarms: Alarms,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         chance: Callable[[], float],
     ) -> None:
         self._sink = sink
         self._debt = debt
         self._spool = spool
         self._backlog = backlog
+        self._alarms = alarms
         self._clock = clock
+        self._wall = wall
         self._chance = chance
         self.standing = Standing()
         self.own_settled = 0
@@ -88,7 +96,7 @@ class Dispatcher:
     def _forget(self) -> None:
         self.triage = Triage()
         self.suspects = Suspects()
-        self._held: dict[str, tuple[Cursor, Item]] = {}
+        self._held: dict[str, tuple[Cursor | HeldCursor, Item]] = {}
 
     @property
     def is_searching(self) -> bool:
@@ -97,11 +105,11 @@ class Dispatcher:
 
     def next_own(self) -> Batch | None:
         """The next events of this process."""
-        return self._backlog.next_own(self._sink.limits, self.triage, self._kept_back())
+        return self._past_suspects(self._backlog.next_own)
 
     def next_adopted(self) -> Batch | None:
         """The next events of dead processes."""
-        return self._backlog.next_adopted(self._sink.limits, self.triage, self._kept_back())
+        return self._past_suspects(self._backlog.next_adopted)
 
     def offer(self, batch: Batch) -> bool:
         """Offer a batch.
@@ -110,16 +118,22 @@ class Dispatcher:
             Whether the sink has answered for all of it.
         """
         envelopes = [item.envelope for item in batch.items]
+        remembers = self._sink.limits.dedupe_window is not None
+        before = batch.cursor.doubtful
+        if remembers:
+            batch.cursor.doubt(batch.items, now=self._wall())
         try:
             delivery = complete(self._sink.deliver(envelopes), envelopes)
         except Exception as error:
             # The message of a foreign error may hold a payload: only its type is kept.
             reason = f"{type(error).__name__} in the sink"
             delivery = Delivery.try_later(envelopes, reason, ambiguous=True)
+        if remembers and not delivery.ambiguous:
+            batch.cursor.believe(before)
         lesson = self.triage.learn(batch.items, delivery, self._sink.limits)
         delivery = lesson.delivery
         self._settle(batch.cursor, batch.items, delivery)
-        self.suspects = self.suspects.learn(delivery, now=self._clock())
+        self.suspects = self.suspects.learn(delivery, now=self._wall())
         self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
         self._bury(lesson.dead)
         self._go_on(lesson.triage)
@@ -149,6 +163,18 @@ class Dispatcher:
         cursor, item = self._held[chosen.id]
         return Batch(cursor, [item], is_full=True)
 
+    def adopt(self, cursor: Cursor) -> None:
+        """Take over what the process that had a segment before knew of its events."""
+        if self._sink.limits.dedupe_window is not None:
+            event_ids, since = cursor.in_doubt()
+            self.suspects = self.suspects.join(event_ids, since=since)
+
+    def gave_up(self, own_events: int) -> None:
+        """Note that events were given up, and begin anew with what is known of refusals."""
+        self.own_settled += own_events
+        self.triage = Triage()
+        self._held = {}
+
     def release(self) -> None:
         """Let go of all segments."""
         self._backlog.release()
@@ -170,15 +196,15 @@ class Dispatcher:
         self.standing = standing
         self.next_try = now + standing.wait
         self.floor_until = now + standing.floor
-        if standing.state != "ok" and now >= self._next_log:
+        told = (
+            f"{self._sink.name} does not take events ({standing.state}, try {standing.failures}):"
+            f" {standing.reason}; they are kept"
+        )
+        if standing.state == "paused":
+            self._alarms.sound("sink_paused", told, sink=self._sink.name, level=logging.WARNING)
+        elif standing.state != "ok" and now >= self._next_log:
             self._next_log = now + LOG_EVERY
-            logger.warning(
-                "%s does not take events (%s, try %d): %s; they are kept",
-                self._sink.name,
-                standing.state,
-                standing.failures,
-                standing.reason,
-            )
+            logger.warning("%s", told)
         noted = (standing.state, standing.reason, len(self.suspects.since))
         if noted != self._noted:
             self._noted = noted
@@ -187,23 +213,48 @@ class Dispatcher:
                 path = self._spool.sink_path(self._debt.key)
                 system.replace_file(path, msgspec.json.encode(note))
 
-    def _kept_back(self) -> frozenset[str]:
-        return self.suspects.overdue(self._sink.limits.dedupe_window, now=self._clock())
+    def _past_suspects(self, choose: Callable[[SinkLimits, Triage], Batch | None]) -> Batch | None:
+        """The next batch, with what the sink may have had and forgotten set aside for a person."""
+        while (batch := choose(self._sink.limits, self.triage)) is not None:
+            window = self._sink.limits.dedupe_window
+            overdue = self.suspects.overdue(window, now=self._wall())
+            found = [item for item in batch.items if item.envelope.id in overdue]
+            if not found:
+                return batch
+            reason = (
+                f"sent without an answer more than {window} ago: the sink may have counted it, and"
+                " may no longer know that; compare before it is sent again"
+            )
+            letters = frozenset((item.envelope.id, reason) for item in found)
+            self._settle(batch.cursor, found, Delivery(rejected=letters))
+            settled = frozenset(item.envelope.id for item in found)
+            self.suspects = self.suspects.forget(settled)
+            self.triage = self.triage.without(settled)
+        return None
 
     def _go_on(self, triage: Triage) -> None:
         self.triage = triage
         self._held = {each.id: self._held[each.id] for each in triage.held}
 
-    def _settle(self, cursor: Cursor, items: Sequence[Item], delivery: Delivery) -> None:
+    def _settle(
+        self, cursor: Cursor | HeldCursor, items: Sequence[Item], delivery: Delivery
+    ) -> None:
         if delivery.rejected:
             envelopes = [item.envelope for item in items]
             write_dead_letters(self._spool, self._debt, envelopes, delivery)
+            self._alarms.sound(
+                "dead_letters",
+                f"{self._sink.name} will never take {len(delivery.rejected)} events;"
+                " `llm-metering dead list` shows them and why",
+                sink=self._sink.name,
+                level=logging.WARNING,
+            )
         passed = cursor.settle(items, delivery)
         if cursor.own:
             self.own_settled += passed
 
     def _bury(self, dead: Iterable[Held]) -> None:
-        by_cursor: defaultdict[Cursor, list[Held]] = defaultdict(list)
+        by_cursor: defaultdict[Cursor | HeldCursor, list[Held]] = defaultdict(list)
         for each in dead:
             by_cursor[self._held[each.id][0]].append(each)
         for cursor, letters in by_cursor.items():

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import TransportProblem
+from ..settings.checks import Durability
 from ..sinks.base import Sink
+from .alarms import Alarms
+from .bounds import DEFAULT_BACKLOG_BYTES, segment_bytes_below
 from .journal import Journal
 from .shipper import Shipper
 from .spool import Spool, debt_of
@@ -26,6 +30,9 @@ class Transport:
         home: The folder.
         source: The CloudEvents source of all events.
         sinks: Where they go.
+        durability: What a recorded event survives; see `Journal`.
+        backlog_bytes: How much each sink may be owed on disk.
+        on_error: Called with what a person should look at; see `TransportProblem`.
 
     Attributes:
         journal: Where events are recorded.
@@ -36,17 +43,40 @@ class Transport:
         HomeError: If the home cannot be written to.
     """
 
-    def __init__(self, home: Path, *, source: str, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        source: str,
+        sinks: Sequence[Sink],
+        durability: Durability = "process",
+        backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
+        on_error: Callable[[TransportProblem], object] | None = None,
+    ) -> None:
         self._home = home
         self._spool = Spool(home)
-        self._spool.make()
+        if durability != "memory":
+            self._spool.make()
+        alarms = Alarms(on_error)
         self.journal = Journal(
             self._spool,
             source=source,
             debts=[debt_of(sink) for sink in sinks],
             on_append=self._on_append,
+            durability=durability,
+            segment_bytes=segment_bytes_below(backlog_bytes),
+            alarms=alarms,
         )
-        self.shippers = [Shipper(sink, spool=self._spool, journal=self.journal) for sink in sinks]
+        self.shippers = [
+            Shipper(
+                sink,
+                spool=self._spool,
+                journal=self.journal,
+                alarms=alarms,
+                backlog_bytes=backlog_bytes,
+            )
+            for sink in sinks
+        ]
         self.is_started = False
 
     def __repr__(self) -> str:
@@ -70,7 +100,9 @@ class Transport:
         Returns:
             Whether each event is acknowledged (or dead) everywhere.
         """
-        target = self.journal.expected
+        target = self.journal.expected(deadline)
+        if target is None:
+            return False
         for shipper in self.shippers:
             if shipper.own_settled < target:
                 shipper.hurry(target)
@@ -106,8 +138,9 @@ class Transport:
         chosen = [shipper for shipper in self.shippers if name in (None, shipper.sink.name)]
         if not chosen:
             return None
+        target = self.journal.expected(deadline)
         for shipper in chosen:
-            shipper.hurry(self.journal.expected)
+            shipper.hurry(self.journal.recorded if target is None else target)
         return all([shipper.drain(deadline=deadline) for shipper in chosen])  # noqa: C419  # each
 
     def close(self, deadline: float) -> bool:
@@ -116,18 +149,19 @@ class Transport:
         Returns:
             Whether nothing was left.
         """
-        self.journal.close()
+        self.journal.close(deadline)
         for shipper in self.shippers:
             shipper.begin_close(deadline=deadline)
         # All of them, whatever the first one says: they drain side by side.
         done = [shipper.finish_close() for shipper in self.shippers]
-        if self.journal.held:
+        left = self.journal.held_view().events
+        if left:
             logger.error(
-                "%d records are lost if this process ends now: the journal in %s takes none",
-                self.journal.held,
+                "%d events are lost if this process ends now: they are in memory, not in %s",
+                left,
                 self._spool.folder,
             )
-        return all(done) and not self.journal.held
+        return all(done) and not left
 
     def statistics(self) -> dict[str, Any]:
         """What became of every event of the home; see `Meter.statistics`."""
@@ -135,7 +169,7 @@ class Transport:
         for reason, amount in dict(self.journal.dropped).items():
             status["dropped"][reason] = status["dropped"].get(reason, 0) + amount
         status["held_in_memory"] = self.journal.held
-        add_live_state(status, self.shippers)
+        add_live_state(status, self.shippers, self.journal)
         return status
 
     def _on_append(self, recorded: int) -> None:

@@ -2,45 +2,42 @@
 
 One `write` to this process's own segment is all that happens on the calling thread. The page
 cache survives the process, so a killed one loses nothing; a background thread syncs the file,
-so that a power cut takes at most the last second.
+so that a power cut takes at most the last second. While the disk takes nothing, or is not to be
+waited for, records are held in memory, and shipped from there.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar
 from functools import partial
-from queue import SimpleQueue
 from typing import Final
 
-import msgspec
-
-from . import system
+from .. import system
+from ..settings.checks import Durability
+from .alarms import Alarms
 from .frames import Kind, encode_frame
+from .held import HELD_LIMIT, HeldRecords
+from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
+from .stalls import STALL, Stalls
+from .syncer import Syncer
 from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "nobody_waits"]
 
-logger = logging.getLogger("llm_metering")
+POWER_TIMEOUT: Final = 5.0
+"""Seconds that a record waits for the medium; a sync takes milliseconds."""
+_LOOKS_AT_ONCE: Final = 3
+_LOOK_EVERY: Final = 0.0002
 
-SYNC_EVERY: Final = 0.5
-"""Seconds from the first unsynced write to the sync."""
-HELD_LIMIT: Final = 10_000
-"""Records kept in memory while the disk takes none."""
-DISK_RETRY_EVERY: Final = 1.0
-LOG_EVERY: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    kind: Kind
-    frame: bytes
-    event_id: str
+nobody_waits: ContextVar[bool] = ContextVar("nobody_waits", default=False)
+"""Whether whoever records waits for the medium by other means."""
 
 
 class Journal:
@@ -56,6 +53,14 @@ class Journal:
         debts: The sinks that each event is owed to.
         on_append: Called when events were appended, with how many there are so far.
         segment_bytes: The size at which a new segment is begun.
+        durability: What a recorded event survives: the death of the `process`, a `power` cut
+            (then each record waits for the medium), or nothing (`memory`: no file is written).
+        alarms: Who is told of trouble.
+
+    Attributes:
+        recorded: Events taken in.
+        bypassed: Records that waited in memory for a lock or a disk that stalled.
+        dropped: Events given up, by reason, as far as no note on disk says so.
     """
 
     def __init__(
@@ -66,9 +71,14 @@ class Journal:
         debts: Sequence[Debt],
         on_append: Callable[[int], None] = lambda _: None,
         segment_bytes: int = SEGMENT_BYTES,
+        durability: Durability = "process",
+        alarms: Alarms | None = None,
     ) -> None:
         self._spool = spool
         self._on_append = on_append
+        self._durability = durability
+        self._alarms = Alarms() if alarms is None else alarms
+        self._debts = tuple(debt.key for debt in debts)
         self._new_writer = partial(
             SegmentWriter, spool, source=source, debts=debts, segment_bytes=segment_bytes
         )
@@ -76,26 +86,26 @@ class Journal:
         system.on_fork(self)
 
     def _begin_writer(self) -> None:
-        # An RLock lets this thread in again; `_busy` then says that it is a re-entry.
+        # An RLock lets this thread in again; `_busy_since` then says that it is a re-entry.
         self._lock = threading.RLock()
-        self._busy = False
-        self._deferred: deque[_Record] = deque()
-        self._held: deque[_Record] = deque()
+        self._busy_since = 0.0
+        self._busy_by = 0
+        self._deferred: deque[Record] = deque()
+        self._stalls = Stalls()
+        self._held = HeldRecords(self._debts, limit=HELD_LIMIT)
         self._writer = self._new_writer()
         self._open_calls: dict[str, bytes] = {}
         self._trouble: OSError | None = None
-        self._next_log = 0.0
         self._closed = False
-        self._syncer: threading.Thread | None = None
-        self._dirty: SimpleQueue[bool] = SimpleQueue()
-        self._clean = True
+        self._syncer = Syncer(self._write_and_sync, may_end=self._is_done)
         self.recorded = 0
+        self.bypassed = self._bypasses_noted = 0
         self.dropped: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return (
-            f"<Journal {self._writer.name} recorded={self.recorded} held={len(self._held)}"
-            f" open={len(self._open_calls)}>"
+            f"<Journal {self._writer.name} {self._durability} recorded={self.recorded}"
+            f" held={self.held} open={len(self._open_calls)} {self._stalls!r}>"
         )
 
     @property
@@ -105,23 +115,38 @@ class Journal:
 
     @property
     def held(self) -> int:
-        """Records that wait in memory for the disk to take them."""
-        return len(self._held)
+        """Records that are in memory, not on disk."""
+        return len(self._held) + len(self._deferred)
 
-    @property
-    def expected(self) -> int:
-        """Events recorded, those that wait in memory included."""
+    def expected(self, deadline: float) -> int | None:
+        """Events recorded until now, all of them where the shippers find them.
+
+        Returns:
+            `None` if a disk that stalls did not let us in by the deadline.
+        """
+        if not self._may_enter(deadline - time.monotonic()):
+            return None
         with self._lock:
-            return self.recorded + sum(record.kind is Kind.EVENT for record in self._held)
+            if not self._busy_since:
+                self._write_deferred()
+            return self.recorded
 
     def start(self) -> None:
         """Start the syncing thread now; else the first append does, and waits a millisecond for it."""
-        with self._lock:
-            self._has_syncer()
+        self._syncer.start()
 
     def record(self, event_id: str, payload: bytes) -> None:
         """Append an event; when this returns it is in a file, or held in memory and counted."""
-        self._append(_Record(Kind.EVENT, encode_frame(Kind.EVENT, payload), event_id))
+        waits = self._append(Record(Kind.EVENT, encode_frame(Kind.EVENT, payload), event_id))
+        if waits and self._durability == "power" and not nobody_waits.get():
+            self._wait_for_power()
+
+    def durable(self) -> Future[None]:
+        """What was recorded before is on the medium when this is done.
+
+        Its exception, if it has one, says why it is not.
+        """
+        return self._syncer.durable()
 
     def note_open(self, event_id: str, payload: bytes) -> None:
         """Note that a call has started.
@@ -130,11 +155,11 @@ class Journal:
             event_id: The id the call's event will have.
             payload: The event to record if this process dies before the call ends.
         """
-        self._append(_Record(Kind.OPEN, encode_frame(Kind.OPEN, payload), event_id))
+        self._append(Record(Kind.OPEN, encode_frame(Kind.OPEN, payload), event_id))
 
     def note_closed(self, event_id: str) -> None:
         """Note that a call ended for which there is no event."""
-        self._append(_Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id))
+        self._append(Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id))
 
     def count(self, name: str, key: str = "", amount: int = 1) -> None:
         """Count something for `status`, so that it outlives this process.
@@ -144,8 +169,12 @@ class Journal:
             key: A kind of it, such as the hook that failed; never content.
             amount: How many.
         """
-        payload = msgspec.json.encode({"name": name, "key": key, "amount": amount})
-        self._append(_Record(Kind.COUNT, encode_frame(Kind.COUNT, payload), ""))
+        self._append(count_note(name, key, amount))
+
+    @property
+    def segments_begun(self) -> int:
+        """How many segments this writer has begun."""
+        return self._writer.begun
 
     def segments(self) -> list[OwnSegment]:
         """This writer's segments as they are now, oldest first."""
@@ -157,17 +186,49 @@ class Journal:
         with self._lock:
             self._writer.forget(name)
 
-    def close(self) -> None:
+    def held_for(self, debt: str) -> list[tuple[int, Record]]:
+        """The events in memory that one sink has still to be sent, by number."""
+        if not len(self._held):  # mostly; no lock for that
+            return []
+        with self._lock:
+            return self._held.owed(debt)
+
+    def settle_held(self, debt: str, outcome: Iterable[tuple[int, bool]]) -> None:
+        """Note which events in memory a sink took (`True`) or will never take."""
+        with self._lock:
+            for event_id, opened_here in self._held.settle(debt, outcome):
+                is_open = self._open_calls.pop(event_id, None) is not None
+                if is_open and not opened_here:
+                    # On disk that call has started, and must not become an interrupted one.
+                    frame = encode_frame(Kind.CLOSED, event_id.encode())
+                    self._held.put(Record(Kind.CLOSED, frame, event_id))
+
+    def settled_from_memory(self, debt: str) -> int:
+        """Events that one sink has had from memory alone."""
+        return self._held.settled_for(debt)
+
+    def held_view(self) -> HeldRecords:
+        """What is in memory, for `status`."""
+        return self._held
+
+    def close(self, deadline: float = float("inf")) -> None:
         """Write what is held, sync, and let go; a later record begins a new writer.
 
         While calls are open (one has started since the table of calls was closed) the writer stays,
         and its lock with it: whoever took it for dead would settle them as interrupted.
+
+        Args:
+            deadline: Of `time.monotonic`: a disk that stalls is not waited for longer.
         """
         system.notice_fork()
-        writer = self._writer  # a late record may begin another one meanwhile
-        self._exclusively(self._close)
-        self._sync(writer)
-        self._dirty.put(False)
+        # Its exception is told of as an alarm.
+        with contextlib.suppress(Exception):
+            self.durable().result(_until(deadline))
+        if self._may_enter(deadline - time.monotonic()):
+            writer = self._writer  # a late record may begin another one meanwhile
+            self._exclusively(self._close)
+            self._sync(writer)
+        self._syncer.end()
         self._tell_trouble()
 
     def after_fork(self) -> None:
@@ -175,22 +236,71 @@ class Journal:
         self._writer.disown()
         self._begin_writer()
 
-    def _append(self, record: _Record) -> None:
+    def _append(self, record: Record) -> bool:
+        """Append, or leave it to who is at it; returns whether that may be waited for."""
         system.notice_fork()
+        self._deferred.append(record)
+        if self._busy_since or self._stalls.is_stalled:
+            if self._busy_by == threading.get_ident():
+                return False
+            if self._bypasses():
+                return True
         with self._lock:
-            self._deferred.append(record)
-            if not self._busy:
+            if not self._busy_since:
                 self._write_deferred()
+        return not self._syncer.runs_here
+
+    def _bypasses(self) -> bool:
+        """Whether what was deferred is left to others, because the disk stalls."""
+        if self._syncer.runs_here:
+            return False
+        if not self._stalls.is_stalled and self._may_enter(STALL):
+            return False
+        if not self._syncer.at_once():
+            return False
+        self.bypassed += 1
+        if len(self._deferred) > HELD_LIMIT:
+            with contextlib.suppress(IndexError):  # somebody has just written them
+                if self._deferred.pop().kind is Kind.EVENT:
+                    self.dropped["stalled"] += 1
+        return True
+
+    def _may_enter(self, patience: float) -> bool:
+        """Whether the lock may be waited for: nobody has been writing for longer than `patience`.
+
+        A lock cannot be waited for with a limit here: an interrupt (Ctrl-C) between its acquisition
+        and the `try` behind it would leave it locked for ever. `with` has no such gap.
+        """
+        since = self._busy_since
+        looks = 0
+        while since and self._busy_since == since and self._busy_by != threading.get_ident():
+            if time.monotonic() - since > patience:
+                return False
+            looks += 1
+            # A write takes microseconds: the first looks only give way.
+            time.sleep(0.0 if looks <= _LOOKS_AT_ONCE else _LOOK_EVERY)
+        return True
 
     def _write_deferred(self) -> None:
         # The outer loop: what is deferred between the inner loop's last look and the release
         # must not wait for the next record, which may never come.
-        while self._deferred:
+        while self._deferred and not self._leaves_it():
             self._while_busy(self._write_all_deferred)
 
     def _write_all_deferred(self) -> None:
-        while self._deferred:
+        looked = time.process_time() if self._stalls.in_a_row else None
+        while self._deferred and not self._leaves_it():
+            began = time.monotonic()
             self._write(self._deferred.popleft())
+            seconds = time.monotonic() - began
+            if seconds >= STALL or looked is not None:
+                busy = 0.0 if looked is None else time.process_time() - looked
+                self._stalls.wrote(seconds, busy=busy)
+                looked = time.process_time()
+
+    def _leaves_it(self) -> bool:
+        """Whether the rest is left to the syncing thread: this one has waited enough."""
+        return self._stalls.is_stalled and not self._syncer.runs_here and self._syncer.at_once()
 
     def _exclusively(self, action: Callable[[], None]) -> None:
         with self._lock:
@@ -199,21 +309,25 @@ class Journal:
 
     def _while_busy(self, action: Callable[[], None]) -> None:
         before = self.recorded
-        self._busy = True
+        self._busy_by = threading.get_ident()
+        self._busy_since = time.monotonic()
         try:
             action()
             if self.recorded != before:  # a note is nothing to ship
                 self._on_append(self.recorded)
         finally:
-            self._busy = False
+            self._busy_since = 0.0
+            self._busy_by = 0
 
-    def _write(self, record: _Record) -> None:
+    def _write(self, record: Record) -> None:
         if record.kind is Kind.OPEN:
             self._open_calls[record.event_id] = record.frame
-        if self._held or not self._to_disk(record):
+        if self._durability == "memory" or len(self._held) or not self._to_disk(record):
             self._hold(record)
+        elif record.kind is Kind.EVENT:
+            self.recorded += 1
 
-    def _to_disk(self, record: _Record) -> bool:
+    def _to_disk(self, record: Record) -> bool:
         if self._closed:
             # Generators collected at the end of the interpreter still settle their calls.
             self._writer = self._new_writer()
@@ -223,101 +337,77 @@ class Journal:
         except OSError as error:
             self._trouble = error
             return False
-        if record.kind is Kind.EVENT:
-            self.recorded += 1
         if record.kind in (Kind.EVENT, Kind.CLOSED):
             self._open_calls.pop(record.event_id, None)
-        self._mark_dirty()
+        self._syncer.soon()
         return True
 
-    def _hold(self, record: _Record) -> None:
-        if len(self._held) < HELD_LIMIT:
-            self._held.append(record)
-            self._mark_dirty()
+    def _hold(self, record: Record) -> None:
+        in_memory = self._durability == "memory"
+        if in_memory and record.kind in (Kind.OPEN, Kind.CLOSED):
+            # Notes are for whoever comes after this process, who will find nothing.
+            if record.kind is Kind.CLOSED:
+                self._open_calls.pop(record.event_id, None)
+            return
+        if self._held.put(record):
+            self.recorded += record.kind is Kind.EVENT
         elif record.kind is Kind.EVENT:
-            self.dropped["disk_full"] += 1
+            self.dropped["memory_full" if in_memory else "disk_full"] += 1
             # Counted as dropped; its note must not make an interrupted call of it as well.
             self._open_calls.pop(record.event_id, None)
-
-    def _mark_dirty(self) -> None:
-        if self._clean and self._has_syncer():
-            self._clean = False
-            self._dirty.put(True)
+        if in_memory:
+            self._open_calls.pop(record.event_id, None)
+        else:
+            self._syncer.soon()
 
     def _write_held(self) -> None:
-        while self._held and self._to_disk(self._held[0]):
-            self._held.popleft()
-        if not self._held and self.dropped:
-            self._report_drops()
-
-    def _report_drops(self) -> None:
-        """Write down what was lost, as soon as the disk takes it."""
+        if self._durability == "memory":
+            return
+        while (oldest := self._held.oldest()) is not None:
+            number, record = oldest
+            if not self._to_disk(record):
+                return
+            self._held.written(number)
+        for note in self._held.counted():
+            if self._to_disk(note):
+                self._held.noted(note)
         for reason in list(self.dropped):
-            payload = msgspec.json.encode(
-                {"name": "dropped", "key": reason, "amount": self.dropped[reason]}
-            )
-            if self._to_disk(_Record(Kind.COUNT, encode_frame(Kind.COUNT, payload), "")):
-                del self.dropped[reason]
+            amount = self.dropped[reason]
+            if self._to_disk(count_note("dropped", reason, amount)):
+                self.dropped[reason] -= amount
+                self.dropped += Counter()  # leaves out what is 0
 
-    def _tell_trouble(self) -> None:
-        # Never under the lock: a thread may be inside a logging handler, with that handler's
-        # lock, when a finaliser makes it record and wait for ours.
-        now = time.monotonic()
-        error, self._trouble = self._trouble, None
-        if error is not None and now >= self._next_log:
-            self._next_log = now + LOG_EVERY
-            logger.error(
-                "the journal in %s cannot be written (%s); %d records are held in memory",
-                self._spool.folder,
-                error,
-                len(self._held),
-            )
-
-    def _has_syncer(self) -> bool:
-        if self._syncer is None:
-            thread = threading.Thread(target=self._sync_loop, name="llm-metering-sync", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                # There are too many threads, or the interpreter is shutting down. The page
-                # cache has the record, `close` syncs, and the next append tries again.
-                return False
-            self._syncer = thread
-        return True
-
-    def _sync_loop(self) -> None:
-        while self._dirty.get() or not self._retire():
-            self._tell_trouble()
-            time.sleep(SYNC_EVERY)
-            try:
-                self._exclusively(self._prepare_sync)
-            except OSError as error:  # such as too many open files
-                self._trouble = error
-            self._sync()
-            self._tell_trouble()
-            if not self._clean:
-                time.sleep(DISK_RETRY_EVERY - SYNC_EVERY)
-                self._dirty.put(True)
-
-    def _retire(self) -> bool:
-        """After `close`: whether the syncing thread may end."""
-        with self._lock:
-            if self._held or not self._dirty.empty():
-                return False
-            self._syncer = None
-            return True
+    def _write_and_sync(self) -> OSError | None:
+        self._tell_trouble()
+        if self.bypassed != self._bypasses_noted:
+            since, self._bypasses_noted = self._bypasses_noted, self.bypassed
+            self.count("bypassed", "stalled", self.bypassed - since)
+        trouble: OSError | None = None
+        try:
+            self._exclusively(self._prepare_sync)
+        except OSError as error:  # such as too many open files
+            trouble = self._trouble = error
+        trouble = self._sync() or trouble
+        if trouble is None and len(self._held) and self._durability != "memory":
+            trouble = self._trouble
+        self._tell_trouble()
+        return trouble
 
     def _prepare_sync(self) -> None:
         self._write_held()
         self._writer.prepare_sync()
-        self._clean = not self._held
 
-    def _sync(self, writer: SegmentWriter | None = None) -> None:
+    def _sync(self, writer: SegmentWriter | None = None) -> OSError | None:
         # Outside the lock: an append must not wait for the medium.
         try:
             (writer or self._writer).sync()
         except OSError as error:
             self._trouble = error
+            return error
+        return None
+
+    def _is_done(self) -> bool:
+        return not self.held or self._durability == "memory"
 
     def _close(self) -> None:
         self._write_held()
@@ -325,3 +415,33 @@ class Journal:
             return
         self._writer.release()
         self._closed = True
+
+    def _wait_for_power(self) -> None:
+        try:
+            self.durable().result(POWER_TIMEOUT)
+        except Exception as error:  # a medium that fails, or stalls
+            self.count("failures", "not_durable")
+            self._alarms.sound(
+                "not_durable",
+                f"the medium below {self._spool.folder} does not take records"
+                f" ({type(error).__name__}): a power cut may lose what is recorded now",
+            )
+
+    def _tell_trouble(self) -> None:
+        # Never under the lock: a thread may be inside a logging handler, with that handler's
+        # lock, when a finaliser makes it record and wait for ours.
+        error, self._trouble = self._trouble, None
+        if error is not None:
+            self._alarms.sound(
+                "disk",
+                f"the journal in {self._spool.folder} cannot be written ({error});"
+                f" {self.held} records are held in memory",
+            )
+        if self.dropped:
+            lost = ", ".join(f"{amount} ({reason})" for reason, amount in self.dropped.items())
+            self._alarms.sound("dropped", f"events were given up, for want of room: {lost}")
+
+
+def _until(deadline: float) -> float:
+    # A user's "for ever" is infinite, which no lock can wait.
+    return min(max(deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX)

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from .. import system
 from ..events import format_time
-from . import system
 from .frames import Kind, encode_frame, parse_frames
 from .spool import SegmentName, Spool, make_header
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from .. import system
 from ..sinks.base import Sink
-from . import system
+from .alarms import Alarms
 from .batches import Batch, Batches
+from .bounds import DEFAULT_BACKLOG_BYTES, Bound
 from .counters import collect
 from .dispatch import Dispatcher, SinkNote
 from .journal import Journal
@@ -40,7 +42,10 @@ class Shipper:
         sink: Where to.
         spool: The folder of all journals.
         journal: This process's own.
+        alarms: Who is told of trouble.
+        backlog_bytes: How much the sink may be owed on disk.
         clock: A monotonic clock, in seconds.
+        wall: Seconds since 1970.
         chance: Random numbers between 0 and 1.
     """
 
@@ -50,14 +55,20 @@ class Shipper:
         *,
         spool: Spool,
         journal: Journal,
+        alarms: Alarms | None = None,
+        backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.sink = sink
         self.debt = debt_of(sink)
         self._spool = spool
         self._journal = journal
+        self._alarms = Alarms() if alarms is None else alarms
+        self._backlog_bytes = backlog_bytes
         self._clock = clock
+        self._wall = wall
         self._chance = chance
         self._begin()
         system.on_fork(self)
@@ -74,12 +85,22 @@ class Shipper:
         self._closing = False
         self._close_by = 0.0
         self._backlog = Batches(self._spool, self._journal, self.debt)
+        self._bound = Bound(
+            self._spool,
+            self._journal,
+            self.debt,
+            self._backlog,
+            self._alarms,
+            self._backlog_bytes,
+        )
         self._dispatch = Dispatcher(
             self.sink,
             self.debt,
             spool=self._spool,
             backlog=self._backlog,
+            alarms=self._alarms,
             clock=self._clock,
+            wall=self._wall,
             chance=self._chance,
         )
         self._urgent_until = 0
@@ -96,7 +117,9 @@ class Shipper:
     @property
     def own_settled(self) -> int:
         """How many of this process's own events are settled."""
-        return self._dispatch.own_settled
+        # Those in memory last: what is just being written to disk may be missed, not counted twice.
+        on_disk = self._dispatch.own_settled
+        return on_disk + self._journal.settled_from_memory(self.debt.key)
 
     @property
     def standing(self) -> Standing:
@@ -258,12 +281,15 @@ class Shipper:
         if adopt and now >= self._next_adoption:
             self._next_adoption = now + ADOPT_EVERY
             self._backlog.collect_rest()
-            self._backlog.adopt()
+            self._adopt()
             if self._backlog.has_newcomers:
                 self._next_adoption = now + LOOK_AGAIN_AFTER
+            self._keep_within_bound()
         elif adopt and self._backlog.can_adopt:
-            self._backlog.adopt()
+            self._adopt()
         self._backlog.follow_journal(self.sink.limits)
+        if self._bound.is_due():
+            self._keep_within_bound()
         own = self._dispatch.next_own()
         if own is None:
             self._waiting_since = None
@@ -289,6 +315,15 @@ class Shipper:
         if self._dispatch.offer(due) and due.cursor.own:
             self._waiting_since = None  # else they have waited for company already
         return max(self._dispatch.next_try - self._clock(), 0.0)
+
+    def _adopt(self) -> None:
+        for cursor in self._backlog.adopt():
+            self._dispatch.adopt(cursor)
+
+    def _keep_within_bound(self) -> None:
+        given_up = self._bound.keep()
+        if given_up is not None:
+            self._dispatch.gave_up(given_up)
 
     def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
         at_once = own.is_full or urgent or self._closing or self._dispatch.is_searching

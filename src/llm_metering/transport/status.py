@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ..events import parse
 from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
+from .journal import Journal
 from .shipper import Shipper, SinkNote
 from .spool import Debt, Spool
 
 __all__ = ["add_live_state", "home_status"]
+
+_sink_notes: Final = msgspec.json.Decoder(SinkNote)
 
 
 def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
@@ -35,6 +39,7 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
     opened: set[str] = set()
     closed: set[str] = set()
     unreadable = 0
+    bytes_left: Counter[str] = Counter()
     if spool.folder.exists():
         with locked_counters(spool, exclusive=False) as total:
             folded = set(total.folded)
@@ -49,12 +54,17 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
                 opened |= counts.opened
                 closed |= counts.closed
                 _keep_oldest(oldest, counts)
+                for key, ack in counts.acks.items():
+                    bytes_left[key] += (
+                        max(counts.end - ack.offset, 0) if key in counts.oldest else 0
+                    )
     return {
         "home": str(home),
         "recorded": total.recorded,
         "dropped": {"disk_full": 0} | total.counts.get("dropped", {}),
         "open_calls": len(opened - closed),
         "failures": sum(total.counts.get("failures", {}).values()),
+        "bypassed": sum(total.counts.get("bypassed", {}).values()),
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
         "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
@@ -63,13 +73,18 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "flags": {"subject_conflict": 0, "unattributed": 0} | total.flags,
         "sinks": [
             _sink_row(spool, sink, oldest.get(key), now or datetime.now(UTC))
+            | {"pending_bytes": bytes_left[key]}
             for key, sink in sorted(total.sinks.items(), key=lambda item: item[1].debt.name)
         ],
     }
 
 
-def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper]) -> None:
-    """Put into what `home_status` returned what only a living process knows of its sinks."""
+def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper], journal: Journal) -> None:
+    """Put into what `home_status` returned what only a living process knows."""
+    held = journal.held_view()
+    status["recorded"] += held.unrecorded
+    for (name, key), amount in dict(held.counts).items():
+        _add_count(status, name, key, amount)
     # By what makes a sink the same one; its name may have been changed since.
     rows = {(row["url"], row["account"]): row for row in status["sinks"]}
     for shipper in shippers:
@@ -82,6 +97,19 @@ def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper]) -> None:
         if shipper.is_running:
             row["state"], row["reason"] = shipper.standing.state, shipper.standing.reason
             row["suspect"] = len(shipper.suspects.since)
+        recorded, acked, dead = held.view(debt.key)
+        row["recorded"] += recorded
+        row["acked"] += acked
+        row["dead"] += dead
+        row["pending"] += recorded - acked - dead
+
+
+def _add_count(status: dict[str, Any], name: str, key: str, amount: int) -> None:
+    known = status.get(name)
+    if isinstance(known, int):
+        status[name] = known + amount
+    elif isinstance(known, dict):
+        known[key] = known.get(key, 0) + amount
 
 
 def _keep_oldest(oldest: dict[str, bytes], counts: SegmentCounts) -> None:
@@ -115,7 +143,7 @@ def _sink_row(
 
 def _read_note(spool: Spool, debt: Debt) -> SinkNote:
     try:
-        return msgspec.json.decode(spool.sink_path(debt.key).read_bytes(), type=SinkNote)
+        return _sink_notes.decode(spool.sink_path(debt.key).read_bytes())
     except (OSError, msgspec.DecodeError):
         return SinkNote(debt, "ok", None)
 
@@ -133,4 +161,5 @@ def _empty_row(shipper: Shipper) -> dict[str, Any]:
         "reason": shipper.standing.reason,
         **counts,
         "oldest_pending_seconds": None,
+        "pending_bytes": 0,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -16,11 +16,12 @@ class Suspects:
     """Events whose last word from the sink is none, or one that leaves it open.
 
     They are offered again under the same ids, and a sink that still knows these counts them once.
-    When it may have forgotten them, they are kept back: sent again they could be billed twice,
-    given up they could be billed never.
+    When it may have forgotten them, they become dead letters, for a person to compare: sent again
+    they could be billed twice, given up they could be billed never.
 
     Attributes:
-        since: When each was first sent without a clear answer, in seconds of the shipper's clock.
+        since: When each was first sent without a clear answer, in seconds since 1970. Of that clock,
+            since a machine may sleep, and a process be frozen, for days.
     """
 
     since: Mapping[str, float] = field(default_factory=dict)
@@ -38,6 +39,10 @@ class Suspects:
             dict.fromkeys(added, now)
             | {each: first for each, first in self.since.items() if each not in settled}
         )
+
+    def join(self, event_ids: Iterable[str], *, since: float) -> Suspects:
+        """What is suspect with those that another process left."""
+        return Suspects(dict.fromkeys(event_ids, since) | dict(self.since))
 
     def forget(self, event_ids: frozenset[str]) -> Suspects:
         """What is suspect without these."""

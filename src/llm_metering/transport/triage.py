@@ -138,6 +138,15 @@ class Triage:
         blamed = delivery.blamed if trusted and delivery.blamed in refused else None
         return Lesson(replace(self, group=tuple(refused), blamed=blamed), delivery)
 
+    def without(self, event_ids: frozenset[str]) -> Triage:
+        """What is known, now that some events are not to be offered any more."""
+        return replace(
+            self,
+            group=tuple(each for each in self.group if each not in event_ids),
+            blamed=None if self.blamed in event_ids else self.blamed,
+            heard=self.heard - event_ids,
+        )
+
     def exhausted(self) -> Lesson:
         """Say what is to be done now that nothing but held events is left to offer."""
         if self.witnessed:

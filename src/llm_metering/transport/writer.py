@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from .. import system
 from ..errors import HomeError
 from ..events import format_time, new_event_id
-from . import system
 from .spool import Debt, SegmentName, Spool, make_header
 
 __all__ = ["OwnSegment", "SegmentWriter"]
 
 SEGMENT_BYTES: Final = 8 << 20
 """A segment is deleted whole, so it must not grow for ever."""
+SEGMENT_SECONDS: Final = 3600.0
+"""Nor live for ever, where little is recorded."""
 
 
 @dataclass(slots=True)
@@ -61,8 +64,15 @@ class SegmentWriter:
         self._descriptor: int | None = None
         self._unsynced: deque[int] = deque()
         self._segments: list[OwnSegment] = []
+        self._prepared: tuple[SegmentName, int] | None = None
         self._next_number = 0
         self._rotate_at = 0
+        self._begun_at = 0.0
+
+    @property
+    def begun(self) -> int:
+        """How many segments were begun."""
+        return self._next_number
 
     def segments(self) -> list[OwnSegment]:
         """The segments as they are now, oldest first."""
@@ -105,8 +115,14 @@ class SegmentWriter:
         Raises:
             OSError: If there are too many open files.
         """
-        if self._descriptor is not None:
+        if self._descriptor is None:
+            return
+        if time.monotonic() - self._begun_at > SEGMENT_SECONDS:
+            self._rotate_at = 0  # the next append begins another one
+        written = (self._segments[-1].name, self._segments[-1].size)
+        if written != self._prepared:
             self._unsynced.append(os.dup(self._descriptor))
+            self._prepared = written
 
     def sync(self) -> None:
         """Bring to the medium what `prepare_sync` or `finish` noted; safe beside an append.
@@ -124,6 +140,10 @@ class SegmentWriter:
                 system.sync_data(descriptor)
             except OSError as error:
                 trouble = error
+                # The kernel may have dropped the bytes and tells of it once: another sync of this
+                # file would prove nothing.
+                self._prepared = None
+                self._rotate_at = 0
             finally:
                 os.close(descriptor)
         if trouble is not None:
@@ -201,4 +221,5 @@ class SegmentWriter:
         # What was carried along does not count: with very many open calls each new segment
         # would be full from its start.
         self._rotate_at = len(start) + self._segment_bytes
+        self._begun_at = time.monotonic()
         self._segments.append(OwnSegment(name, len(start)))

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from .. import system
+from ... import system
 from ..counters import collect, count_segment, locked_counters
 from ..recovery import tidy
 from ..spool import Ack, Debt, SegmentName, Spool

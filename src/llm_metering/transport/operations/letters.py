@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import system
+from ... import system
 from ..counters import read_counters
 from ..spool import Spool
 
@@ -68,7 +68,7 @@ class Letter:
 
     def describe(self) -> dict[str, Any]:
         """Whose call it was; of what the event holds no more than that."""
-        event = msgspec.json.decode(self.payload, type=_Event)
+        event = _event.decode(self.payload)
         return {"subject": event.subject, "model": event.data.model, "event_time": event.time}
 
 

@@ -12,6 +12,7 @@ was decided is finished, by the next one who is here.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -21,8 +22,8 @@ from typing import Final
 
 import msgspec
 
+from ... import system
 from ...events import format_time, new_event_id
-from .. import system
 from ..counters import Counters, SinkCounts, locked_counters, read_counters
 from ..frames import Kind, encode_frame, parse_frames
 from ..spool import Debt, SegmentName, Spool, make_header
@@ -141,7 +142,7 @@ def _put_back(
 
 def _uncount(spool: Spool, total: Counters, debt: Debt, letters: Sequence[Letter]) -> None:
     """Take from the sums what the new segment adds to them again."""
-    everything = msgspec.json.decode(msgspec.json.encode(total), type=Counters)
+    everything = copy.deepcopy(total)
     add_up(spool, everything)
     # A crash right after a line was written has the event offered again; if the sink took it
     # then, it is not counted as dead though its line is there, and is a new one now.

@@ -13,11 +13,14 @@ import os
 import sys
 import time
 import weakref
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 __all__ = [
     "ForkAware",
+    "ForkGuarded",
+    "guard_fork",
     "lock_file",
     "make_private_folder",
     "notice_fork",
@@ -35,6 +38,8 @@ __all__ = [
 logger = logging.getLogger("llm_metering")
 
 _POSIX: Final = os.name == "posix"
+FORK_PATIENCE: Final = 0.05
+"""Seconds that a fork waits, in all, for what must be at rest."""
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
 
@@ -207,7 +212,22 @@ class ForkAware(Protocol):
         """Called in the child, before any code of the user's runs."""
 
 
+class ForkGuarded(ForkAware, Protocol):
+    """Something that must be at rest while a process forks."""
+
+    def before_fork(self, deadline: float) -> None:
+        """Called by the thread that forks.
+
+        Args:
+            deadline: Of `time.monotonic`. It is the application's thread that waits.
+        """
+
+    def after_fork_in_parent(self) -> None:
+        """Called by the thread that forked, in the parent."""
+
+
 _fork_aware: weakref.WeakSet[Any] = weakref.WeakSet()
+_fork_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
 _pid = os.getpid()
 
 
@@ -216,16 +236,35 @@ def on_fork(target: ForkAware) -> None:
     _fork_aware.add(target)
 
 
+def guard_fork(target: ForkGuarded) -> None:
+    """As `on_fork`, and put `target` at rest before."""
+    _fork_guarded.add(target)
+    on_fork(target)
+
+
 def run_fork_hooks() -> None:
     """Tell everything that is fork-aware that this is a forked child."""
     global _pid
     _pid = os.getpid()
-    for target in list(_fork_aware):
+    _tell(_fork_aware, lambda target: target.after_fork())
+
+
+def _tell(targets: Iterable[Any], message: Callable[[Any], None]) -> None:
+    for target in list(targets):
         try:
-            target.after_fork()
+            message(target)
         except Exception as error:
             # The next one must still let go of what is the parent's.
-            logger.error("after a fork: %s in %r", type(error).__name__, target)  # noqa: TRY400
+            logger.error("at a fork: %s in %r", type(error).__name__, target)  # noqa: TRY400
+
+
+def _before_fork() -> None:
+    deadline = time.monotonic() + FORK_PATIENCE
+    _tell(_fork_guarded, lambda target: target.before_fork(deadline))
+
+
+def _after_fork_in_parent() -> None:
+    _tell(_fork_guarded, lambda target: target.after_fork_in_parent())
 
 
 def notice_fork() -> None:
@@ -239,4 +278,8 @@ def notice_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     # Registered once for all: there is no way to unregister.
-    os.register_at_fork(after_in_child=run_fork_hooks)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=run_fork_hooks,
+    )

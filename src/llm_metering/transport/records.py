@@ -1,0 +1,39 @@
+"""What a journal is told: events, and the notes beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from .frames import HEAD_SIZE, Kind, encode_frame
+
+__all__ = ["Record", "count_note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record on its way into a segment.
+
+    Attributes:
+        kind: What it is.
+        frame: Framed, as it will be on disk.
+        event_id: The event, or the call, that it speaks of; empty for a count.
+        note: Of a count, the counter's name, its key and the amount.
+    """
+
+    kind: Kind
+    frame: bytes
+    event_id: str = ""
+    note: tuple[str, str, int] | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """What is in the frame."""
+        return self.frame[HEAD_SIZE:]
+
+
+def count_note(name: str, key: str, amount: int) -> Record:
+    """The record that counts something for `status`."""
+    payload = msgspec.json.encode({"name": name, "key": key, "amount": amount})
+    return Record(Kind.COUNT, encode_frame(Kind.COUNT, payload), note=(name, key, amount))
