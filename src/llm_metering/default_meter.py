@@ -25,6 +25,7 @@ __all__ = [
     "arecord",
     "close",
     "configure",
+    "current_meter",
     "flush",
     "get_meter",
     "metered_stream",
@@ -123,6 +124,11 @@ def get_meter() -> Meter:
         return meter
     with _default_lock:
         return _default or configure()
+
+
+def current_meter() -> Meter | None:
+    """The process-wide default meter, if there is one now; none is made."""
+    return _default
 
 
 def flush(timeout: float = FLUSH_TIMEOUT) -> bool:

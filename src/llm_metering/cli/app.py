@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MeteringError
-from . import config, dead, demo, drain, forget, replay, status, usage
+from . import config, dead, demo, doctor, drain, forget, replay, status, usage
 from .render import plain
 
 __all__ = ["app"]
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.command("usage")(usage.usage)
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)
 app.add_typer(dead.dead, name="dead")
 app.command("replay")(replay.replay)

@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from ..errors import ConfigurationError, SubjectError
 from ..subjects import check_subject
+from .sources import source_problem
 
 __all__ = [
     "CHECKS",
@@ -47,12 +48,6 @@ EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
 EVENT_TYPE_WANTED: Final = "a CloudEvents type is wanted: 1 to 200 printable characters, no spaces"
 
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
-# CloudEvents makes `source` a URI reference (RFC 3986): a colon in its first segment ends a
-# scheme. OpenMeter parses it as one, so with a name like ":app" it would refuse every event.
-_SOURCE = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))"
-    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=@/?#\[\]:]|%[0-9A-Fa-f]{2})+"
-)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HALF_USERINFO = re.compile(r"[^/?#\[\]]*:(?!\d*(?:[,/?#]|$))[^/?#]*")
 _SECRET_PARAMETER = re.compile(
@@ -158,10 +153,12 @@ def _sinks(found: Found) -> tuple[str, ...]:
 
 def _source(found: Found) -> str:
     source = found.value
-    if not isinstance(source, str) or _SOURCE.fullmatch(source) is None:
+    problem = source_problem(source) if isinstance(source, str) else "it is no string"
+    if problem is not None or not isinstance(source, str):
+        # OpenMeter would refuse every event.
         wanted = (
-            "the application's name is wanted, in ASCII and without spaces (a URI reference), "
-            "such as 'my-app' or 'https://example.org/my-app'"
+            "the application's name is wanted as a URI reference (in ASCII, without spaces), "
+            f"such as 'my-app' or 'https://example.org/my-app', but {problem}"
         )
         raise _refusal("source", found, wanted)
     return source

@@ -1,6 +1,6 @@
 """HTTP for sinks: one POST, and what its outcome means for the events.
 
-The only module that imports httpx, whose errors end here.
+The only module of a sink that imports httpx, whose errors end here.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ..settings.checks import EVENT_IDS, EVENT_TYPE_WANTED, is_event_type
 from ._payload import UnusableEventError
 from .base import Delivery, Envelope, SinkLimits
 from .http import HTTPClient, check_url
-from .shapes import SHAPES, WireForm, wire_form
+from .shapes import SHAPES, WireForm, event_type_of, wire_form
 
 __all__ = ["OpenMeterSink", "from_url"]
 
@@ -75,6 +75,13 @@ class OpenMeterSink:
         dedupe_window: How long the server knows an event it has had; `None` is for ever. What it may
             have had longer ago is not sent again.
 
+    Attributes:
+        base: Where its API begins.
+        api: `v1` or `v3`.
+        shape: One of `SHAPES`.
+        event_type: The CloudEvents `type` of what is sent for a call.
+        token: The API key; it is never part of what is shown.
+
     Raises:
         ConfigurationError: If the token cannot stand in a header. The message does not hold it.
     """
@@ -99,8 +106,12 @@ class OpenMeterSink:
         self.account = account
         self._form = wire_form(shape, event_type=event_type, event_id=event_id)
         self.limits = replace(_limits(self._form), dedupe_window=dedupe_window)
+        self.base = base
+        self.api = api
+        self.shape = shape
+        self.event_type = event_type or event_type_of(shape)
+        self.token = _checked_token(token)
         self._endpoint = base + _PATHS[api]
-        self._token = _checked_token(token)
         self._http = HTTPClient()
 
     def __repr__(self) -> str:
@@ -130,15 +141,15 @@ class OpenMeterSink:
         if not batch:
             return Delivery()
         headers = {"Content-Type": CONTENT_TYPE}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
         body = b"[" + b",".join(events) + b"]"
         return self._http.post(
             batch,
             self._endpoint,
             body=body,
             headers=headers,
-            secret=self._token,
+            secret=self.token,
             owners=owners,
         )
 

@@ -24,11 +24,11 @@ from typing import Any, Final
 
 import msgspec
 
-from ..events import DATA_KEYS, MEASURES, CloudEvent, format_time
+from ..events import DATA_KEYS, EVENT_TYPE, MEASURES, CloudEvent, format_time
 from ..token_usage import TokenUsage
 from ._payload import UnusableEventError, read_event
 
-__all__ = ["NO_RESPONSE_ID", "SHAPES", "WireForm", "wire_form"]
+__all__ = ["NO_RESPONSE_ID", "SHAPES", "WireForm", "event_type_of", "wire_form"]
 
 NO_RESPONSE_ID: Final = "no_response_id"
 """The flag of an event that was to go under its response id and has none."""
@@ -237,6 +237,16 @@ _SHAPES: Final[Mapping[str, _Shape | None]] = {
 
 SHAPES: Final = tuple(_SHAPES)
 """The names of the shapes; the first is the journal's own."""
+
+
+def event_type_of(shape: str) -> str:
+    """The CloudEvents `type` of what a shape sends for a call.
+
+    >>> event_type_of("call"), event_type_of("kind")
+    ('llm.usage', 'prompt')
+    """
+    known = _SHAPES[shape]
+    return EVENT_TYPE if known is None else known.event_type
 
 
 def wire_form(

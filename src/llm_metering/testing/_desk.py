@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -12,6 +12,7 @@ from typing import TypeVar
 from ._books import Books
 from ._ingest import API, PATHS, Answer, Event, problem_answer, read_events
 from ._listing import LISTS, list_events
+from ._meters import METER_LISTS, Meter, check_meters, list_meters
 from ._orders import Order, Orders, Target
 from ._schema import ATTRIBUTES
 from .faults import (
@@ -38,15 +39,24 @@ class Desk:
     Attributes:
         changed: Guards everything here, and is notified of every change.
         books: What is counted.
+        meters: What the lists of meters show.
         received: Every request, in the order in which they came.
         batches: Every batch that was answered with success.
         violations: What was wrong with requests, or would have been dropped.
         hanging: Requests that are held.
     """
 
-    def __init__(self, books: Books, *, token: str | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        *,
+        token: str | None,
+        clock: Callable[[], float],
+        meters: Sequence[Meter] = (),
+    ) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.books = books
+        self.meters = check_meters(meters)
         self.received: list[Received] = []
         self.batches: list[list[Event]] = []
         self.violations: list[str] = []
@@ -136,10 +146,12 @@ class Desk:
         if request.method == "GET" and request.path in LISTS:
             rows = self.books.rows
             return list_events(request.path, request.query, rows, now=self._clock())
+        if request.method == "GET" and request.path in METER_LISTS:
+            return list_meters(request.path, request.query, self.meters)
         return self._wrong_address(request)
 
     def _wrong_address(self, request: Received) -> Answer:
-        known = request.path in PATHS or request.path in LISTS
+        known = request.path in {*PATHS, *LISTS, *METER_LISTS}
         status, reason = (405, "no such method") if known else (404, "no such path")
         self.violations.append(f"{reason}: {request.method} {request.path}")
         return problem_answer(_api_of(request.path), status, None)

@@ -11,13 +11,13 @@ Stricter than those on purpose: bytes behind the JSON, `data_base64`, and events
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
+from ._go_url import is_go_url
 from ._schema import ATTRIBUTES, Problem, event_problems
 
 __all__ = ["API", "PATHS", "Answer", "Event", "problem_answer", "read_events"]
@@ -174,7 +174,7 @@ def _undecodable(event: Event) -> str | None:
     """Why the CloudEvents SDK cannot read an event that is valid against the schema."""
     if event["specversion"] not in ("1.0", "0.3"):
         return f"specversion: unknown value: {event['specversion']}"
-    if not _is_go_url(event["source"]):
+    if not is_go_url(event["source"]):
         return f"cannot parse uri ref: {event['source']}"
     if (time := event.get("time")) is not None:
         try:
@@ -198,19 +198,6 @@ def _unusable_extension(name: str, value: object) -> str | None:
     if isinstance(value, int | float) and not -_INT32 <= value < _INT32:
         return f"the value of {name!r} is out of range"
     return None
-
-
-def _is_go_url(text: str) -> bool:
-    """Whether Go's `url.Parse` takes it, as far as names of applications go."""
-    text = text.partition("#")[0]
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
-        return False
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:(?!/)", text):
-        return True  # opaque: nobody looks further
-    path = text.partition("?")[0]
-    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
-        return False
-    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path)) or ":" not in path.partition("/")[0]
 
 
 def _refuse_constant(name: str) -> Any:

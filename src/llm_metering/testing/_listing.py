@@ -1,4 +1,4 @@
-"""The fake server's lists of events: `GET /api/v1/events` and `GET /api/v2/events`.
+"""The fake server's lists of events: `GET` of `/api/v1/events`, `/api/v2/events` and v3's.
 
 Source: https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c
 (`openmeter/meterevent`, `openmeter/streaming/clickhouse/event_query*.go`, `pkg/filter/filter.go`,
@@ -84,9 +84,28 @@ def _list_v2(asked: dict[str, str], rows: Sequence[Row], _now: float) -> dict[st
     return document
 
 
+def _list_v3(asked: dict[str, str], rows: Sequence[Row], _now: float) -> dict[str, Any]:
+    limit = _limit({"limit": asked.pop("page[size]", str(MAX_LIMIT))})
+    wanted = {
+        name: asked.pop(f"filter[{name}][eq]")
+        for name in ("id", "source", "subject", "type")
+        if f"filter[{name}][eq]" in asked
+    }
+    _refuse_rest(asked)
+    found = [row for row in rows if all(row.event[key] == value for key, value in wanted.items())]
+    items = [
+        {"event": item["event"], "ingested_at": item["ingestedAt"], "stored_at": item["storedAt"]}
+        for item in map(_item, _newest_first(found)[:limit])
+    ]
+    if len(found) > limit:
+        raise UnknownError("further pages of this list")
+    return {"data": items, "meta": {"page": {"size": limit, "next": None, "previous": None}}}
+
+
 LISTS: Final[Mapping[str, Callable[[dict[str, str], Sequence[Row], float], Any]]] = {
     "/api/v1/events": _list_v1,
     "/api/v2/events": _list_v2,
+    "/api/v3/openmeter/events": _list_v3,
 }
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from ._books import Books
 from ._desk import Desk
@@ -43,6 +43,8 @@ class OpenMeterServer:
             switched off unless its operator did something.
         port: Where to listen; 0 is any that is free.
         file: A file to keep what is counted in as well, so that it outlives the server.
+        meters: What its lists of meters show, in the words of OpenMeter's v1: `slug`,
+            `eventType`, `aggregation`, `valueProperty`, …. It does not compute them.
         clock: Seconds since 1970, for events without a time and for lists.
     """
 
@@ -53,12 +55,13 @@ class OpenMeterServer:
         dedupe: bool = True,
         port: int = 0,
         file: str | Path | None = None,
+        meters: Sequence[Mapping[str, Any]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.port = port
         path = None if file is None else Path(file)
         self._books = Books(dedupe=dedupe, clock=clock, file=path)
-        self._desk = Desk(self._books, token=token, clock=clock)
+        self._desk = Desk(self._books, token=token, clock=clock, meters=meters)
         self._changed = self._desk.changed
         self._wire: Wire | None = None
         self._placeholder: socket.socket | None = None
@@ -157,7 +160,7 @@ class OpenMeterServer:
         Args:
             *faults: What; see `llm_metering.testing.faults`.
             times: For how many requests; `None` is all until `clear()`.
-            to: For requests that bring events (`ingest`) or that ask for them (`list`).
+            to: For requests that bring events (`ingest`) or that ask for a list (`list`).
             chance: How likely each of these requests is to be hit; all of them if left out.
             seed: What the chance is drawn from, so that it falls the same way each time.
 

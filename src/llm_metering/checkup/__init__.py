@@ -1,0 +1,103 @@
+"""A look at this machine, the home and the configuration: what would lose or stop usage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..settings import Settings
+from ..sinks.base import Sink
+from ..sinks.openmeter import OpenMeterSink
+from ..transport.spool import debt_of
+from .configuration import check_settings, configured_sinks
+from .finding import Finding, Level, failure, ok, worst
+from .home import check_home
+from .journal import check_journal
+from .ledger import CHECK_LIMIT, check_ledger
+from .machine import check_machine
+from .openmeter import NETWORK_LIMIT, check_openmeter
+from .running import Task, run_side_by_side
+
+__all__ = ["WAIT", "Finding", "Level", "examine", "worst"]
+
+WAIT: Final = 20.0
+"""Seconds to wait for what was sent to be listed."""
+DISK_LIMIT: Final = 60.0
+"""Seconds for all that reads the home."""
+_SETTLE: Final = 5.0
+
+
+def examine(settings: Settings, *, send: bool = False, wait: float = WAIT) -> list[Finding]:
+    """Look at everything, side by side; nothing is changed but for a probe file that is removed.
+
+    Args:
+        settings: What holds.
+        send: Whether two events may be sent to each OpenMeter server.
+        wait: Seconds to wait for these to be listed.
+    """
+    sinks, findings = configured_sinks(settings)
+    findings += check_settings(settings, sinks)
+    findings += check_machine()
+    findings += run_side_by_side([*_disk(settings, sinks), *_network(settings, sinks, send, wait)])
+    for sink in sinks:
+        sink.close()
+    return findings
+
+
+def _disk(settings: Settings, sinks: list[Sink]) -> Iterator[Task]:
+    home = settings.home
+    debts = [debt_of(sink) for sink in sinks]
+    yield Task(name="home", run=lambda: check_home(home), limit=DISK_LIMIT, late=_late_disk("home"))
+    yield Task(
+        name="journal",
+        run=lambda: check_journal(home, source=settings.source, debts=debts),
+        limit=DISK_LIMIT,
+        late=_late_disk("journal"),
+    )
+    yield Task(
+        name="ledger",
+        run=lambda: check_ledger(home, is_on=settings.ledger),
+        limit=DISK_LIMIT + CHECK_LIMIT,
+        late=_late_disk("ledger"),
+    )
+
+
+def _late_disk(name: str) -> Finding:
+    return failure(
+        f"{name}.in_time",
+        f"looking at the {name} was not through after {DISK_LIMIT:g} s",
+        means="the disk stalls, and applications may wait for it; or the home holds very much",
+        advice="look at the disk (dmesg, iostat), and at a mount whose server is away",
+    )
+
+
+def _network(settings: Settings, sinks: list[Sink], send: bool, wait: float) -> Iterator[Task]:
+    for sink in sinks:
+        if isinstance(sink, OpenMeterSink):
+            yield _task(sink, settings.source, send=send, wait=wait)
+        elif sink.url != "ledger:":
+            yield _unasked(sink)
+
+
+def _task(sink: OpenMeterSink, source: str, *, send: bool, wait: float) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_openmeter(sink, source=source, send=send, wait=wait),
+        # One request, or the two that send, and then looks until the time is up.
+        limit=NETWORK_LIMIT + (3 * NETWORK_LIMIT + wait + _SETTLE if send else 1.0),
+        late=failure(
+            "sink.reachable",
+            f"no answer within {NETWORK_LIMIT:g} s",
+            means="nothing is delivered; events wait on disk",
+            advice="look at the resolver, the network and the server",
+            sink=sink.name,
+        ),
+        sink=sink.name,
+    )
+
+
+def _unasked(sink: Sink) -> Task:
+    finding = ok("sink.reachable", "there is no way to ask it without delivering", sink=sink.name)
+    return Task(
+        name="sink", run=lambda: [finding], limit=NETWORK_LIMIT, late=finding, sink=sink.name
+    )

@@ -1,0 +1,74 @@
+"""What is configured, and whether usage goes anywhere with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from ..errors import MeteringError
+from ..opening import open_ledger, open_sinks
+from ..settings import Settings, require_destination, unknown_variables
+from ..sinks.base import Sink
+from ..sinks.openmeter import OpenMeterSink
+from .finding import Finding, failure, ok, warning
+
+__all__ = ["check_settings", "configured_sinks"]
+
+_LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
+
+
+def configured_sinks(settings: Settings) -> tuple[list[Sink], list[Finding]]:
+    """Open the sinks of the settings, which connects to none of them.
+
+    Returns:
+        The sinks, none if one of them cannot be; and what is to be said of that.
+    """
+    try:
+        require_destination(settings)
+        sinks = open_sinks(settings, open_ledger(settings), ())
+    except (MeteringError, ImportError) as error:
+        return [], [
+            failure(
+                "settings.sinks",
+                str(error),
+                means="applications with these settings fail when they begin to meter",
+                advice="mend the setting; `llm-metering config` shows what holds and where it "
+                "comes from",
+            )
+        ]
+    listed = ", ".join(sink.name for sink in sinks)
+    return sinks, [ok("settings.sinks", f"usage of {settings.source!r} goes to {listed}")]
+
+
+def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
+    """Look for what was meant and does not hold.
+
+    Args:
+        settings: What holds.
+        sinks: What it opened.
+    """
+    for name in unknown_variables():
+        yield warning(
+            "settings.variables",
+            f"{name} is set, but there is no such setting",
+            means="what it was to say does not hold",
+            advice="mind the spelling, or unset it; `llm-metering config` shows what there is",
+        )
+    servers = [sink for sink in sinks if isinstance(sink, OpenMeterSink)]
+    if settings.openmeter_token is not None and not servers:
+        yield warning(
+            "settings.openmeter_token",
+            "a key of OpenMeter is set, and no sink uses it",
+            means="usage stays on this machine",
+            advice="name the server: LLM_METERING_SINKS=openmeter+https://openmeter.cloud",
+        )
+    for sink in servers:
+        parts = urlsplit(sink.base)
+        if sink.token and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            yield warning(
+                "settings.openmeter_token",
+                f"the key goes to {parts.hostname} without encryption",
+                means="who listens on the way can read it, and your customers' usage",
+                advice="use openmeter+https://",
+                sink=sink.name,
+            )

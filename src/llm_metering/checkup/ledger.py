@@ -1,0 +1,65 @@
+"""Whether the ledger opens, is ours, and is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ..ledger.inspection import inspect_ledger
+from .finding import Finding, failure, ok, warning
+
+__all__ = ["check_ledger"]
+
+CHECK_LIMIT: Final = 20.0
+"""Seconds; it reads about a gigabyte in that time."""
+
+
+def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iterator[Finding]:
+    """Look at the ledger of a home without writing to it.
+
+    Args:
+        home: The home.
+        is_on: Whether usage is kept there.
+        limit: Seconds that looking through all of it may take.
+    """
+    if not is_on:
+        yield ok("ledger.opens", "the ledger is switched off")
+        return
+    path = home / "ledger.db"
+    found = inspect_ledger(path, limit=limit)
+    if found is None:
+        yield ok("ledger.opens", "there is no ledger yet")
+        return
+    if found.problem is not None:
+        yield failure(
+            "ledger.opens",
+            found.problem,
+            means="the ledger takes no event, and `llm-metering usage` has no answer; events "
+            "wait in the journal",
+            advice=f"look at {path} with this user's rights; upgrade llm-metering if a newer one "
+            "wrote it; restore it from a backup if it is damaged",
+        )
+        return
+    yield ok(
+        "ledger.opens",
+        f"{found.size / (1 << 20):,.1f} MiB, schema {found.schema or 'not made yet'}, for writers "
+        f"of schema {found.oldest_writer or found.supported} and later",
+    )
+    if found.damage:
+        yield failure(
+            "ledger.whole",
+            f"PRAGMA quick_check says: {found.damage[0][:200]}",
+            means="sums may be wrong, and an event may be refused or counted twice",
+            advice=f"stop the applications, keep a copy of {path}, and restore a backup or make "
+            "a new file with sqlite3's `.recover`",
+        )
+    elif not found.is_checked:
+        yield warning(
+            "ledger.whole",
+            f"PRAGMA quick_check was not through after {limit:g} s",
+            means="whether the file is whole is not known",
+            advice=f"run it at a quiet time: sqlite3 {path} 'PRAGMA quick_check'",
+        )
+    else:
+        yield ok("ledger.whole", "PRAGMA quick_check finds nothing wrong")

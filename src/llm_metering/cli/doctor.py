@@ -1,0 +1,81 @@
+"""`llm-metering doctor`: what would lose or stop usage here, and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from ..settings import load_settings
+from .common import FormatOption, HomeOption, OutputFormat, print_json, show
+from .render import plain
+
+if TYPE_CHECKING:
+    from ..checkup import Finding
+
+__all__ = ["doctor"]
+
+FAILED = 1
+"""Exit code: something loses or stops usage."""
+
+_STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red"}
+_INDENT = 9
+
+
+def doctor(
+    send: Annotated[
+        bool,
+        typer.Option(
+            "--send",
+            help="Send one test event twice to each OpenMeter server, to see whether it counts once.",
+        ),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", min=0.0, max=600.0, help="How long to look for it."
+        ),
+    ] = 20.0,
+    home: HomeOption = None,
+    output: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Look at this machine, the home and the sinks; exit code 1 if something loses or stops usage."""
+    # Imported here, so that `--help` and a mistyped option answer at once.
+    from ..checkup import examine, worst
+
+    settings = load_settings(home=home)
+    findings = examine(settings, send=send, wait=wait)
+    if output is OutputFormat.JSON:
+        print_json(
+            {
+                "home": str(settings.home),
+                "worst": worst(findings),
+                "findings": [asdict(finding) for finding in findings],
+            }
+        )
+    else:
+        show(_view(findings))
+    if worst(findings) == "failure":
+        raise typer.Exit(FAILED)
+
+
+def _view(findings: Sequence[Finding]) -> Iterator[RenderableType]:
+    for finding in findings:
+        about = f"{finding.check} {plain(finding.sink)}" if finding.sink else finding.check
+        yield Text.assemble(
+            (f"{finding.level:<{_INDENT}}", _STYLES[finding.level]),
+            (about, "bold"),
+            f": {plain(finding.found)}",
+        )
+        for title, text in (("it means", finding.means), ("to do", finding.advice)):
+            if text:
+                yield Padding(Text(f"{title}: {plain(text)}"), (0, 0, 0, _INDENT), expand=False)
+    counts: Counter[str] = Counter(finding.level for finding in findings)
+    yield Text()
+    yield Text(", ".join(f"{level}: {counts[level]}" for level in _STYLES))

@@ -1,0 +1,116 @@
+"""Looking at a ledger from outside, without writing to it or beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ._files import BUSY_TIMEOUT, SCHEMA_VERSION, UnavailableError, check_version, explain
+
+__all__ = ["Inspection", "inspect_ledger"]
+
+_STEPS: Final = 10_000
+"""Steps of SQLite's machine between two looks at the clock; about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What a ledger's file is like.
+
+    Attributes:
+        size: Bytes.
+        problem: Why it cannot be used; `None` if it can.
+        schema: The version of its schema, if it could be read.
+        oldest_writer: The oldest version that may write to it, if it could be read.
+        supported: The version of this library's schema.
+        damage: What SQLite's `quick_check` found; none of it if nothing is wrong.
+        is_checked: Whether that came to its end in time.
+    """
+
+    size: int
+    problem: str | None = None
+    schema: int | None = None
+    oldest_writer: int | None = None
+    supported: int = SCHEMA_VERSION
+    damage: tuple[str, ...] = ()
+    is_checked: bool = False
+
+
+def inspect_ledger(path: Path, *, limit: float) -> Inspection | None:
+    """Look at a ledger.
+
+    Args:
+        path: Its file.
+        limit: Seconds that `quick_check`, which reads all of it, may take.
+
+    Returns:
+        What was found; `None` if there is no ledger.
+    """
+    while True:
+        try:
+            before = _state(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return Inspection(size=0, problem=str(explain(error)))
+        found = _look(path, alone=not before[2], size=before[1], limit=limit)
+        # Read as if nobody could write; if somebody did, what was read may be of two moments.
+        if before[2] or _state(path) == before:
+            return found
+
+
+def _state(path: Path) -> tuple[int, int, bool]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, path.with_name(f"{path.name}-wal").exists()
+
+
+def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
+    # A read-only connection makes the files of the write-ahead log where they are missing, as
+    # they are while nobody has the ledger open (https://www.sqlite.org/wal.html#readonly).
+    mode = "mode=ro&immutable=1" if alone else "mode=ro"
+    schema = oldest = None
+    try:
+        with contextlib.closing(
+            sqlite3.connect(
+                f"{path.absolute().as_uri()}?{mode}",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+            )
+        ) as connection:
+            connection.execute("BEGIN")
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if check_version(connection):
+                (oldest,) = connection.execute(
+                    "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'oldest_writer'"
+                ).fetchone()
+            damage = _quick_check(connection, limit)
+    except UnavailableError as error:
+        return Inspection(size=size, problem=str(error), schema=schema)
+    except sqlite3.Error as error:
+        return Inspection(size=size, problem=str(explain(error)), schema=schema)
+    return Inspection(
+        size=size,
+        schema=schema,
+        oldest_writer=oldest,
+        damage=damage or (),
+        is_checked=damage is not None,
+    )
+
+
+def _quick_check(connection: sqlite3.Connection, limit: float) -> tuple[str, ...] | None:
+    deadline = time.monotonic() + limit
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(10)")]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return () if lines == ["ok"] else tuple(lines)

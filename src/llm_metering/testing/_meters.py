@@ -1,0 +1,110 @@
+"""The fake server's lists of meters: `GET /api/v1/meters` and `GET /api/v3/openmeter/meters`.
+
+Source: `Meter` of `api/openapi.yaml` (v1) and of `api/v3/openapi.yaml`,
+https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from ._ingest import Answer, problem_answer
+
+__all__ = ["METER_LISTS", "Meter", "check_meters", "list_meters"]
+
+Meter = Mapping[str, Any]
+"""In the words of v1: `slug`, `eventType`, `aggregation`, `valueProperty`, `groupBy`, `eventFrom`."""
+
+_REQUIRED: Final = frozenset(["slug", "eventType", "aggregation"])
+_KNOWN: Final = _REQUIRED | {"valueProperty", "groupBy", "eventFrom", "name", "description"}
+_AGGREGATIONS: Final = frozenset(["SUM", "COUNT", "UNIQUE_COUNT", "AVG", "MIN", "MAX", "LATEST"])
+_V3_NAMES: Final = {
+    "slug": "key",
+    "eventType": "event_type",
+    "valueProperty": "value_property",
+    "groupBy": "dimensions",
+    "eventFrom": "events_from",
+}
+_SINCE: Final = "2026-01-01T00:00:00Z"
+_PAGE_SIZE: Final = 100
+_MAX_NUMBER: Final = 1000
+
+
+def check_meters(meters: Sequence[Meter]) -> list[dict[str, Any]]:
+    """The meters, as the server keeps them.
+
+    Raises:
+        ValueError: If OpenMeter would not take one.
+    """
+    for meter in meters:
+        if not _REQUIRED <= meter.keys() <= _KNOWN:
+            raise ValueError(f"a meter has {sorted(_REQUIRED)}, and may have {sorted(_KNOWN)}")
+        if meter["aggregation"] not in _AGGREGATIONS:
+            raise ValueError(f"aggregation is one of {sorted(_AGGREGATIONS)}")
+        if meter["aggregation"] != "COUNT" and not meter.get("valueProperty"):
+            raise ValueError("a meter that does not count has a valueProperty")
+    return [dict(meter) for meter in meters]
+
+
+def list_meters(path: str, query: str, meters: Sequence[Meter]) -> Answer:
+    """Answer a request for a list.
+
+    Args:
+        path: One of `METER_LISTS`.
+        query: What follows the question mark.
+        meters: All there are.
+    """
+    asked = dict(parse_qsl(query, keep_blank_values=True))
+    number_name, size_name, make = METER_LISTS[path]
+    try:
+        number = _number(asked.pop(number_name, "1"))
+        size = _number(asked.pop(size_name, str(_PAGE_SIZE)))
+    except ValueError as error:
+        return problem_answer("v1", 400, f"validation error: {error}")
+    if asked:
+        return problem_answer("v1", 501, f"the fake server does not know {', '.join(asked)}")
+    page = list(enumerate(meters))[(number - 1) * size : number * size]
+    document = make([_described(*each) for each in page], number, size, len(meters))
+    return Answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+
+
+def _number(text: str) -> int:
+    if not 1 <= (number := int(text)) <= _MAX_NUMBER:
+        raise ValueError(f"a page and its size are from 1 to {_MAX_NUMBER}")
+    return number
+
+
+def _described(number: int, meter: Meter) -> dict[str, Any]:
+    # Ids are ULIDs, whose letters leave out I, L, O and U.
+    added = {"id": f"01HZ{number:022d}", "createdAt": _SINCE, "updatedAt": _SINCE}
+    return {"name": meter["slug"], **meter, **added}
+
+
+def _v1(meters: list[dict[str, Any]], _number: int, _size: int, _total: int) -> Any:
+    return meters
+
+
+def _v3(meters: list[dict[str, Any]], number: int, size: int, total: int) -> Any:
+    return {
+        "data": [_in_v3(meter) for meter in meters],
+        "meta": {"page": {"number": number, "size": size, "total": total}},
+    }
+
+
+def _in_v3(meter: Meter) -> dict[str, Any]:
+    renamed = {_V3_NAMES.get(name, name): value for name, value in meter.items()}
+    renamed["created_at"] = renamed.pop("createdAt")
+    renamed["updated_at"] = renamed.pop("updatedAt")
+    return {**renamed, "aggregation": meter["aggregation"].lower()}
+
+
+_Make = Callable[[list[dict[str, Any]], int, int, int], Any]
+
+METER_LISTS: Final[Mapping[str, tuple[str, str, _Make]]] = {
+    "/api/v1/meters": ("page", "pageSize", _v1),
+    "/api/v3/openmeter/meters": ("page[number]", "page[size]", _v3),
+}
+"""By path: what the parameters are called, and how the document is made."""

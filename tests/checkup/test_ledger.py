@@ -1,0 +1,107 @@
+"""The ledger's file as the doctor sees it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from llm_metering.checkup.ledger import check_ledger
+from llm_metering.ledger import Ledger
+from tests.factories import batch_of, make_event
+
+
+def look(home, **how):
+    """What is found, by check."""
+    return {each.check: each for each in check_ledger(home, **{"is_on": True, **how})}
+
+
+@pytest.fixture
+def path(home):
+    """A ledger with events, which nobody has open."""
+    with closing(Ledger(home / "ledger.db")) as ledger:
+        ledger.deliver(batch_of(make_event() for _ in range(500)))
+    return home / "ledger.db"
+
+
+def change(path, statement):
+    """Change a ledger from outside, and leave no log of it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def test_a_whole_ledger_is_well(home, path):
+    """Its versions are said, and looking leaves no file behind."""
+    found = look(home)
+
+    assert {check: each.level for check, each in found.items()} == {
+        "ledger.opens": "ok",
+        "ledger.whole": "ok",
+    }
+    assert "schema 1, for writers of schema 1 and later" in found["ledger.opens"].found
+    assert list(home.iterdir()) == [path]
+
+
+def test_a_ledger_in_use_is_looked_at(home):
+    """With the log that its writer has open, where all of a young ledger still is."""
+    with closing(Ledger(home / "ledger.db")) as ledger:
+        ledger.deliver(batch_of([make_event()]))
+        found = look(home)
+
+        assert found["ledger.whole"].level == "ok"
+        assert "schema 1," in found["ledger.opens"].found
+        assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param({"is_on": False}, id="switched off"), pytest.param({}, id="not there yet")],
+)
+def test_no_ledger_is_no_trouble(home, how):
+    """And none is made."""
+    assert [each.level for each in look(home, **how).values()] == ["ok"]
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        pytest.param("UPDATE meta SET value = 2", "newer llm-metering", id="newer"),
+        pytest.param("PRAGMA user_version = 0", "another application's", id="somebody else's"),
+    ],
+)
+def test_a_ledger_that_we_may_not_write_is_a_failure(home, path, statement, reason):
+    """The reason says what to do."""
+    change(path, statement)
+
+    opens = look(home)["ledger.opens"]
+
+    assert opens.level == "failure"
+    assert reason in opens.found
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda path: path.write_bytes(b"x" * 8192), id="no database"),
+        pytest.param(
+            lambda path: path.write_bytes(path.read_bytes()[:8192] + b"x" * 65536), id="overwritten"
+        ),
+        pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder"),
+    ],
+)
+def test_damage_is_a_failure(home, path, spoil):
+    """Whether it keeps the file from being opened or is found by looking through it."""
+    spoil(path)
+
+    assert "failure" in [each.level for each in look(home).values()]
+
+
+def test_a_ledger_that_takes_too_long_is_not_waited_for(home, path):
+    """What was not looked at is not called whole."""
+    whole = look(home, limit=-1.0)["ledger.whole"]
+
+    assert whole.level == "warning"
+    assert "not through" in whole.found
