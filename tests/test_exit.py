@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_metering import meter as meter_module
+from llm_metering import at_exit
 from llm_metering.testing import OpenMeterServer
 from llm_metering.transport.status import home_status
 from tests.transport.harness import FakeClock, ids_on_disk, run_child
@@ -18,11 +18,11 @@ from tests.transport.harness import FakeClock, ids_on_disk, run_child
 CHILD = """
 import faulthandler, sys
 
-import llm_metering, llm_metering.meter
+import llm_metering, llm_metering.at_exit
 from tests.metering import call, start
 
 faulthandler.dump_traceback_later(30, exit=True)  # the child's own deadline
-llm_metering.meter.EXIT_TIMEOUT = float(sys.argv[3])
+llm_metering.at_exit.EXIT_TIMEOUT = float(sys.argv[3])
 meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
 call(meter, 3)
 start(meter, "in flight")
@@ -77,9 +77,9 @@ def test_several_meters_share_the_time_there_is(monkeypatch):
             timeouts.append(timeout)
             clock.now += min(timeout, 3.0)
 
-    monkeypatch.setattr(meter_module, "_close_at_exit", {Hanging(), Hanging(), Hanging()})
-    monkeypatch.setattr(meter_module, "time", SimpleNamespace(monotonic=clock))
-    meter_module._close_all()
+    monkeypatch.setattr(at_exit, "_open", {Hanging(), Hanging(), Hanging()})
+    monkeypatch.setattr(at_exit, "time", SimpleNamespace(monotonic=clock))
+    at_exit._close_all()
 
     assert timeouts == [5.0, 2.0, 0.0]
 
@@ -118,10 +118,10 @@ def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
     """A daemon thread that calls models until the very end breaks nothing and loses nothing."""
     code = """
     import sys, threading
-    import llm_metering, llm_metering.meter
+    import llm_metering, llm_metering.at_exit
     from tests.metering import call
 
-    llm_metering.meter.EXIT_TIMEOUT = 0.5
+    llm_metering.at_exit.EXIT_TIMEOUT = 0.5
     meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
     enough = threading.Event()
 

@@ -14,12 +14,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
 from typing import Final
 
 import msgspec
 
 from .. import system
+from ..handoff import SimpleQueue
 from .frames import Kind, encode_frame
 from .spool import Debt, SegmentName, Spool
 from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
