@@ -9,6 +9,9 @@ import pytest
 
 from llm_metering.testing import OpenMeterServer
 
+collect_ignore = ["web_app.py"]
+"""It meters while it is imported, as doctests would."""
+
 
 @pytest.fixture
 def server() -> Iterator[OpenMeterServer]:

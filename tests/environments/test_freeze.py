@@ -128,7 +128,7 @@ def test_a_connection_is_not_used_after_a_long_rest(server, monkeypatch):
     now = time.time
 
     def ports(rest):
-        sink = open_sink(server.sink_url)
+        sink = open_sink(server.sink_url, source="tests")
         with monkeypatch.context() as patch:
             sink.deliver(batch_of([make_event()]))
             patch.setattr(http.time, "time", lambda: now() + rest)

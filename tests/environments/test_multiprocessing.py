@@ -14,8 +14,6 @@ from tests.transport.harness import ids_on_disk, run_child
 
 from .children import PRELUDE, assert_all_counted, eventually, sent
 
-METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-
 PARENT = f"""
 {PRELUDE}
 import multiprocessing, warnings
@@ -54,13 +52,15 @@ def finished(code: str, *arguments: object, status: int = 0) -> list[str]:
     return stdout.split()
 
 
-@METHODS
 @pytest.mark.parametrize(
-    "way",
+    ("method", "way"),
     [
-        pytest.param(PROCESS, id="Process"),
-        pytest.param(EXECUTOR, id="ProcessPoolExecutor"),
-        pytest.param(POOL, id="Pool"),
+        pytest.param("fork", PROCESS, id="Process fork"),
+        pytest.param("spawn", PROCESS, id="Process spawn"),
+        pytest.param("forkserver", PROCESS, id="Process forkserver"),
+        pytest.param("fork", EXECUTOR, id="ProcessPoolExecutor fork"),
+        pytest.param("fork", POOL, id="Pool fork"),
+        pytest.param("forkserver", POOL, id="Pool forkserver"),
     ],
 )
 def test_children_ship_before_they_go(home, server, method, way):
@@ -75,7 +75,7 @@ def test_children_ship_before_they_go(home, server, method, way):
     assert_all_counted(home, server, ids)
 
 
-@METHODS
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_what_terminated_workers_recorded_is_adopted(home, server, method):
     """The workers of a `Pool` are killed at the end of its block; their events are on disk."""
     ids = finished(f"{PARENT}\n{TERMINATED_POOL}", method)
