@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,15 @@ import pytest
 from llm_metering import at_exit
 from llm_metering.testing import OpenMeterServer
 from llm_metering.transport.status import home_status
-from tests.transport.harness import FakeClock, ids_on_disk, run_child
+from tests.transport.harness import (
+    FakeClock,
+    ScriptedSink,
+    ids_on_disk,
+    journal_for,
+    record,
+    run_child,
+    shipper_for,
+)
 
 CHILD = """
 import faulthandler, sys
@@ -142,3 +151,23 @@ def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
     assert status["recorded"] > 50
     for row in status["sinks"]:
         assert row["recorded"] == row["acked"] + row["pending"] == status["recorded"]
+
+
+def test_the_end_waits_for_what_there_was_when_it_began(home):
+    """However much is recorded while a sink is at it: that is for the next process."""
+
+    class Feeding(ScriptedSink):
+        def deliver(self, batch, /):
+            record(journal)
+            return super().deliver(batch)
+
+    sink = Feeding()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink, clock=time.monotonic)
+    before = record(journal, 2)
+    shipper.begin_close(deadline=time.monotonic() + 3600)
+
+    assert shipper.finish_close()
+    assert sink.taken == before
+    assert len(ids_on_disk(home)) == 3
+    journal.close()
