@@ -6,23 +6,32 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from llm_metering import meter as meter_module
+from llm_metering import at_exit
 from llm_metering.testing import OpenMeterServer
 from llm_metering.transport.status import home_status
-from tests.transport.harness import FakeClock, ids_on_disk, run_child
+from tests.transport.harness import (
+    FakeClock,
+    ScriptedSink,
+    ids_on_disk,
+    journal_for,
+    record,
+    run_child,
+    shipper_for,
+)
 
 CHILD = """
 import faulthandler, sys
 
-import llm_metering, llm_metering.meter
+import llm_metering, llm_metering.at_exit
 from tests.metering import call, start
 
 faulthandler.dump_traceback_later(30, exit=True)  # the child's own deadline
-llm_metering.meter.EXIT_TIMEOUT = float(sys.argv[3])
+llm_metering.at_exit.EXIT_TIMEOUT = float(sys.argv[3])
 meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
 call(meter, 3)
 start(meter, "in flight")
@@ -77,9 +86,9 @@ def test_several_meters_share_the_time_there_is(monkeypatch):
             timeouts.append(timeout)
             clock.now += min(timeout, 3.0)
 
-    monkeypatch.setattr(meter_module, "_close_at_exit", {Hanging(), Hanging(), Hanging()})
-    monkeypatch.setattr(meter_module, "time", SimpleNamespace(monotonic=clock))
-    meter_module._close_all()
+    monkeypatch.setattr(at_exit, "_open", {Hanging(), Hanging(), Hanging()})
+    monkeypatch.setattr(at_exit, "time", SimpleNamespace(monotonic=clock))
+    at_exit._close_all()
 
     assert timeouts == [5.0, 2.0, 0.0]
 
@@ -118,10 +127,10 @@ def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
     """A daemon thread that calls models until the very end breaks nothing and loses nothing."""
     code = """
     import sys, threading
-    import llm_metering, llm_metering.meter
+    import llm_metering, llm_metering.at_exit
     from tests.metering import call
 
-    llm_metering.meter.EXIT_TIMEOUT = 0.5
+    llm_metering.at_exit.EXIT_TIMEOUT = 0.5
     meter = llm_metering.configure(home=sys.argv[1], sinks=sys.argv[2], source="tests")
     enough = threading.Event()
 
@@ -142,3 +151,23 @@ def test_a_thread_that_still_records_at_the_end_hurts_nobody(home, sinks):
     assert status["recorded"] > 50
     for row in status["sinks"]:
         assert row["recorded"] == row["acked"] + row["pending"] == status["recorded"]
+
+
+def test_the_end_waits_for_what_there_was_when_it_began(home):
+    """However much is recorded while a sink is at it: that is for the next process."""
+
+    class Feeding(ScriptedSink):
+        def deliver(self, batch, /):
+            record(journal)
+            return super().deliver(batch)
+
+    sink = Feeding()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink, clock=time.monotonic)
+    before = record(journal, 2)
+    shipper.begin_close(deadline=time.monotonic() + 3600)
+
+    assert shipper.finish_close()
+    assert sink.taken == before
+    assert len(ids_on_disk(home)) == 3
+    journal.close()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .errors import MeteringError as MeteringError
     from .errors import TransportProblem as TransportProblem
     from .events import UsageEvent as UsageEvent
+    from .flushing import flush_after as flush_after
     from .global_handlers import install as install
     from .global_handlers import uninstall as uninstall
     from .meter import Meter as Meter
@@ -46,6 +47,7 @@ _HOMES = {
     "close": "default_meter",
     "configure": "default_meter",
     "flush": "default_meter",
+    "flush_after": "flushing",
     "get_meter": "default_meter",
     "install": "global_handlers",
     "metered_stream": "default_meter",
@@ -69,6 +71,7 @@ __all__ = [
     "close",
     "configure",
     "flush",
+    "flush_after",
     "get_meter",
     "install",
     "metered_stream",

@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from .exchange import Counted, Exchange
+from .handoff import Empty, SimpleQueue
 from .tokenizers import Encodings, count, guess
 
 __all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
@@ -138,8 +138,10 @@ class CountingQueue:
             Whether all has its result; one that is being counted just now may not.
         """
         self.wait(deadline)
-        while (job := self._next()) is not None:
-            self._finish(job, self._counters.guess)
+        # No more than there are now: a thread that goes on recording would keep us here for ever.
+        for _ in range(self._jobs.qsize()):
+            if (job := self._next()) is not None:
+                self._finish(job, self._counters.guess)
         if self._is_alive():
             self._jobs.put(None)
         return not self.pending

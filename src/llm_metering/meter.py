@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
 from . import system
+from .at_exit import EXIT_TIMEOUT, close_at_exit, is_closed
 from .calls import CallStart, CallTable
 from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
@@ -39,7 +39,6 @@ StreamT = TypeVar("StreamT")
 
 FLUSH_TIMEOUT: Final = 10.0
 DRAIN_TIMEOUT: Final = 60.0
-EXIT_TIMEOUT: Final = 5.0
 LOG_EVERY: Final = 60.0
 
 
@@ -112,7 +111,7 @@ class Meter:
         self._next_log = 0.0
         system.on_fork(self._calls)
         system.on_fork(self._counting)
-        _close_at_exit.add(self)
+        close_at_exit(self)
 
     def __repr__(self) -> str:
         return f"<Meter {self.settings.home} {self._transport!r}>"
@@ -391,7 +390,7 @@ class Meter:
         if self._closed:
             return True
         self._closed = True
-        _close_at_exit.discard(self)
+        is_closed(self)
         deadline = time.monotonic() + timeout
         with self.guard("close"):
             self.calls.close()
@@ -504,15 +503,3 @@ class Meter:
             self._journal.count("failures", where)
         except Exception as second:
             logger.error("the failure could not be counted: %s", type(second).__name__)  # noqa: TRY400
-
-
-_close_at_exit: Final[set[Meter]] = set()
-
-
-@atexit.register
-def _close_all() -> None:
-    # One deadline for all of them: a process may have made several.
-    deadline = time.monotonic() + EXIT_TIMEOUT
-    for meter in list(_close_at_exit):
-        with meter.guard("exit"):
-            meter.close(max(deadline - time.monotonic(), 0.0))

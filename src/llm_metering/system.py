@@ -11,9 +11,10 @@ import errno
 import logging
 import os
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -31,6 +32,7 @@ __all__ = [
     "sync_data",
     "sync_folder",
     "truncate",
+    "undisturbed",
     "unlock_file",
     "write_at",
 ]
@@ -38,8 +40,9 @@ __all__ = [
 logger = logging.getLogger("llm_metering")
 
 _POSIX: Final = os.name == "posix"
-FORK_PATIENCE: Final = 0.05
-"""Seconds that a fork waits, in all, for what must be at rest."""
+FORK_PATIENCE: Final = 1.0
+"""Seconds that a fork waits at most, in all, for what must be at rest: a child that was forked in its
+midst is the worse for it as long as it lives. It is the application's thread that waits."""
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
 
@@ -219,7 +222,7 @@ class ForkGuarded(ForkAware, Protocol):
         """Called by the thread that forks.
 
         Args:
-            deadline: Of `time.monotonic`. It is the application's thread that waits.
+            deadline: Of `time.monotonic`.
         """
 
     def after_fork_in_parent(self) -> None:
@@ -256,6 +259,39 @@ def _tell(targets: Iterable[Any], message: Callable[[Any], None]) -> None:
         except Exception as error:
             # The next one must still let go of what is the parent's.
             logger.error("at a fork: %s in %r", type(error).__name__, target)  # noqa: TRY400
+
+
+class _Undisturbed:
+    """A lock that forks take."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+    def before_fork(self, deadline: float) -> None:
+        self.lock.acquire(timeout=max(deadline - time.monotonic(), 0.0))
+
+    def after_fork_in_parent(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it was not to be had
+            self.lock.release()
+
+    def after_fork(self) -> None:
+        self.lock = threading.RLock()
+
+
+_undisturbed: Final = _Undisturbed()
+guard_fork(_undisturbed)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Have forks of other threads wait until the block is left.
+
+    For what threads of ours do under locks that a child inherits locked, and waits for then for
+    ever: import modules, set up OpenSSL.
+    """
+    lock = _undisturbed.lock  # a fork in the block brings a new one
+    with lock:
+        yield
 
 
 def _before_fork() -> None:

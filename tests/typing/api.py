@@ -36,6 +36,24 @@ async def configuring_async() -> None:
     assert_type(await llm_metering.aflush(), bool)
 
 
+@llm_metering.flush_after
+def handler(event: dict[str, str], context: object) -> int:
+    """A decorated function keeps its type."""
+    return len(event)
+
+
+@llm_metering.flush_after(timeout=2.0)
+async def answer(question: str) -> bytes:
+    """So does a coroutine function."""
+    return question.encode()
+
+
+async def decorated() -> None:
+    """What is decorated is called as before."""
+    assert_type(handler({}, None), int)
+    assert_type(await answer("why?"), bytes)
+
+
 def waiting() -> None:
     """Waiting says whether everything arrived."""
     assert_type(llm_metering.flush(timeout=1.0), bool)

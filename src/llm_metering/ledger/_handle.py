@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from .. import system
+from ..handoff import Turn
 from ._files import UnavailableError, explain, open_for_reading, open_for_writing
 
 __all__ = ["Handle"]
+
+IMPATIENCE: Final = 0.05
+"""Seconds that a fork waits for a ledger that an earlier one has waited for in vain."""
 
 _SPOILED: Final = (
     "this process was forked while the ledger was open and cannot use it; its events stay in "
@@ -40,8 +44,9 @@ class Handle:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._spoiled = False
-        self._lock = threading.Lock()
+        self._lock = Turn()
         self._forker: int | None = None
+        self._patience = system.FORK_PATIENCE
         system.guard_fork(self)
 
     @contextlib.contextmanager
@@ -84,7 +89,11 @@ class Handle:
 
     def before_fork(self, deadline: float) -> None:
         """Close the connection, unless a batch is being written for longer than may be waited."""
-        if self._lock.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+        patience = min(deadline - time.monotonic(), self._patience)
+        # A ledger that keeps one fork waiting for nothing would do so with all of them.
+        self._patience = IMPATIENCE
+        if self._lock.acquire(timeout=max(patience, 0.0)):
+            self._patience = system.FORK_PATIENCE
             self._forker = threading.get_ident()
             self._disconnect()
 
@@ -98,7 +107,7 @@ class Handle:
         """Begin anew in a forked child, spoiled if anything was open or in use at the fork."""
         at_rest = self._forker == threading.get_ident() or not self._lock.locked()
         self._forker = None
-        self._lock = threading.Lock()
+        self._lock = Turn()
         if self._connection is not None or not at_rest:
             self._spoiled = True
             _abandon(self._connection)

@@ -5,8 +5,10 @@ The only module of a sink that imports httpx, whose errors end here.
 
 from __future__ import annotations
 
+import codecs
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,6 +18,7 @@ from typing import Final
 
 import httpx
 
+from .. import system
 from .base import Delivery, Envelope
 from .problems import named_place, problem_texts
 
@@ -28,6 +31,9 @@ MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
 
 MAX_REASON: Final = 200
+IDLE_LIMIT: Final = 30.0
+"""Seconds after which a connection is not used again: the other end, or a gateway between, may have
+forgotten it, and a batch would have to be sent twice."""
 _MAX_BODY: Final = 16 * 1024
 _PASSING: Final = frozenset([408, 425, 429])
 _HALF_DONE: Final = frozenset([500, 502, 504])
@@ -76,6 +82,7 @@ class HTTPClient:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._idle: httpx.Client | None = None
+        self._idle_since = _now()
         self._closings = 0
 
     def post(
@@ -139,19 +146,37 @@ class HTTPClient:
         with self._lock:
             client, self._idle = self._idle, None
             closings = self._closings
-        # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
-        return client or httpx.Client(
-            timeout=TIMEOUT,
-            follow_redirects=False,
-            headers={"User-Agent": f"llm-metering/{version('llm-metering')}"},
-        ), closings
+            seconds = max(now - then for now, then in zip(_now(), self._idle_since, strict=True))
+        if client is not None and seconds > IDLE_LIMIT:
+            client.close()
+            client = None
+        return client or _new_client(), closings
 
     def _give_back(self, client: httpx.Client, closings: int) -> None:
         with self._lock:
             if closings == self._closings and self._idle is None:
                 self._idle = client
+                self._idle_since = _now()
                 return
         client.close()
+
+
+def _new_client() -> httpx.Client:
+    # Imports modules, and makes a TLS context, which takes locks inside OpenSSL.
+    with system.undisturbed():
+        codecs.lookup("idna")  # a module as well, which the first request would import
+        # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
+        return httpx.Client(
+            timeout=TIMEOUT,
+            follow_redirects=False,
+            headers={"User-Agent": f"llm-metering/{version('llm-metering')}"},
+        )
+
+
+def _now() -> tuple[float, float]:
+    # Both: of the time that a virtual machine is frozen for, as AWS Lambda freezes it between two
+    # calls, the monotonic clock may know nothing, and the other one may be set back.
+    return time.monotonic(), time.time()
 
 
 def check_url(url: str) -> None:

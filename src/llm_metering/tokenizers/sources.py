@@ -26,6 +26,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
+from .. import system
 from .bpe import read_ranks
 
 __all__ = [
@@ -121,7 +122,9 @@ def definition(name: str, read: Read) -> dict[str, Any] | None:
     Raises:
         OSError: If `read` does.
     """
-    module = importlib.import_module("tiktoken_ext.openai_public")
+    with system.undisturbed():
+        module = importlib.import_module("tiktoken_ext.openai_public")
+        importlib.import_module("regex")  # which `Encoding` needs
     constructor = module.ENCODING_CONSTRUCTORS.get(name)
     if constructor is None:
         return None

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final
 
 from .. import system
+from ..handoff import result_of
 from ..settings.checks import Durability
 from .alarms import Alarms
 from .frames import Kind, encode_frame
@@ -223,7 +224,7 @@ class Journal:
         system.notice_fork()
         # Its exception is told of as an alarm.
         with contextlib.suppress(Exception):
-            self.durable().result(_until(deadline))
+            result_of(self.durable(), max(deadline - time.monotonic(), 0.0))
         if self._may_enter(deadline - time.monotonic()):
             writer = self._writer  # a late record may begin another one meanwhile
             self._exclusively(self._close)
@@ -418,7 +419,7 @@ class Journal:
 
     def _wait_for_power(self) -> None:
         try:
-            self.durable().result(POWER_TIMEOUT)
+            result_of(self.durable(), POWER_TIMEOUT)
         except Exception as error:  # a medium that fails, or stalls
             self.count("failures", "not_durable")
             self._alarms.sound(
@@ -440,8 +441,3 @@ class Journal:
         if self.dropped:
             lost = ", ".join(f"{amount} ({reason})" for reason, amount in self.dropped.items())
             self._alarms.sound("dropped", f"events were given up, for want of room: {lost}")
-
-
-def _until(deadline: float) -> float:
-    # A user's "for ever" is infinite, which no lock can wait.
-    return min(max(deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX)

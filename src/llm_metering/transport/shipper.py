@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from .. import system
+from ..handoff import Empty, SimpleQueue, Turn
 from ..sinks.base import Sink
 from .alarms import Alarms
 from .batches import Batch, Batches
@@ -76,7 +77,7 @@ class Shipper:
     def _begin(self) -> None:
         # How many events must be recorded before the thread is woken; 0 while it is idle.
         self.wake_at = 0
-        self._turn = threading.Lock()
+        self._turn = Turn()
         self._starting = threading.Lock()
         # Not an Event: `set` of an Event is no place for a finaliser to come in again, and
         # callbacks run in finalisers. `SimpleQueue.put` is documented as reentrant.
@@ -84,6 +85,7 @@ class Shipper:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._close_by = 0.0
+        self._mark: int | None = None
         self._backlog = Batches(self._spool, self._journal, self.debt)
         self._bound = Bound(
             self._spool,
@@ -154,15 +156,16 @@ class Shipper:
         self._skip_backoff = True
         self.wake()
 
-    def drain(self, *, deadline: float, own_only: bool = False) -> bool:
+    def drain(self, *, deadline: float, own_only: bool = False, mark: int | None = None) -> bool:
         """Deliver what there is, in this thread, until nothing is left or time is up.
 
         Args:
             deadline: Of the shipper's clock.
             own_only: Leave other processes' segments alone.
+            mark: That many own events settled are enough.
 
         Returns:
-            Whether nothing is left that this process may ship.
+            Whether nothing is left that this process may ship, or the mark is reached.
         """
         if not own_only:
             self._next_adoption = 0.0
@@ -170,6 +173,10 @@ class Shipper:
             if not self._turn.acquire(timeout=self._until(deadline)):
                 return False
             try:
+                if mark is not None and self.own_settled >= mark:
+                    with contextlib.suppress(OSError):  # else the next process deletes it
+                        self._backlog.follow_journal(self.sink.limits)
+                    return True
                 wait = self._pump(urgent=True, adopt=not own_only)
             finally:
                 self._turn.release()
@@ -180,8 +187,13 @@ class Shipper:
             time.sleep(min(wait, 0.2))
 
     def begin_close(self, *, deadline: float) -> None:
-        """Deliver what there is until the deadline of the shipper's clock, and no more then."""
+        """Deliver what there is until the deadline of the shipper's clock, and no more then.
+
+        What is recorded from now on is for the next process: with a thread that goes on recording
+        there is no end to be waited for.
+        """
         self._close_by = deadline
+        self._mark = self._journal.recorded
         self._skip_backoff = True
         self._closing = True
         self._wakeups.put(None)
@@ -198,7 +210,7 @@ class Shipper:
             thread.join(self._until(self._close_by))
             if thread.is_alive():
                 return False
-        done = self.drain(deadline=self._close_by, own_only=True)
+        done = self.drain(deadline=self._close_by, own_only=True, mark=self._mark)
         if not self._turn.acquire(timeout=self._until(self._close_by)):
             return False  # another thread is delivering, as `usage` does
         try:
@@ -246,7 +258,7 @@ class Shipper:
                 continue  # recorded after we looked and before `wake_at` said so
             until_adoption = max(self._next_adoption - self._clock(), 0.0)
             self._sleep(until_adoption if wait is None else min(wait, until_adoption))
-        self.drain(deadline=self._close_by, own_only=True)
+        self.drain(deadline=self._close_by, own_only=True, mark=self._mark)
         if self._clock() >= self._close_by:
             # Nobody waits any more: another meter of this process may take over.
             with self._turn:

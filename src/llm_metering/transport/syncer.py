@@ -8,8 +8,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
 from typing import Final
+
+from ..handoff import Empty, SimpleQueue
 
 __all__ = ["DISK_RETRY_EVERY", "SYNC_EVERY", "Syncer"]
 

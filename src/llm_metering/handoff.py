@@ -1,0 +1,113 @@
+"""Waiting for another thread, in processes where threads are greenlets as well.
+
+After gevent's `monkey.patch_all()` a thread is a greenlet, and who waits inside C holds up all of
+them, for ever where it is one of them that he waits for (gevent 26.9, `gevent/monkey/api.py`). An
+application is patched before it imports this package, after that, or when a meter is there already
+(gunicorn's gevent workers with `preload_app`), so it is looked at anew before each wait.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+# Not from `queue`, where gevent puts its own in place, which only greenlets of one thread may use.
+from _queue import Empty
+from _queue import SimpleQueue as _SimpleQueue
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Final, TypeVar
+
+__all__ = ["Empty", "SimpleQueue", "Turn", "result_of"]
+
+_T = TypeVar("_T")
+
+NAP: Final = 0.02
+"""Seconds between two looks of a greenlet that waits; a look takes some twenty microseconds."""
+
+
+def _threads_are_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+class SimpleQueue(_SimpleQueue[_T]):
+    """`queue.SimpleQueue`, whose `get` holds up no other greenlet.
+
+    As there, `put` may be entered inside itself: by a signal handler or a finaliser.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> _T:
+        """As in `queue.SimpleQueue`."""
+        if not block or not _threads_are_greenlets():
+            return super().get(block, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return super().get(block=False)
+            except Empty:
+                left = NAP if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise
+            time.sleep(min(left, NAP))
+
+
+def result_of(future: Future[_T], timeout: float) -> _T:
+    """`Future.result`, which holds up no other greenlet.
+
+    Raises:
+        TimeoutError: If it is not there in time.
+        Exception: Whatever the future's is.
+    """
+    if _threads_are_greenlets():
+        deadline = time.monotonic() + timeout
+        while not future.done():
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            time.sleep(min(timeout, NAP))
+    return future.result(min(timeout, threading.TIMEOUT_MAX))
+
+
+class Turn:
+    """A lock that is held across deliveries, and holds up no other greenlet meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Wait for it.
+
+        Args:
+            timeout: Seconds; for as long as it takes if negative.
+
+        Returns:
+            Whether it is ours now.
+        """
+        if not _threads_are_greenlets():
+            return self._lock.acquire(timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while not self._lock.acquire(blocking=False):
+            if timeout >= 0 and deadline <= time.monotonic():
+                return False
+            time.sleep(NAP)
+        return True
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """Whether somebody has it."""
+        return self._lock.locked()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
