@@ -83,6 +83,9 @@ class OpenMeterSink:
         self.limits = _limits(self._form)
         self._endpoint = base + _PATHS[api]
         self._token = _checked_token(token)
+        self._headers = {"Content-Type": CONTENT_TYPE}
+        if self._token is not None:
+            self._headers["Authorization"] = f"Bearer {self._token}"
         self._http = HTTPClient()
 
     def __repr__(self) -> str:
@@ -111,15 +114,12 @@ class OpenMeterSink:
     ) -> Delivery:
         if not batch:
             return Delivery()
-        headers = {"Content-Type": CONTENT_TYPE}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
         body = b"[" + b",".join(events) + b"]"
         return self._http.post(
             batch,
             self._endpoint,
             body=body,
-            headers=headers,
+            headers=self._headers,
             secret=self._token,
             owners=owners,
         )
