@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..meters import UsageQuery, UsageReport
@@ -11,7 +11,7 @@ from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import answer, tables
-from ._rows import INSERT, Row, read_row
+from ._rows import Row, inserts, read_row
 
 __all__ = ["Ledger"]
 
@@ -49,7 +49,7 @@ class Ledger:
                 rejected.add((envelope.id, str(error)))
         try:
             if rows:
-                self._insert(rows.values())
+                self._insert(list(rows.values()))
         except UnavailableError as error:
             return Delivery(
                 retryable=frozenset(rows),
@@ -80,10 +80,11 @@ class Ledger:
     def close(self) -> None:
         self._handle.close()
 
-    def _insert(self, rows: Iterable[Row]) -> None:
+    def _insert(self, rows: list[Row]) -> None:
         with self._handle.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             # Each time: a newer library may have changed the file while we had it open.
             check_version(connection)
-            connection.executemany(INSERT, rows)
+            for statement, parameters in inserts(rows):
+                connection.execute(statement, parameters)
             connection.execute("COMMIT")
