@@ -154,7 +154,8 @@ class Shipper:
                 return True
             if self._clock() + wait >= deadline:
                 return False
-            time.sleep(min(wait, 0.2))
+            if wait > 0:  # to sleep for no time takes longer than to parse a batch
+                time.sleep(min(wait, 0.2))
 
     def begin_close(self, *, deadline: float) -> None:
         """Deliver what there is until the deadline of the shipper's clock, and no more then."""
@@ -263,7 +264,6 @@ class Shipper:
                 self._next_adoption = now + LOOK_AGAIN_AFTER
         elif adopt and self._backlog.can_adopt:
             self._backlog.adopt()
-        self._backlog.follow_journal(self.sink.limits)
         own = self._dispatch.next_own()
         if own is None:
             self._waiting_since = None
