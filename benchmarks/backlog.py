@@ -112,6 +112,10 @@ def report_outage(count: int, found: dict[str, Any]) -> int:
         f"  ratio                  {statistics.median(ratios):>11.2f} median of {len(ratios)} pairs"
         f" ({min(ratios):.2f} to {max(ratios):.2f}); of the sums {sum(ours) / sum(raw):.2f}"
     )
+    print(
+        f"  processor time         {found['cpu'] * 1e6:>11,.0f} µs a batch, raw"
+        f" {found['raw_cpu'] * 1e6:,.0f}: ratio {found['raw_cpu'] / found['cpu']:.2f}"
+    )
     print(f"  memory grew by         {found['peak_draining']:>11.1f} MB at its peak")
     lost = count - int(found["arrived"])
     print(f"  {found['arrived']} of {count} arrived, {lost} lost")

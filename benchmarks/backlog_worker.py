@@ -148,6 +148,7 @@ def drain(meter: Meter, server: CountingServer, raw: RawPosts, total: int) -> di
     """Alternate blocks: ours while the server answers, raw posts while it holds ours back."""
     ours: list[float] = []
     limit: list[float] = []
+    costs, limit_costs, posted = 0.0, 0.0, 0.0
     server.tell("hold")
     server.tell("listen")
     meter.flush(0.01)  # skips the backoff
@@ -157,17 +158,26 @@ def drain(meter: Meter, server: CountingServer, raw: RawPosts, total: int) -> di
         if time.perf_counter() - gone > PATIENCE:
             raise TimeoutError(f"{taken} of {total} events arrived")
         before = taken
-        begun = time.perf_counter()
+        begun, processor = time.perf_counter(), time.process_time()
         taken = server.tell("go")
         while taken < total and time.perf_counter() - begun < BLOCK:
             time.sleep(0.02)
             taken = server.tell("count")
         taken = server.tell("hold")
         ours.append((taken - before) / (time.perf_counter() - begun))
+        costs += time.process_time() - processor
+        processor = time.process_time()
         limit.append(raw.rate(BLOCK))
+        limit_costs += time.process_time() - processor
+        posted += limit[-1] * BLOCK
     server.tell("go")
     whole = max(len(ours) - 1, 1)  # the last one may have run dry
-    return {"ours": ours[:whole], "raw": limit[:whole]}
+    return {
+        "ours": ours[:whole],
+        "raw": limit[:whole],
+        "cpu": costs / total * BATCH,
+        "raw_cpu": limit_costs / posted * BATCH,
+    }
 
 
 def obey(work: Any) -> None:

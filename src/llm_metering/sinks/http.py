@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -276,8 +276,11 @@ def _send(wire: _Wire, request: httpx.Request) -> Answer:
 
 
 def _beginning(response: httpx.Response) -> bytes:
-    # Of an acceptance nobody reads the body; it is taken so that the connection can be used again.
-    pieces = response.iter_raw() if response.is_success else response.iter_bytes()
+    pieces: Iterable[bytes] = response.iter_bytes()
+    if response.is_success and isinstance(response.stream, httpx.SyncByteStream):
+        # Nobody reads the body of an acceptance; as it comes, it is taken so that the connection
+        # can be used again.
+        pieces = response.stream
     body = b""
     try:
         for piece in pieces:
