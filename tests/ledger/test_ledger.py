@@ -554,3 +554,18 @@ def test_asking_while_somebody_writes(ledger, path):
         other.execute("BEGIN IMMEDIATE")
         other.execute("DELETE FROM rollups")
         assert ledger.query(TOTALS).total == 120
+
+
+@pytest.mark.parametrize("count", [1, 49, 50, 51, 120])
+def test_a_batch_of_any_size_is_stored_once(ledger, path, count):
+    """However many rows a statement takes, each event of a batch is there, and once."""
+    batch = batch_of(make_event() for _ in range(count))
+
+    ledger.deliver(batch[: count // 2])
+    assert ledger.deliver(batch) == Delivery.all_accepted(batch)
+
+    with opened(path) as connection:
+        stored = connection.execute("SELECT count(*), count(DISTINCT id) FROM events").fetchone()
+    assert stored == (count, count)
+    (row,) = ledger.query(TOTALS)
+    assert row.value == 120 * count

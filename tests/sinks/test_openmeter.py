@@ -260,14 +260,17 @@ def test_close_does_not_disturb_a_request_in_flight(server, sink):
     batch = batch_of([make_event()])
     sink.deliver(batch)
     http = vars(sink)["_http"]
-    client, closings = http._take()
+    wire, closings = http._take()
+    request = http._request(f"{server.url}/api/v1/events", b"[]", {})
 
     sink.close()
-    assert not client.is_closed
-    http._give_back(client, closings)
+    with closing(wire.handle_request(request)) as response:
+        response.read()
+    http._give_back(wire, closings)
 
-    assert client.is_closed
     assert sink.deliver(batch) == Delivery.all_accepted(batch)
+    before, during, after = (request.client for request in server.received)
+    assert before == during != after
 
 
 @pytest.mark.parametrize(
@@ -420,3 +423,18 @@ def test_importing_sinks_imports_no_http_client():
     code = "import sys, llm_metering.sinks; sys.exit('httpx' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_proxy_that_the_environment_names_is_used(server, monkeypatch):
+    """The request goes to the proxy, with the whole address, and its answer is the answer."""
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    batch = batch_of([make_event()])
+
+    with closing(OpenMeterSink("http://metering.invalid", account="tests")) as sink:
+        delivery = sink.deliver(batch)
+
+    assert not delivery.accepted
+    assert delivery.reason is not None
+    assert delivery.reason.startswith("404")

@@ -15,7 +15,7 @@ from ._events import moments_after, payloads_of
 from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import answer, tables
-from ._rows import INSERT, Row, microseconds, read_row
+from ._rows import Row, inserts, microseconds, read_row
 
 __all__ = ["Ledger"]
 
@@ -53,7 +53,7 @@ class Ledger:
                 rejected.add((envelope.id, str(error)))
         try:
             if rows:
-                self._insert(rows.values())
+                self._insert(list(rows.values()))
         except UnavailableError as error:
             return Delivery(
                 retryable=frozenset(rows),
@@ -124,10 +124,11 @@ class Ledger:
             connection.execute("BEGIN")
             yield connection if check_version(connection) else None
 
-    def _insert(self, rows: Iterable[Row]) -> None:
+    def _insert(self, rows: list[Row]) -> None:
         with self._handle.writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             # Each time: a newer library may have changed the file while we had it open.
             check_version(connection)
-            connection.executemany(INSERT, rows)
+            for statement, parameters in inserts(rows):
+                connection.execute(statement, parameters)
             connection.execute("COMMIT")

@@ -9,12 +9,13 @@ import codecs
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
+from urllib.request import getproxies
 
 import httpx
 
@@ -26,6 +27,16 @@ __all__ = ["Answer", "HTTPClient", "check_url", "judge", "retry_after"]
 
 TIMEOUT: Final = 30.0
 """Seconds to connect, to send and to wait for each piece of an answer."""
+
+_TIMEOUTS: Final = httpx.Timeout(TIMEOUT).as_dict()
+_HEADERS: Final = {
+    "User-Agent": f"llm-metering/{version('llm-metering')}",
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip, deflate",
+}
+
+_Wire = httpx.Client | httpx.HTTPTransport
+"""What sends requests, and keeps a connection for the next."""
 
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
@@ -50,8 +61,8 @@ _UNSENT: Final = (
 )
 """After these the server has seen nothing of the request."""
 
-_inherited: list[httpx.Client] = []
-"""Clients of a parent process. Closing one could wait for a lock that nobody holds any more,
+_inherited: list[_Wire] = []
+"""Connections of a parent process. Closing one could wait for a lock that nobody holds any more,
 and dropping it would warn about its sockets."""
 
 
@@ -81,9 +92,10 @@ class HTTPClient:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._idle: httpx.Client | None = None
+        self._idle: _Wire | None = None
         self._idle_since = _now()
         self._closings = 0
+        self._prepared: tuple[tuple[str, Mapping[str, str]], httpx.URL, httpx.Headers] | None = None
 
     def post(
         self,
@@ -107,12 +119,13 @@ class HTTPClient:
         """
         self._forget_parent()
         try:
-            client, closings = self._take()
+            wire, closings = self._take()
+            request = self._request(url, body, headers)
         except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
             reason = f"{type(error).__name__}: check the proxy and certificate variables"
             return Delivery.try_later(batch, reason, hold=True)
         try:
-            answer = _send(client, url, body, headers)
+            answer = _send(wire, request)
         except httpx.TimeoutException as error:
             reason = f"no answer in time ({type(error).__name__})"
             return Delivery.try_later(batch, reason, ambiguous=not isinstance(error, _UNSENT))
@@ -123,18 +136,28 @@ class HTTPClient:
             # From the resolver, for a label that is empty or longer than 63 bytes.
             return Delivery.try_later(batch, "no server can have this name", hold=True)
         finally:
-            self._give_back(client, closings)
+            self._give_back(wire, closings)
         now = datetime.now(UTC)
         return judge(batch, answer, secret=secret, now=now, owners=owners)
+
+    def _request(self, url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
+        # The URL is parsed, and the headers are merged, once and not for each batch.
+        given = url, headers
+        if self._prepared is None or self._prepared[0] != given:
+            self._prepared = given, httpx.URL(url), httpx.Headers(_HEADERS | dict(headers))
+        _, parsed, merged = self._prepared
+        return httpx.Request(
+            "POST", parsed, headers=merged, content=body, extensions={"timeout": _TIMEOUTS}
+        )
 
     def close(self) -> None:
         """Close the connections; a request in flight closes its own when it is done."""
         self._forget_parent()
         with self._lock:
             self._closings += 1
-            client, self._idle = self._idle, None
-        if client is not None:
-            client.close()
+            wire, self._idle = self._idle, None
+        if wire is not None:
+            wire.close()
 
     def _forget_parent(self) -> None:
         if self._pid != os.getpid():
@@ -142,35 +165,23 @@ class HTTPClient:
                 _inherited.append(self._idle)
             self._begin()
 
-    def _take(self) -> tuple[httpx.Client, int]:
+    def _take(self) -> tuple[_Wire, int]:
         with self._lock:
-            client, self._idle = self._idle, None
+            wire, self._idle = self._idle, None
             closings = self._closings
             seconds = max(now - then for now, then in zip(_now(), self._idle_since, strict=True))
-        if client is not None and seconds > IDLE_LIMIT:
-            client.close()
-            client = None
-        return client or _new_client(), closings
+        if wire is not None and seconds > IDLE_LIMIT:
+            wire.close()
+            wire = None
+        return wire or _new_wire(), closings
 
-    def _give_back(self, client: httpx.Client, closings: int) -> None:
+    def _give_back(self, wire: _Wire, closings: int) -> None:
         with self._lock:
             if closings == self._closings and self._idle is None:
-                self._idle = client
+                self._idle = wire
                 self._idle_since = _now()
                 return
-        client.close()
-
-
-def _new_client() -> httpx.Client:
-    # Imports modules, and makes a TLS context, which takes locks inside OpenSSL.
-    with system.undisturbed():
-        codecs.lookup("idna")  # a module as well, which the first request would import
-        # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
-        return httpx.Client(
-            timeout=TIMEOUT,
-            follow_redirects=False,
-            headers={"User-Agent": f"llm-metering/{version('llm-metering')}"},
-        )
+        wire.close()
 
 
 def _now() -> tuple[float, float]:
@@ -260,17 +271,40 @@ def retry_after(value: str | None, *, now: datetime) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
-def _send(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    with client.stream("POST", url, content=body, headers=dict(headers)) as response:
+def _new_wire() -> _Wire:
+    # Imports modules, and makes a TLS context, which takes locks inside OpenSSL.
+    with system.undisturbed():
+        codecs.lookup("idna")  # a module as well, which the first request would import
+        if any(getproxies().get(scheme) for scheme in ("http", "https", "all")):
+            # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
+            return httpx.Client(follow_redirects=False)
+        # The client's own part (cookies, redirects, a line in the application's log for each batch)
+        # takes as long as the batch itself, and is wanted only where it is to find the proxy.
+        return httpx.HTTPTransport()
+
+
+def _send(wire: _Wire, request: httpx.Request) -> Answer:
+    if isinstance(wire, httpx.Client):
+        response = wire.send(request, stream=True)
+    else:
+        response = wire.handle_request(request)
+    try:
         # The status is the answer. A body that breaks off or cannot be decoded takes nothing
         # from it: a batch that was accepted must not be sent for ever.
         return Answer(response.status_code, response.headers, _beginning(response))
+    finally:
+        response.close()
 
 
 def _beginning(response: httpx.Response) -> bytes:
+    pieces: Iterable[bytes] = response.iter_bytes()
+    if response.is_success and isinstance(response.stream, httpx.SyncByteStream):
+        # Nobody reads the body of an acceptance; as it comes, it is taken so that the connection
+        # can be used again.
+        pieces = response.stream
     body = b""
     try:
-        for piece in response.iter_bytes():
+        for piece in pieces:
             body += piece
             if len(body) >= _MAX_BODY:
                 break

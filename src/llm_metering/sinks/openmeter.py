@@ -112,6 +112,9 @@ class OpenMeterSink:
         self.event_type = event_type or event_type_of(shape)
         self.token = _checked_token(token)
         self._endpoint = base + _PATHS[api]
+        self._headers = {"Content-Type": CONTENT_TYPE}
+        if self.token is not None:
+            self._headers["Authorization"] = f"Bearer {self.token}"
         self._http = HTTPClient()
 
     def __repr__(self) -> str:
@@ -140,15 +143,12 @@ class OpenMeterSink:
     ) -> Delivery:
         if not batch:
             return Delivery()
-        headers = {"Content-Type": CONTENT_TYPE}
-        if self.token is not None:
-            headers["Authorization"] = f"Bearer {self.token}"
         body = b"[" + b",".join(events) + b"]"
         return self._http.post(
             batch,
             self._endpoint,
             body=body,
-            headers=headers,
+            headers=self._headers,
             secret=self.token,
             owners=owners,
         )

@@ -10,18 +10,22 @@ from typing import Final
 
 from .. import system
 from ..sinks.base import SinkLimits
-from .counters import collect
+from .counters import collect_all
 from .cursor import Cursor, Item
 from .held_cursor import HeldCursor
 from .journal import Journal
 from .recovery import mend_segments, settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
+from .tally import Tally
 
 __all__ = ["Backlog"]
 
 HELD_AT_ONCE: Final = 8
 """Segments with their files open; a long outage leaves thousands, and the application has only
 so many descriptors."""
+
+COLLECTED_AT_ONCE: Final = 8
+"""Segments that are let go together while there is more to send."""
 
 
 class _Turns:
@@ -69,7 +73,8 @@ class Backlog:
         self._debt = debt
         self._own: list[Cursor] = []
         self._adopted: list[Cursor] = []
-        self._through: set[SegmentName] = set()
+        self._through: dict[SegmentName, Tally | None] = {}
+        self._uncollected = 0
         self._more_orphans = False
         self._alive: set[str] = set()
         self._contested: set[SegmentName] = set()
@@ -84,7 +89,7 @@ class Backlog:
         """Whether there were more orphans than could be taken at once, and there is room now."""
         return self._more_orphans and not self._adopted
 
-    def follow_journal(self, limits: SinkLimits) -> None:
+    def follow_journal(self) -> None:
         """Follow our own journal: new segments, new ends, segments that are through."""
         cursors = {cursor.name: cursor for cursor in self._own}
         for segment in self._journal.segments():
@@ -99,14 +104,18 @@ class Backlog:
                     continue  # adopted by another process after our journal was closed
                 self._own.append(cursor)
             cursor.extend(segment.size)
-            if segment.finished and not cursor.peek(limits) and cursor.save():
+            if segment.finished and not cursor.has_ready(1) and cursor.save():
                 self._own.remove(cursor)
                 self._finish(cursor)
 
     def collect_rest(self) -> None:
-        """Delete what was left because another sink was still busy with it."""
-        for name in sorted(self._through):
-            self._collect(name)
+        """Let go what was left because another sink was still busy with it, or until now."""
+        self._uncollected = 0
+        with _turns.of(self._spool):
+            gone = collect_all(self._spool, self._through)
+        for name in gone:
+            self._through.pop(name)
+            self._journal.forget(name)
 
     def adopt(self) -> list[Cursor]:
         """Take the segments of dead processes that are owed to this sink; returns the new ones."""
@@ -117,7 +126,7 @@ class Backlog:
         with contextlib.suppress(OSError):  # a full disk; those wait
             mend_segments(self._spool)
         dead = self._dead_writers()
-        held = {cursor.name for cursor in self._adopted} | self._through
+        held = {cursor.name for cursor in self._adopted} | self._through.keys()
         self._more_orphans = False
         contested: set[SegmentName] = set()
         adopted: list[Cursor] = []
@@ -199,15 +208,16 @@ class Backlog:
 
     def _finish(self, cursor: Cursor) -> None:
         cursor.close()
-        self._through.add(cursor.name)
-        self._collect(cursor.name)
+        self._through[cursor.name] = cursor.tally
+        self._uncollected += 1
+        # Not each by itself while there is more to send: the sums are synced each time.
+        if self._uncollected >= COLLECTED_AT_ONCE:
+            self.collect_rest()
 
-    def _collect(self, name: SegmentName) -> None:
-        with _turns.of(self._spool):
-            gone = collect(self._spool, name)
-        if gone:
-            self._through.discard(name)
-            self._journal.forget(name)
+    def _collect_new(self) -> None:
+        """Let go of what is through, now that there is nothing to send."""
+        if self._uncollected:
+            self.collect_rest()
 
     def _dead_writers(self) -> set[str]:
         """The other writers that have ended, with their open calls settled."""

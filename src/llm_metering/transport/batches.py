@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from ..sinks.base import SinkLimits
 from .backlog import Backlog
@@ -16,8 +15,6 @@ from .spool import Debt, Spool
 from .triage import Triage
 
 __all__ = ["Batch", "Batches"]
-
-_WHOLE_SEGMENT: Final = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +41,22 @@ class Batches(Backlog):
 
     def next_own(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of this process; `None` if all of them are held, or there are none."""
-        on_disk = self._choose(self._own, limits, triage)
-        return on_disk or self._choose(self._held, limits, triage)
+        first = self._own[0] if self._own else None
+        ready = first is not None and first.has_ready(limits.max_events)
+        if not (ready and triage.is_at_rest):
+            # To ask the journal for its segments takes its lock, and they may be hundreds.
+            self.follow_journal()
+        batch = self._choose(self._own, limits, triage) or self._choose(self._held, limits, triage)
+        if batch is None:
+            self._collect_new()
+        return batch
 
     def next_adopted(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of dead processes."""
-        return self._choose(self._adopted, limits, triage)
+        batch = self._choose(self._adopted, limits, triage)
+        if batch is None:
+            self._collect_new()
+        return batch
 
     def _choose(
         self,
@@ -64,10 +71,10 @@ class Batches(Backlog):
             cursor, items = found
             full = len(items) >= limits.max_events or cursor.goes_on_behind(items)
             return Batch(cursor, items, full)
-        # What is held back stops the place in its segment, and any number of events behind it
-        # may be settled.
-        passed = _WHOLE_SEGMENT if triage.held else 2 * limits.max_events
-        wide = replace(limits, max_events=passed, max_bytes=_WHOLE_SEGMENT)
+        # Whatever was offered and is not settled comes first, so that these are all that the
+        # triage speaks of, and a batch of others.
+        aside = len(triage.held) + len(triage.heard)
+        wide = replace(limits, max_events=2 * limits.max_events + aside, max_bytes=sys.maxsize)
         for cursor in list(cursors):
             waiting = cursor.peek(wide)
             if not waiting:

@@ -6,32 +6,17 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from .. import system
-from ..sinks.base import Delivery, Envelope, SinkLimits
-from .frames import Frame, Kind, parse_frames
-from .payloads import event_id
+from ..sinks.base import Delivery, SinkLimits
+from .frames import read_frames
 from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
+from .tally import Item, Tally
 
 __all__ = ["Cursor", "Item"]
 
-_READ: Final = 1 << 20
 _ALL: Final = SinkLimits(max_events=sys.maxsize, max_bytes=sys.maxsize)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An event and its place.
-
-    Attributes:
-        envelope: What the sink is given.
-        end: Where the next frame begins.
-    """
-
-    envelope: Envelope
-    end: int
 
 
 class Cursor:
@@ -52,9 +37,13 @@ class Cursor:
         self._descriptor = os.open(spool.segment_path(name), os.O_RDONLY | os.O_CLOEXEC)
         self._offset = self._ack.offset
         self._size: int | None = None
+        # What was read and is not settled, and what is settled behind the first of that: by its
+        # end, whether the sink took it.
         self._ahead: list[Item] = []
-        self._outcome: dict[int, bool] = {}
+        self._behind: dict[int, bool] = {}
         self._saved = True
+        self._tally = Tally()
+        self._saw_all = self._offset == 0
 
     @classmethod
     def acquire(
@@ -80,24 +69,29 @@ class Cursor:
     def __repr__(self) -> str:
         return f"<Cursor {self.name} offset={self._ack.offset} ahead={len(self._ahead)}>"
 
+    @property
+    def tally(self) -> Tally | None:
+        """What the segment holds, as far as it was read; `None` if that was not from its start."""
+        return self._tally if self._saw_all else None
+
     def extend(self, size: int) -> None:
         """Say how far the segment can be read: its writer may have appended."""
         self._size = size
 
     def peek(self, limits: SinkLimits) -> list[Item]:
         """The next events that are not settled, as one batch; empty at the end."""
-        while len(self._ahead) < limits.max_events and self._fill():
-            pass
-        batch: list[Item] = []
-        total = 0
-        for item in self._ahead[: limits.max_events]:
-            if item.end in self._outcome:
-                continue
-            total += len(item.envelope.payload) + 1
-            if batch and total > limits.max_bytes:
-                break
-            batch.append(item)
+        self.has_ready(limits.max_events)
+        batch = self._ahead[: limits.max_events]
+        total = len(batch) + sum([len(item.envelope.payload) for item in batch])
+        while total > limits.max_bytes and len(batch) > 1:
+            total -= len(batch.pop().envelope.payload) + 1
         return batch
+
+    def has_ready(self, count: int) -> bool:
+        """Whether there are so many that are not settled, as far as the segment is known."""
+        while len(self._ahead) < count and self._fill():
+            pass
+        return len(self._ahead) >= count
 
     def doubt(self, batch: Sequence[Item], *, now: float) -> None:
         """Write down, before a batch is sent, that the sink may come to have it without our knowing.
@@ -147,21 +141,12 @@ class Cursor:
         Returns:
             How many events the offset passed.
         """
-        dead = {event_id for event_id, _ in delivery.rejected}
-        for item in batch:
-            if item.envelope.id in dead:
-                self._outcome[item.end] = False
-            elif item.envelope.id in delivery.accepted:
-                self._outcome[item.end] = True
-        passed = 0
-        for item in self._ahead:
-            if item.end not in self._outcome:
-                break
-            if not self._outcome.pop(item.end):
-                self._ack.dead += 1
-            self._ack.offset = item.end
-            passed += 1
-        del self._ahead[:passed]
+        dead = {rejected for rejected, _ in delivery.rejected}
+        known = delivery.accepted | dead if dead else delivery.accepted
+        settled = {
+            item.end: item.envelope.id not in dead for item in batch if item.envelope.id in known
+        }
+        passed = self._pass(settled) if settled else 0
         if delivery.retryable:
             self._ack.retries += 1
         self._saved = False
@@ -175,6 +160,25 @@ class Cursor:
         self._ack.dropped += len(left)
         self.settle(left, Delivery.all_accepted(item.envelope for item in left))
         return len(left)
+
+    def _pass(self, settled: dict[int, bool]) -> int:
+        """Take what is settled from what is ahead, and move the offset as far as that lets it."""
+        first, last, count = self._ahead[0].end, max(settled), len(settled)
+        if self._ahead[count - 1].end == last and not self._behind:
+            # As good as always: all of the batch, which was the next one.
+            del self._ahead[:count]
+        else:
+            self._ahead = [item for item in self._ahead if item.end not in settled]
+            self._behind |= settled
+            if first not in settled:
+                return 0
+            front = self._ahead[0].end if self._ahead else self._offset + 1
+            settled = {end: taken for end, taken in self._behind.items() if end < front}
+            self._behind = {end: taken for end, taken in self._behind.items() if end > front}
+            last = max(settled)
+        self._ack.offset = last
+        self._ack.dead += len(settled) - sum(settled.values())
+        return len(settled)
 
     def save(self) -> bool:
         """Write the place down, unless it is; on a full disk that may have to wait.
@@ -201,26 +205,12 @@ class Cursor:
 
     def _fill(self) -> bool:
         """Read on; returns whether there was anything."""
-        window = _READ
-        while True:
-            data = self._read(window)
-            final = self._size is not None and self._offset + len(data) >= self._size
-            parsed = parse_frames(data, self._offset, final=final)
-            if parsed.frames or parsed.end > self._offset:
-                break
-            if len(data) < window:
-                return False
-            window *= 2  # a frame larger than the window
+        parsed = read_frames(self._read, self._offset, self._size)
+        if not parsed.frames and parsed.end == self._offset:
+            return False
         self._offset = parsed.end
-        self._ahead.extend(filter(None, map(_item, parsed.frames)))
+        self._ahead += self._tally.take(parsed)
         return True
 
-    def _read(self, window: int) -> bytes:
-        if self._size is not None:
-            window = min(window, self._size - self._offset)
-        return system.read_at(self._descriptor, window, self._offset) if window > 0 else b""
-
-
-def _item(frame: Frame) -> Item | None:
-    event = event_id(frame.payload) if frame.kind == Kind.EVENT else None
-    return None if event is None else Item(Envelope(event, frame.payload), frame.end)
+    def _read(self, size: int, offset: int) -> bytes:
+        return system.read_at(self._descriptor, size, offset)

@@ -134,7 +134,8 @@ class Dispatcher:
         delivery = lesson.delivery
         self._settle(batch.cursor, batch.items, delivery)
         self.suspects = self.suspects.learn(delivery, now=self._wall())
-        self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
+        if lesson.triage.held or lesson.dead:
+            self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
         self._bury(lesson.dead)
         self._go_on(lesson.triage)
         self.stand(after(delivery, self.standing, chance=self._chance()))

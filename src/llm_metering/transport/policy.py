@@ -70,6 +70,8 @@ def complete(delivery: Delivery, batch: Sequence[Envelope]) -> Delivery:
 
     What it says nothing of is offered again; taking silence for consent would lose an event.
     """
+    if delivery.accepted.issuperset([envelope.id for envelope in batch]):
+        return delivery
     dead = {event_id for event_id, _ in delivery.rejected}
     spoken_of = delivery.accepted | delivery.retryable | dead
     silent = frozenset(envelope.id for envelope in batch) - spoken_of

@@ -175,7 +175,7 @@ class Shipper:
             try:
                 if mark is not None and self.own_settled >= mark:
                     with contextlib.suppress(OSError):  # else the next process deletes it
-                        self._backlog.follow_journal(self.sink.limits)
+                        self._backlog.follow_journal()
                     return True
                 wait = self._pump(urgent=True, adopt=not own_only)
             finally:
@@ -184,7 +184,8 @@ class Shipper:
                 return True
             if self._clock() + wait >= deadline:
                 return False
-            time.sleep(min(wait, 0.2))
+            if wait > 0:  # to sleep for no time takes longer than to parse a batch
+                time.sleep(min(wait, 0.2))
 
     def begin_close(self, *, deadline: float) -> None:
         """Deliver what there is until the deadline of the shipper's clock, and no more then.
@@ -299,7 +300,6 @@ class Shipper:
             self._keep_within_bound()
         elif adopt and self._backlog.can_adopt:
             self._adopt()
-        self._backlog.follow_journal(self.sink.limits)
         if self._bound.is_due():
             self._keep_within_bound()
         own = self._dispatch.next_own()

@@ -31,6 +31,8 @@ class Suspects:
 
     def learn(self, delivery: Delivery, *, now: float) -> Suspects:
         """What is suspect after a delivery."""
+        if not self.since and not delivery.ambiguous:
+            return self
         settled = delivery.accepted | {event_id for event_id, _ in delivery.rejected}
         added = delivery.retryable if delivery.ambiguous else frozenset[str]()
         if not added and settled.isdisjoint(self.since):

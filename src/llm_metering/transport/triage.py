@@ -115,6 +115,8 @@ class Triage:
             delivery: What became of it, complete.
             limits: The sink's own.
         """
+        if self == _AT_REST and not (delivery.retryable or delivery.rejected):
+            return Lesson(self, delivery)
         if delivery.accepted:
             return self._taken(offered, delivery, limits)
         if delivery.refusal is None or not delivery.retryable:
@@ -198,6 +200,9 @@ class Triage:
 
     def _most(self, limits: SinkLimits) -> int:
         return limits.max_events if self.limit is None else min(self.limit, limits.max_events)
+
+
+_AT_REST: Final = Triage()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,26 @@
+"""The benchmarks that users may run work, and lose nothing on the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.timeout(300)
+def test_a_small_backlog_arrives_whole():
+    """Five thousand events of an outage, with and without a ledger: none is lost."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "backlog.py", "5000", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("5000 of 5000 arrived, 0 lost") == 2
+    assert "0 lost; 10000 of 10000 are in the ledger" in done.stdout
