@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from llm_metering import events
+from llm_metering import event_ids
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
 
@@ -35,7 +35,7 @@ def test_a_clock_that_steps_loses_and_doubles_nothing(home, monkeypatch, step):
     recorded: list[str] = []
     for number in range(3):
         shift = number * step * 1_000_000_000
-        monkeypatch.setattr(events.time, "time_ns", lambda shift=shift: clock() + shift)
+        monkeypatch.setattr(event_ids.time, "time_ns", lambda shift=shift: clock() + shift)
         journal = journal_for(home, sink, segment_bytes=1500)
         recorded += [note_open(journal), *record(journal, 4)]
         let_go(journal)
@@ -55,7 +55,7 @@ def test_a_clock_that_steps_during_a_call_settles_it_once(home, monkeypatch):
     journal = journal_for(home, sink, segment_bytes=1500)
     under_way = note_open(journal)
     before = record(journal, 4)
-    monkeypatch.setattr(events.time, "time_ns", lambda: clock() - 3_600 * 1_000_000_000)
+    monkeypatch.setattr(event_ids.time, "time_ns", lambda: clock() - 3_600 * 1_000_000_000)
     after = record(journal, 4)
     assert [name.number for name in Spool(home).segments()] == [0, 1, 2]
     shipper = shipper_for(journal, sink)

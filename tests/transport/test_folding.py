@@ -35,6 +35,8 @@ def dying(before, work):
 
 if step == "counters.json":
     system.replace_file = dying(step, system.replace_file)
+elif step == ".seg":
+    os.replace = dying(step, os.replace)
 else:
     Path.unlink = dying(step, Path.unlink)
 sink = FileServer(server)
@@ -46,7 +48,7 @@ empty(shipper_for(journal_for(home, sink), sink), adopt=True)
     "step",
     [
         pytest.param("counters.json", id="before it is in the sums"),
-        pytest.param(".seg", id="before it is deleted"),
+        pytest.param(".seg", id="before it leaves the journal"),
         pytest.param(".ack", id="before its acknowledgement is deleted"),
         pytest.param(".dead", id="before its writer's mark is deleted"),
     ],
@@ -68,4 +70,5 @@ def test_a_fold_can_crash_anywhere(home, tmp_path, step):
     assert unique(server.read_text().split()) == unique(ids)
     assert sink_row(home) == {"recorded": 3, "acked": 3, "pending": 0, "dead": 0, "dropped": 0}
     assert Spool(home).segments() == []
-    assert {path.suffix for path in Spool(home).folder.iterdir()} <= {".json", ".lock", ".sink"}
+    assert {path.suffix for path in Spool(home).folder.iterdir()} <= {"", ".json", ".lock", ".sink"}
+    assert len(list((Spool(home).folder / "kept").iterdir())) == 1

@@ -59,6 +59,9 @@ class _Versioned(msgspec.Struct):
     version: int
 
 
+_versioned = msgspec.json.Decoder(_Versioned)
+
+
 def survey_segments(spool: Spool, *, configured: Collection[str]) -> Segments:
     """Look at all segments.
 
@@ -121,7 +124,7 @@ def _is_of_another_version(path: Path) -> bool:
             frames = parse_frames(file.read(_START), final=False).frames
         if not frames or frames[0].kind != Kind.HEADER or frames[0].start != 0:
             return False
-        return msgspec.json.decode(frames[0].payload, type=_Versioned).version != VERSION
+        return _versioned.decode(frames[0].payload).version != VERSION
     except (OSError, msgspec.DecodeError):
         return False
 
