@@ -71,7 +71,7 @@ def configure(**settings: Any) -> Meter:
         if _default_subject is not None and settings.get("subject") is None:
             meter.subject = _default_subject
         # What an earlier process left is shipped even if this one never records anything.
-        meter.start()
+        meter.take_over()
         before, _default = _default, meter
         retiring = [*_retired, *([before] if before is not None else [])]
         _retired.clear()

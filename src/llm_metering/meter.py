@@ -168,6 +168,10 @@ class Meter:
             self._transport.start()
             self._counting.start()
 
+    def take_over(self) -> None:
+        """Ship what earlier processes left, if they left anything; else no thread is begun."""
+        self._transport.take_over()
+
     def guard(self, where: str) -> Guard:
         """Keep a failure to meter from the application: it is logged and counted.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from .. import system
+from ..handoff import Turn
 from ..sinks.base import SinkLimits
 from .counters import collect_all
 from .cursor import Cursor, Item
@@ -37,12 +37,12 @@ class _Turns:
     """
 
     def __init__(self) -> None:
-        self._locks: dict[Path, threading.Lock] = {}
+        self._locks: dict[Path, Turn] = {}
         system.on_fork(self)
 
-    def of(self, spool: Spool) -> threading.Lock:
+    def of(self, spool: Spool) -> Turn:
         """The lock of a folder."""
-        return self._locks.setdefault(spool.folder, threading.Lock())
+        return self._locks.setdefault(spool.folder, Turn())
 
     def after_fork(self) -> None:
         """Forget locks that a thread of the parent's may have been holding."""

@@ -92,6 +92,10 @@ class Transport:
         """Start what the first event would wait for, and ship what earlier processes left."""
         self.is_started = True
         self.journal.start()
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Ship what earlier processes left."""
         if self._spool.segments():
             for shipper in self.shippers:
                 shipper.wake()
