@@ -203,7 +203,7 @@ import ctypes
 if {used}:
     meter_call()
     assert meter.flush()
-    while not meter._journal._syncer._idle:  # its thread is at rest: C forks beside no busy thread
+    while not meter._journal._syncer.is_idle:  # its thread is at rest: C forks beside no busy thread
         time.sleep(0.01)
     time.sleep(0.1)
 child = ctypes.PyDLL(None).fork()

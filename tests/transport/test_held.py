@@ -227,3 +227,22 @@ def test_memory_is_bounded_without_a_journal(home, monkeypatch, caplog):
     assert meter.statistics()["dropped"]["memory_full"] == 1
     assert not meter.close(0)
     assert "2 events are lost" in caplog.text
+
+
+def test_what_is_kept_for_a_replay_goes_first_on_a_full_disk(home, monkeypatch):
+    """Segments that every sink has had make room for events that no sink has."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink)
+    record(journal)
+    journal.close()
+    empty(shipper)
+    assert len(list(Spool(home).kept_folder.iterdir())) == 1
+    FullDisk(monkeypatch)
+    journal = journal_for(home, sink)
+    record(journal)
+
+    while list(Spool(home).kept_folder.iterdir()):
+        time.sleep(0.01)
+
+    let_go(journal, shipper)

@@ -9,6 +9,7 @@ waited for, records are held in memory, and shipped from there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections import Counter, deque
@@ -24,6 +25,7 @@ from ..settings.checks import Durability
 from .alarms import Alarms
 from .frames import Kind, encode_frame
 from .held import HELD_LIMIT, HeldRecords
+from .kept import give_way
 from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
 from .stalls import STALL, Stalls
@@ -32,6 +34,12 @@ from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
 
 __all__ = ["Journal", "nobody_waits"]
 
+# Bound once: an enum's member costs as much to look up as a function to call.
+_EVENT: Final = Kind.EVENT
+_OPEN: Final = Kind.OPEN
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+WANTED_ROOM: Final = 2 * SEGMENT_BYTES
 POWER_TIMEOUT: Final = 5.0
 """Seconds that a record waits for the medium; a sync takes milliseconds."""
 _LOOKS_AT_ONCE: Final = 3
@@ -95,6 +103,8 @@ class Journal:
         self._stalls = Stalls()
         self._held = HeldRecords(self._debts, limit=HELD_LIMIT)
         self._writer = self._new_writer()
+        # Since there is no disk, or since what came before waits for it.
+        self._keeps_off_disk = self._durability == "memory"
         self._open_calls: dict[str, bytes] = {}
         self._trouble: OSError | None = None
         self._closed = False
@@ -138,7 +148,7 @@ class Journal:
 
     def record(self, event_id: str, payload: bytes) -> None:
         """Append an event; when this returns it is in a file, or held in memory and counted."""
-        waits = self._append(Record(Kind.EVENT, encode_frame(Kind.EVENT, payload), event_id))
+        waits = self._append(Record(_EVENT, encode_frame(_EVENT, payload), event_id))
         if waits and self._durability == "power" and not nobody_waits.get():
             self._wait_for_power()
 
@@ -156,7 +166,7 @@ class Journal:
             event_id: The id the call's event will have.
             payload: The event to record if this process dies before the call ends.
         """
-        self._append(Record(Kind.OPEN, encode_frame(Kind.OPEN, payload), event_id))
+        self._append(Record(_OPEN, encode_frame(_OPEN, payload), event_id))
 
     def note_closed(self, event_id: str) -> None:
         """Note that a call ended for which there is no event."""
@@ -285,23 +295,36 @@ class Journal:
     def _write_deferred(self) -> None:
         # The outer loop: what is deferred between the inner loop's last look and the release
         # must not wait for the next record, which may never come.
-        while self._deferred and not self._leaves_it():
-            self._while_busy(self._write_all_deferred)
+        deferred = self._deferred
+        while deferred and not (self._stalls.is_stalled and self._leaves_it()):
+            before = self.recorded
+            self._busy_by = threading.get_ident()
+            self._busy_since = began = time.monotonic()
+            # What a process computes is looked at only once a write was slow: it takes a while.
+            computed = time.process_time() if self._stalls.in_a_row else 0.0
+            try:
+                while deferred:
+                    self._write(deferred.popleft())
+                    ended = time.monotonic()
+                    if ended - began >= STALL or computed:
+                        computed = self._note_write(ended - began, computed)
+                        if self._stalls.is_stalled and self._leaves_it():
+                            break
+                    began = ended
+                if self.recorded != before:  # a note is nothing to ship
+                    self._on_append(self.recorded)
+            finally:
+                self._busy_since = 0.0
+                self._busy_by = 0
 
-    def _write_all_deferred(self) -> None:
-        looked = time.process_time() if self._stalls.in_a_row else None
-        while self._deferred and not self._leaves_it():
-            began = time.monotonic()
-            self._write(self._deferred.popleft())
-            seconds = time.monotonic() - began
-            if seconds >= STALL or looked is not None:
-                busy = 0.0 if looked is None else time.process_time() - looked
-                self._stalls.wrote(seconds, busy=busy)
-                looked = time.process_time()
+    def _note_write(self, seconds: float, computed: float) -> float:
+        now = time.process_time()
+        self._stalls.wrote(seconds, busy=now - computed if computed else 0.0)
+        return now
 
     def _leaves_it(self) -> bool:
         """Whether the rest is left to the syncing thread: this one has waited enough."""
-        return self._stalls.is_stalled and not self._syncer.runs_here and self._syncer.at_once()
+        return not self._syncer.runs_here and self._syncer.at_once()
 
     def _exclusively(self, action: Callable[[], None]) -> None:
         with self._lock:
@@ -321,11 +344,12 @@ class Journal:
             self._busy_by = 0
 
     def _write(self, record: Record) -> None:
-        if record.kind is Kind.OPEN:
+        kind = record.kind
+        if kind is _OPEN:
             self._open_calls[record.event_id] = record.frame
-        if self._durability == "memory" or len(self._held) or not self._to_disk(record):
+        if self._keeps_off_disk or not self._to_disk(record):
             self._hold(record)
-        elif record.kind is Kind.EVENT:
+        elif kind is _EVENT:
             self.recorded += 1
 
     def _to_disk(self, record: Record) -> bool:
@@ -338,9 +362,10 @@ class Journal:
         except OSError as error:
             self._trouble = error
             return False
-        if record.kind in (Kind.EVENT, Kind.CLOSED):
+        if record.kind is not _OPEN:
             self._open_calls.pop(record.event_id, None)
-        self._syncer.soon()
+        if self._syncer.is_idle:
+            self._syncer.soon()
         return True
 
     def _hold(self, record: Record) -> None:
@@ -351,6 +376,7 @@ class Journal:
                 self._open_calls.pop(record.event_id, None)
             return
         if self._held.put(record):
+            self._keeps_off_disk = True
             self.recorded += record.kind is Kind.EVENT
         elif record.kind is Kind.EVENT:
             self.dropped["memory_full" if in_memory else "disk_full"] += 1
@@ -369,6 +395,7 @@ class Journal:
             if not self._to_disk(record):
                 return
             self._held.written(number)
+        self._keeps_off_disk = False
         for note in self._held.counted():
             if self._to_disk(note):
                 self._held.noted(note)
@@ -379,6 +406,9 @@ class Journal:
                 self.dropped += Counter()  # leaves out what is 0
 
     def _write_and_sync(self) -> OSError | None:
+        if self._trouble is not None and self._trouble.errno in NO_ROOM:
+            # What every sink has had is kept for a replay, and is the first to go.
+            give_way(self._spool, WANTED_ROOM)
         self._tell_trouble()
         if self.bypassed != self._bypasses_noted:
             since, self._bypasses_noted = self._bypasses_noted, self.bypassed

@@ -28,6 +28,9 @@ class Syncer:
         work: Writes what could not be written before, and syncs; returns what is in the way of
             that, if anything is: it is done again a second later.
         may_end: Whether there is nothing left to do, asked once `end` was called.
+
+    Attributes:
+        is_idle: Whether `soon` has to be called for what is written now.
     """
 
     def __init__(
@@ -39,11 +42,11 @@ class Syncer:
         self._signals: SimpleQueue[bool] = SimpleQueue()
         self._waiting: deque[Future[None]] = deque()
         self._thread: threading.Thread | None = None
-        self._idle = True
+        self.is_idle = True
         self._ending = False
 
     def __repr__(self) -> str:
-        return f"<Syncer idle={self._idle} waiting={len(self._waiting)} ending={self._ending}>"
+        return f"<Syncer idle={self.is_idle} waiting={len(self._waiting)} ending={self._ending}>"
 
     def start(self) -> bool:
         """Have the thread, and say whether it is there."""
@@ -65,8 +68,8 @@ class Syncer:
 
     def soon(self) -> None:
         """There is something to sync."""
-        if self._idle and self.start():
-            self._idle = False
+        if self.is_idle and self.start():
+            self.is_idle = False
             self._signals.put(False)
 
     def at_once(self) -> bool:
@@ -111,7 +114,7 @@ class Syncer:
     def _serve(self) -> Exception | None:
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         # What is written from now on signals again.
-        self._idle = True
+        self.is_idle = True
         trouble = self._work()
         for future in waiting:
             if not future.set_running_or_notify_cancel():
