@@ -206,7 +206,8 @@ def sink_row(home: Path) -> dict[str, int]:
 
 def write_ack(home: Path, name: SegmentName, debt: Debt, ack: Ack) -> None:
     """Put an acknowledgement beside a segment."""
-    Spool(home).ack_path(name, debt.key).write_bytes(ack.encode())
+    path = Spool(home).ack_path(name, debt.key)
+    path.write_bytes(ack.encode(path.name))
 
 
 def run_child(code: str, *arguments: object) -> subprocess.Popen[str]:

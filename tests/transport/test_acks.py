@@ -61,7 +61,7 @@ def test_a_damaged_acknowledgement_means_not_yet(home, clock, damage):
     empty(shipper_for(journal_for(home, sink, other), sink), adopt=True)
 
     assert sink.offered == [ids, ids]
-    assert Ack.decode(path.read_bytes()) == Ack.decode(whole)
+    assert Ack.decode(path.read_bytes(), path.name) == Ack.decode(whole, path.name)
 
 
 def test_an_acknowledgement_ahead_of_a_cut_segment_ends_it(home, clock):
@@ -81,3 +81,23 @@ def test_an_acknowledgement_ahead_of_a_cut_segment_ends_it(home, clock):
 
     assert (sink.offered, Spool(home).segments()) == ([], [])
     assert sink_row(home) == {"recorded": 2, "acked": 2, "pending": 0, "dead": 0, "dropped": 0}
+
+
+def test_an_acknowledgement_of_another_segment_is_not_believed(home):
+    """Files that were mixed up, as by a restored backup, are sent again, never passed over."""
+    sink = ScriptedSink()
+    ids = []
+    for _ in range(2):
+        journal = journal_for(home, ScriptedSink())
+        ids += record(journal, 3)
+        let_go(journal)
+    first, second = Spool(home).segments()
+    debt = shipper_for(journal_for(home, sink), sink).debt
+    end = Spool(home).segment_path(first).stat().st_size
+    write_ack(home, first, debt, Ack(offset=end))
+    spool = Spool(home)
+    spool.ack_path(second, debt.key).write_bytes(spool.ack_path(first, debt.key).read_bytes())
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert sink.taken == ids[3:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from .counters import collect_all
 from .cursor import Cursor, Item
 from .held_cursor import HeldCursor
 from .journal import Journal
+from .progress import Progress
 from .recovery import mend_segments, settle_writer, tidy
 from .spool import Debt, SegmentName, Spool
 from .tally import Tally
@@ -74,8 +76,9 @@ class Backlog:
         self._own: list[Cursor] = []
         self._adopted: list[Cursor] = []
         self._through: dict[SegmentName, Tally | None] = {}
+        self._progress = Progress()
+        self._orphans: deque[SegmentName] = deque()
         self._uncollected = 0
-        self._more_orphans = False
         self._alive: set[str] = set()
         self._contested: set[SegmentName] = set()
         self.has_newcomers = False
@@ -87,7 +90,12 @@ class Backlog:
     @property
     def can_adopt(self) -> bool:
         """Whether there were more orphans than could be taken at once, and there is room now."""
-        return self._more_orphans and not self._adopted
+        return bool(self._orphans) and not self._adopted
+
+    @property
+    def own_settled(self) -> int:
+        """How many of this process's own events are settled, from the first on without a gap."""
+        return self._progress.settled(self._own)
 
     def follow_journal(self) -> None:
         """Follow our own journal: new segments, new ends, segments that are through."""
@@ -118,38 +126,52 @@ class Backlog:
             self._journal.forget(name)
 
     def adopt(self) -> list[Cursor]:
-        """Take the segments of dead processes that are owed to this sink; returns the new ones."""
-        with _turns.of(self._spool):
-            return self._adopt()
+        """Look for the segments of dead processes that are owed to this sink, and take them.
 
-    def _adopt(self) -> list[Cursor]:
-        with contextlib.suppress(OSError):  # a full disk; those wait
-            mend_segments(self._spool)
-        dead = self._dead_writers()
-        held = {cursor.name for cursor in self._adopted} | self._through.keys()
-        self._more_orphans = False
-        contested: set[SegmentName] = set()
+        Returns:
+            Those that are new in hand.
+        """
+        with _turns.of(self._spool):
+            with contextlib.suppress(OSError):  # a full disk; those wait
+                mend_segments(self._spool)
+            dead = self._dead_writers()
+            held = {cursor.name for cursor in self._adopted} | self._through.keys()
+            self._orphans = deque(
+                name
+                for name in self._spool.segments()
+                if name.writer in dead and name not in held and self._is_owed(name)
+            )
+            before, self._contested = self._contested, set()
+            adopted = self._take_orphans()
+            self.has_newcomers |= not self._contested <= before
+            tidy(self._spool)
+            return adopted
+
+    def adopt_more(self) -> list[Cursor]:
+        """Take more of the segments that were found, as `adopt` does.
+
+        Not by another look for them: after a long outage there are thousands, and to find them takes
+        longer than to send eight.
+        """
+        with _turns.of(self._spool):
+            return self._take_orphans()
+
+    def _take_orphans(self) -> list[Cursor]:
         adopted: list[Cursor] = []
-        for name in self._spool.segments():
-            if name.writer not in dead or name in held:
-                continue
-            header = self._spool.header(name)
-            if header is None or all(debt.key != self._debt.key for debt in header.debts):
-                continue
-            if len(self._adopted) >= HELD_AT_ONCE:
-                self._more_orphans = True
-                break
+        while self._orphans and len(self._adopted) < HELD_AT_ONCE:
+            name = self._orphans.popleft()
             cursor = Cursor.acquire(self._spool, name, self._debt)
             if cursor is None:
-                contested.add(name)
-            else:
-                cursor.extend(self._spool.segment_path(name).stat().st_size)
-                self._adopted.append(cursor)
-                adopted.append(cursor)
-        self.has_newcomers |= not contested <= self._contested
-        self._contested = contested
-        tidy(self._spool)
+                self._contested.add(name)
+                continue
+            cursor.extend(cursor.size_on_disk)
+            self._adopted.append(cursor)
+            adopted.append(cursor)
         return adopted
+
+    def _is_owed(self, name: SegmentName) -> bool:
+        header = self._spool.header(name)
+        return header is not None and any(debt.key == self._debt.key for debt in header.debts)
 
     def give_up(self, name: SegmentName) -> int | None:
         """Settle what is left of a segment as dropped.
@@ -169,7 +191,7 @@ class Backlog:
         cursor = held or Cursor.acquire(self._spool, name, self._debt, own=own)
         if cursor is None:
             return None
-        cursor.extend(self._spool.segment_path(name).stat().st_size)
+        cursor.extend(cursor.size_on_disk)
         events = cursor.give_up()
         if cursor in self._own:
             self._own.remove(cursor)
@@ -208,6 +230,8 @@ class Backlog:
 
     def _finish(self, cursor: Cursor) -> None:
         cursor.close()
+        if cursor.own:
+            self._progress.through(cursor)
         self._through[cursor.name] = cursor.tally
         self._uncollected += 1
         # Not each by itself while there is more to send: the sums are synced each time.

@@ -59,22 +59,22 @@ class Bound:
         """Whether a segment was begun since the last look."""
         return self.journal.segments_begun != self._seen
 
-    def keep(self) -> int | None:
+    def keep(self) -> bool:
         """Give up the oldest events that are beyond the bound.
 
         Segments that another process has in hand are left to it. How far the bound is passed
         meanwhile depends on how much is recorded between two looks.
 
         Returns:
-            How many events of this process were given up; `None` if none of anybody's were.
+            Whether any were given up.
         """
         self._seen = self.journal.segments_begun
         owed = _owed(self.spool, self.debt)
         total = sum(size for _, size in owed)
         if total < self.limit * _TELL_FROM:
             self.alarms.ended("backlog", sink=self.debt.name)
-            return None
-        own = given_up = 0
+            return False
+        given_up = 0
         for name, size in owed:
             if total <= self.limit:
                 break
@@ -82,7 +82,6 @@ class Bound:
             if events is not None:
                 total -= size
                 given_up += events
-                own += events if name.writer == self.journal.writer else 0
         if given_up:
             self.journal.count("dropped", DROPPED_AS, given_up)
             self.alarms.sound(
@@ -97,7 +96,7 @@ class Bound:
             " are given up",
             sink=self.debt.name,
         )
-        return own if given_up else None
+        return bool(given_up)
 
 
 def _owed(spool: Spool, debt: Debt) -> list[tuple[SegmentName, int]]:

@@ -28,12 +28,15 @@ class Cursor:
         settled: Events settled through this cursor.
     """
 
-    def __init__(self, spool: Spool, name: SegmentName, descriptor: int, *, own: bool) -> None:
+    def __init__(
+        self, spool: Spool, name: SegmentName, descriptor: int, *, place: str, own: bool
+    ) -> None:
         self.name = name
         self.own = own
         self.settled = 0
         self._ack_descriptor = descriptor
-        self._ack = Ack.decode(system.read_at(descriptor, ACK_SIZE, 0))
+        self._place = place
+        self._ack = Ack.decode(system.read_at(descriptor, ACK_SIZE, 0), place)
         self._descriptor = os.open(spool.segment_path(name), os.O_RDONLY | os.O_CLOEXEC)
         self._offset = self._ack.offset
         self._size: int | None = None
@@ -54,11 +57,12 @@ class Cursor:
         Returns:
             The cursor, or `None` if another process has it or the segment is gone.
         """
-        descriptor = system.lock_file(spool.ack_path(name, debt.key))
+        path = spool.ack_path(name, debt.key)
+        descriptor = system.lock_file(path)
         if descriptor is None:
             return None
         try:
-            return cls(spool, name, descriptor, own=own)
+            return cls(spool, name, descriptor, place=path.name, own=own)
         except BaseException as error:
             # With the descriptor the lock would be left behind, and nobody could take it again.
             system.unlock_file(descriptor)
@@ -73,6 +77,11 @@ class Cursor:
     def tally(self) -> Tally | None:
         """What the segment holds, as far as it was read; `None` if that was not from its start."""
         return self._tally if self._saw_all else None
+
+    @property
+    def size_on_disk(self) -> int:
+        """How large the segment is, which nobody writes any more."""
+        return os.fstat(self._descriptor).st_size
 
     def extend(self, size: int) -> None:
         """Say how far the segment can be read: its writer may have appended."""
@@ -189,7 +198,7 @@ class Cursor:
         """
         if not self._saved:
             with contextlib.suppress(OSError):
-                system.write_at(self._ack_descriptor, self._ack.encode(), 0)
+                system.write_at(self._ack_descriptor, self._ack.encode(self._place), 0)
                 self._saved = True
         return self._saved
 

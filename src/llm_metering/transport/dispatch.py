@@ -57,7 +57,7 @@ class Dispatcher:
         standing: How the sink stands.
         triage: What is known about refusals.
         suspects: Events that the sink may have, though it did not say so.
-        own_settled: How many of this process's own events are settled.
+        own_settled: How many of this process's own events are settled, without a gap.
         next_try: When the sink may be tried again, by the clock.
         floor_until: The same, as far as the sink itself asked for it.
     """
@@ -170,9 +170,9 @@ class Dispatcher:
             event_ids, since = cursor.in_doubt()
             self.suspects = self.suspects.join(event_ids, since=since)
 
-    def gave_up(self, own_events: int) -> None:
+    def gave_up(self) -> None:
         """Note that events were given up, and begin anew with what is known of refusals."""
-        self.own_settled += own_events
+        self.own_settled = self._backlog.own_settled
         self.triage = Triage()
         self._held = {}
 
@@ -250,9 +250,9 @@ class Dispatcher:
                 sink=self._sink.name,
                 level=logging.WARNING,
             )
-        passed = cursor.settle(items, delivery)
+        cursor.settle(items, delivery)
         if cursor.own:
-            self.own_settled += passed
+            self.own_settled = self._backlog.own_settled
 
     def _bury(self, dead: Iterable[Held]) -> None:
         by_cursor: defaultdict[Cursor | HeldCursor, list[Held]] = defaultdict(list)

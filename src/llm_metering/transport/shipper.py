@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from .. import system
@@ -17,6 +17,7 @@ from .alarms import Alarms
 from .batches import Batch, Batches
 from .bounds import DEFAULT_BACKLOG_BYTES, Bound
 from .counters import collect
+from .cursor import Cursor
 from .dispatch import Dispatcher, SinkNote
 from .journal import Journal
 from .policy import LINGER, Standing
@@ -294,12 +295,12 @@ class Shipper:
         if adopt and now >= self._next_adoption:
             self._next_adoption = now + ADOPT_EVERY
             self._backlog.collect_rest()
-            self._adopt()
+            self._take_over(self._backlog.adopt())
             if self._backlog.has_newcomers:
                 self._next_adoption = now + LOOK_AGAIN_AFTER
             self._keep_within_bound()
         elif adopt and self._backlog.can_adopt:
-            self._adopt()
+            self._take_over(self._backlog.adopt_more())
         if self._bound.is_due():
             self._keep_within_bound()
         own = self._dispatch.next_own()
@@ -328,14 +329,13 @@ class Shipper:
             self._waiting_since = None  # else they have waited for company already
         return max(self._dispatch.next_try - self._clock(), 0.0)
 
-    def _adopt(self) -> None:
-        for cursor in self._backlog.adopt():
+    def _take_over(self, adopted: Iterable[Cursor]) -> None:
+        for cursor in adopted:
             self._dispatch.adopt(cursor)
 
     def _keep_within_bound(self) -> None:
-        given_up = self._bound.keep()
-        if given_up is not None:
-            self._dispatch.gave_up(given_up)
+        if self._bound.keep():
+            self._dispatch.gave_up()
 
     def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
         at_once = own.is_full or urgent or self._closing or self._dispatch.is_searching

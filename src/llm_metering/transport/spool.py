@@ -89,24 +89,32 @@ class Ack:
     doubtful: int = 0
     since: int = 0
 
-    def encode(self) -> bytes:
-        """In a fixed size, to be overwritten in place by one small write."""
+    def encode(self, place: str) -> bytes:
+        """In a fixed size, to be overwritten in place by one small write.
+
+        Args:
+            place: The name of the file; in another one it is not believed.
+        """
         counts = (self.offset, self.dead, self.dropped, self.retries)
         body = _ACK.pack(b"ack1", *counts, self.doubtful, self.since, bytes(8))
-        return body + zlib.crc32(body).to_bytes(4, "little")
+        return body + _checksum(body, place)
 
     @classmethod
-    def decode(cls, data: bytes) -> Ack:
+    def decode(cls, data: bytes, place: str) -> Ack:
         """Read what `encode` wrote.
 
-        A lost or damaged record means "nothing is settled yet": the events are sent again
+        A lost, damaged or misplaced record means "nothing is settled yet": the events are sent again
         under the same ids, which a sink that deduplicates does not count twice.
         """
         body, crc = data[: _ACK.size], data[_ACK.size : _ACK.size + 4]
-        if len(body) < _ACK.size or zlib.crc32(body).to_bytes(4, "little") != crc:
+        if len(body) < _ACK.size or _checksum(body, place) != crc:
             return cls()
         magic, *numbers, _ = _ACK.unpack(body)
         return cls(*numbers) if magic == b"ack1" else cls()
+
+
+def _checksum(body: bytes, place: str) -> bytes:
+    return zlib.crc32(body, zlib.crc32(place.encode())).to_bytes(4, "little")
 
 
 _ACK: Final = struct.Struct("<4sQQQQQQ8s")
@@ -245,7 +253,8 @@ class Spool:
     def read_ack(self, name: SegmentName, debt_key: str) -> Ack:
         """A sink's place in a segment, as last written."""
         try:
-            return Ack.decode(self.ack_path(name, debt_key).read_bytes())
+            path = self.ack_path(name, debt_key)
+            return Ack.decode(path.read_bytes(), path.name)
         except OSError:
             return Ack()
 

@@ -67,7 +67,8 @@ def forget_debt(
 
 def _forget_segment(spool: Spool, name: SegmentName, debt: Debt) -> int | None:
     """Move the sink's place to the end; returns how many events that passed, if it may."""
-    lock = system.lock_file(spool.ack_path(name, debt.key))
+    path = spool.ack_path(name, debt.key)
+    lock = system.lock_file(path)
     if lock is None:
         return None
     try:
@@ -80,7 +81,7 @@ def _forget_segment(spool: Spool, name: SegmentName, debt: Debt) -> int | None:
         with locked_counters(spool, exclusive=True) as total:
             ack = counts.acks[debt.key]
             settled = Ack(counts.end, ack.dead, ack.dropped + pending, ack.retries)
-            system.write_at(lock, settled.encode(), 0)
+            system.write_at(lock, settled.encode(path.name), 0)
             system.sync_data(lock)
             dropped = total.counts.setdefault("dropped", {})
             dropped[REASON] = dropped.get(REASON, 0) + pending
