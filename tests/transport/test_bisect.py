@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm_metering.sinks import open_sink
-from llm_metering.sinks.base import Delivery, Envelope, SinkLimits
+from llm_metering.sinks.base import Delivery, SinkLimits
 from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import Poison, Refuse, Reset, TooLarge
 from llm_metering.transport.cursor import Item
@@ -446,14 +446,14 @@ def test_over_http(home, clock, api, shape):
 
 def items(count):
     """Events that wait."""
-    return [Item(Envelope(f"e{n}", b"{}"), n + 1) for n in range(count)]
+    return [Item(f"e{n}", b"{}", n + 1) for n in range(count)]
 
 
 def test_what_is_known_can_be_read():
     """Its representation says what the shipper is about, and holds no id."""
     limits = SinkLimits(max_events=100)
     waiting = items(8)
-    batch = [item.envelope for item in waiting]
+    batch = list(waiting)
 
     searching = Triage().learn(waiting, Delivery.refuse(batch, "400"), limits).triage
     smaller = Triage().learn(waiting, Delivery.refuse(batch, "413", "size"), limits).triage

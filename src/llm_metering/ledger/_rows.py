@@ -40,9 +40,9 @@ _INTO: Final = f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES "
 _VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
 _UNLESS_THERE: Final = " ON CONFLICT (source, id) DO NOTHING"
 
-ROWS_AT_ONCE: Final = 50
-"""Of one statement. The interpreter's lock is given up for each; row by row, a busy application
-would take it hundreds of times in a batch. SQLite before 3.32 takes 999 parameters, so no more."""
+ROWS_AT_ONCE: Final = 1000
+"""Of one statement, if SQLite takes so many parameters (before 3.32 it takes 999). The interpreter's
+lock is given up for each statement; in a busy application it takes milliseconds to come back."""
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -78,10 +78,13 @@ class _Event(msgspec.Struct, kw_only=True):
 _event = msgspec.json.Decoder(_Event)
 
 
-def inserts(rows: list[Row]) -> Iterator[tuple[str, tuple[str | int | None, ...]]]:
+def inserts(
+    rows: list[Row], *, most_parameters: int
+) -> Iterator[tuple[str, tuple[str | int | None, ...]]]:
     """The statements that insert rows, where they are not there yet, with their parameters."""
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
+    at_once = min(ROWS_AT_ONCE, most_parameters // len(COLUMNS))
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
         statement = _INTO + ", ".join([_VALUES] * len(some)) + _UNLESS_THERE
         yield statement, tuple(chain.from_iterable(some))
 

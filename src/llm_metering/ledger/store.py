@@ -34,7 +34,9 @@ class Ledger:
     name = "ledger"
     url = "ledger:"
     account = ""
-    limits = SinkLimits(dedupe="always")
+    # More than a server is sent at once: each batch ends with a sync of the medium, which takes as
+    # long as to insert several hundred events.
+    limits = SinkLimits(max_events=2000, max_bytes=4 << 20, dedupe="always")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -129,6 +131,7 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             # Each time: a newer library may have changed the file while we had it open.
             check_version(connection)
-            for statement, parameters in inserts(rows):
+            most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+            for statement, parameters in inserts(rows, most_parameters=most):
                 connection.execute(statement, parameters)
             connection.execute("COMMIT")

@@ -87,6 +87,10 @@ class Delivery:
     blamed: str | None = None
     ambiguous: bool = False
 
+    def takes_all_of(self, batch: Sequence[Envelope]) -> bool:
+        """Whether nothing but good is said, and of so many events; it is not looked of which."""
+        return len(self.accepted) == len(batch) and not (self.retryable or self.rejected)
+
     @classmethod
     def all_accepted(cls, batch: Iterable[Envelope]) -> Delivery:
         """The sink holds every event of `batch`."""

@@ -24,9 +24,10 @@ import msgspec
 from .. import system
 from .frames import Kind, Parsed, read_frames
 from .kept import give_way, keep_segment
+from .payloads import Item
 from .quarantine import keep_evidence
 from .spool import Ack, Debt, Header, SegmentName, Spool
-from .tally import Item, Tally
+from .tally import Tally
 
 __all__ = [
     "Counters",
@@ -128,13 +129,13 @@ class SegmentCounts(Tally):
     def take(self, parsed: Parsed) -> list[Item]:
         """Count what was read next; returns the events of it."""
         items = Tally.take(self, parsed)
-        self.closed.update([item.envelope.id for item in items])
+        self.closed.update([item.id for item in items])
         for key, ack in self.acks.items():
             # In order, so that those before the place are the first ones.
             settled = bisect_right(items, ack.offset, key=attrgetter("end"))
             self.settled[key] += settled
             if settled < len(items):
-                self.oldest.setdefault(key, items[settled].envelope.payload)
+                self.oldest.setdefault(key, items[settled].payload)
         return items
 
     def see_opened(self, call: str) -> None:

@@ -11,8 +11,9 @@ from typing import Final
 from .. import system
 from ..sinks.base import Delivery, SinkLimits
 from .frames import read_frames
+from .payloads import Item
 from .spool import ACK_SIZE, Ack, Debt, SegmentName, Spool
-from .tally import Item, Tally
+from .tally import Tally
 
 __all__ = ["Cursor", "Item"]
 
@@ -91,9 +92,9 @@ class Cursor:
         """The next events that are not settled, as one batch; empty at the end."""
         self.has_ready(limits.max_events)
         batch = self._ahead[: limits.max_events]
-        total = len(batch) + sum([len(item.envelope.payload) for item in batch])
+        total = len(batch) + sum([len(item.payload) for item in batch])
         while total > limits.max_bytes and len(batch) > 1:
-            total -= len(batch.pop().envelope.payload) + 1
+            total -= len(batch.pop().payload) + 1
         return batch
 
     def has_ready(self, count: int) -> bool:
@@ -135,7 +136,7 @@ class Cursor:
         if self._ack.doubtful <= self._ack.offset:
             return [], 0
         left = [item for item in self.peek(_ALL) if item.end <= self._ack.doubtful]
-        return [item.envelope.id for item in left], self._ack.since
+        return [item.id for item in left], self._ack.since
 
     def goes_on_behind(self, batch: Sequence[Item]) -> bool:
         """Whether it was the limit on its bytes that ended a batch."""
@@ -150,14 +151,32 @@ class Cursor:
         Returns:
             How many events the offset passed.
         """
+        if delivery.takes_all_of(batch) and self._is_next(batch):
+            # As good as always, and nothing has to be looked up for it.
+            return self._pass_next(batch)
         dead = {rejected for rejected, _ in delivery.rejected}
         known = delivery.accepted | dead if dead else delivery.accepted
-        settled = {
-            item.end: item.envelope.id not in dead for item in batch if item.envelope.id in known
-        }
+        settled = {item.end: item.id not in dead for item in batch if item.id in known}
         passed = self._pass(settled) if settled else 0
         if delivery.retryable:
             self._ack.retries += 1
+        self._saved = False
+        self.save()
+        self.settled += passed
+        return passed
+
+    def _is_next(self, batch: Sequence[Item]) -> bool:
+        ahead = self._ahead
+        return (
+            not self._behind
+            and ahead[0].end == batch[0].end
+            and ahead[len(batch) - 1].end == batch[-1].end
+        )
+
+    def _pass_next(self, batch: Sequence[Item]) -> int:
+        passed = len(batch)
+        del self._ahead[:passed]
+        self._ack.offset = batch[-1].end
         self._saved = False
         self.save()
         self.settled += passed
@@ -167,14 +186,13 @@ class Cursor:
         """Settle all that is left as dropped; returns how many events that is."""
         left = self.peek(_ALL)
         self._ack.dropped += len(left)
-        self.settle(left, Delivery.all_accepted(item.envelope for item in left))
+        self.settle(left, Delivery.all_accepted(left))
         return len(left)
 
     def _pass(self, settled: dict[int, bool]) -> int:
         """Take what is settled from what is ahead, and move the offset as far as that lets it."""
         first, last, count = self._ahead[0].end, max(settled), len(settled)
         if self._ahead[count - 1].end == last and not self._behind:
-            # As good as always: all of the batch, which was the next one.
             del self._ahead[:count]
         else:
             self._ahead = [item for item in self._ahead if item.end not in settled]

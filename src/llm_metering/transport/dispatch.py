@@ -117,17 +117,16 @@ class Dispatcher:
         Returns:
             Whether the sink has answered for all of it.
         """
-        envelopes = [item.envelope for item in batch.items]
         remembers = self._sink.limits.dedupe_window is not None
         before = batch.cursor.doubtful
         if remembers:
             batch.cursor.doubt(batch.items, now=self._wall())
         try:
-            delivery = complete(self._sink.deliver(envelopes), envelopes)
+            delivery = complete(self._sink.deliver(batch.items), batch.items)
         except Exception as error:
             # The message of a foreign error may hold a payload: only its type is kept.
             reason = f"{type(error).__name__} in the sink"
-            delivery = Delivery.try_later(envelopes, reason, ambiguous=True)
+            delivery = Delivery.try_later(batch.items, reason, ambiguous=True)
         if remembers and not delivery.ambiguous:
             batch.cursor.believe(before)
         lesson = self.triage.learn(batch.items, delivery, self._sink.limits)
@@ -135,7 +134,7 @@ class Dispatcher:
         self._settle(batch.cursor, batch.items, delivery)
         self.suspects = self.suspects.learn(delivery, now=self._wall())
         if lesson.triage.held or lesson.dead:
-            self._held |= {item.envelope.id: (batch.cursor, item) for item in batch.items}
+            self._held |= {item.id: (batch.cursor, item) for item in batch.items}
         self._bury(lesson.dead)
         self._go_on(lesson.triage)
         self.stand(after(delivery, self.standing, chance=self._chance()))
@@ -219,16 +218,18 @@ class Dispatcher:
         while (batch := choose(self._sink.limits, self.triage)) is not None:
             window = self._sink.limits.dedupe_window
             overdue = self.suspects.overdue(window, now=self._wall())
-            found = [item for item in batch.items if item.envelope.id in overdue]
+            if not overdue:
+                return batch
+            found = [item for item in batch.items if item.id in overdue]
             if not found:
                 return batch
             reason = (
                 f"sent without an answer more than {window} ago: the sink may have counted it, and"
                 " may no longer know that; compare before it is sent again"
             )
-            letters = frozenset((item.envelope.id, reason) for item in found)
+            letters = frozenset((item.id, reason) for item in found)
             self._settle(batch.cursor, found, Delivery(rejected=letters))
-            settled = frozenset(item.envelope.id for item in found)
+            settled = frozenset(item.id for item in found)
             self.suspects = self.suspects.forget(settled)
             self.triage = self.triage.without(settled)
         return None
@@ -241,8 +242,7 @@ class Dispatcher:
         self, cursor: Cursor | HeldCursor, items: Sequence[Item], delivery: Delivery
     ) -> None:
         if delivery.rejected:
-            envelopes = [item.envelope for item in items]
-            write_dead_letters(self._spool, self._debt, envelopes, delivery)
+            write_dead_letters(self._spool, self._debt, items, delivery)
             self._alarms.sound(
                 "dead_letters",
                 f"{self._sink.name} will never take {len(delivery.rejected)} events;"

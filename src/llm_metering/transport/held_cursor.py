@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..sinks.base import Delivery, Envelope, SinkLimits
+from ..sinks.base import Delivery, SinkLimits
 from .cursor import Item
 from .journal import Journal
 
@@ -42,7 +42,7 @@ class HeldCursor:
             total += len(payload) + 1
             if batch and total > limits.max_bytes:
                 break
-            batch.append(Item(Envelope(record.event_id, payload), number))
+            batch.append(Item(record.event_id, payload, number))
         return batch
 
     def doubt(self, batch: Sequence[Item], *, now: float) -> None:
@@ -66,11 +66,7 @@ class HeldCursor:
         settled = delivery.accepted | dead
         self._journal.settle_held(
             self._debt,
-            [
-                (item.end, item.envelope.id not in dead)
-                for item in batch
-                if item.envelope.id in settled
-            ],
+            [(item.end, item.id not in dead) for item in batch if item.id in settled],
         )
         return 0
 

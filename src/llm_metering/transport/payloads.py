@@ -7,12 +7,25 @@ event what another passes over, the counts would not add up; if one raised, it w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-__all__ = ["Note", "event_flags", "event_id", "event_time", "read_closed", "read_note"]
+from ..sinks.base import Envelope
+from .frames import Frame
+
+__all__ = [
+    "Item",
+    "Note",
+    "event_flags",
+    "event_id",
+    "event_time",
+    "read_closed",
+    "read_events",
+    "read_note",
+]
 
 
 class Note(msgspec.Struct):
@@ -23,8 +36,18 @@ class Note(msgspec.Struct):
     amount: int
 
 
+class Item(Envelope, frozen=True, gc=False):
+    """An event as a sink is given it, and its place.
+
+    Attributes:
+        end: Where the next frame begins.
+    """
+
+    end: int
+
+
 class _Identified(msgspec.Struct):
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Timed(msgspec.Struct):
@@ -51,9 +74,20 @@ _UNREADABLE: Final = (ValueError, RecursionError)
 def event_id(payload: bytes) -> str | None:
     """The id of an event; `None` says that this is no event: no JSON object, or without an id."""
     try:
-        return _identified.decode(payload).id or None
+        return _identified.decode(payload).id
     except _UNREADABLE:
         return None
+
+
+def read_events(frames: Sequence[Frame]) -> list[Item]:
+    """The events in frames that should hold one; the others are left out."""
+    decode = _identified.decode
+    try:
+        # All of them without a step that is not needed, since a drain does little else.
+        return [Item(decode(frame.payload).id, frame.payload, frame.end) for frame in frames]
+    except _UNREADABLE:
+        named = [(event_id(frame.payload), frame) for frame in frames]
+        return [Item(each, frame.payload, frame.end) for each, frame in named if each is not None]
 
 
 def event_time(payload: bytes) -> datetime | None:

@@ -6,30 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
-from ..sinks.base import Envelope
 from .frames import Frame, Kind, Parsed
 from .held import FLAGS_NOTE, MEMORY_NOTE
-from .payloads import Note, event_flags, event_id, read_closed, read_note
+from .payloads import Item, Note, event_flags, event_id, read_closed, read_events, read_note
 
 __all__ = ["Item", "Tally"]
 
 _EVENT: Final = int(Kind.EVENT)  # to be compared with, which an enum's member is slow at
 
 _OPENING_BRACKET: Final = ord("[")
-
-
-class Item(msgspec.Struct, frozen=True, gc=False):
-    """An event and its place.
-
-    Attributes:
-        envelope: What the sink is given.
-        end: Where the next frame begins.
-    """
-
-    envelope: Envelope
-    end: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,21 +40,19 @@ class Tally:
 
     def take(self, parsed: Parsed) -> list[Item]:
         """Count what was read next; returns the events of it."""
-        items: list[Item] = []
-        identify, append = event_id, items.append
-        for frame in parsed.frames:
-            payload = frame.payload
-            if frame.kind != _EVENT:
-                self._take_note(frame)
-            elif (named := identify(payload)) is None:
-                self._note_unreadable()
-            else:
-                append(Item(Envelope(named, payload), frame.end))
-                # Without a list in it, it has no flags; no other look at it is as quick.
-                if _OPENING_BRACKET in payload:
-                    # Behind a colon stand details, such as names that a server chose: without end.
-                    flags = event_flags(payload)
-                    self.flags.update(flag.partition(":")[0] for flag in flags)
+        events = [frame for frame in parsed.frames if frame.kind == _EVENT]
+        items = read_events(events)
+        for _ in range(len(events) - len(items)):
+            self._note_unreadable()
+        if len(events) < len(parsed.frames):
+            for frame in parsed.frames:
+                if frame.kind != _EVENT:
+                    self._take_note(frame)
+        # Without a list in it, an event has no flags; no other look at it is as quick.
+        for item in items:
+            if _OPENING_BRACKET in item.payload:
+                # Behind a colon stand details, such as names that a server chose: without end.
+                self.flags.update(flag.partition(":")[0] for flag in event_flags(item.payload))
         self.recorded += len(items)
         self.corrupt += parsed.corrupt
         self.end = parsed.end

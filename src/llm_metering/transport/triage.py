@@ -92,16 +92,16 @@ class Triage:
             Nothing, if all of them are held.
         """
         held = {each.id for each in self.held}
-        fresh = [item for item in waiting if item.envelope.id not in held]
+        fresh = [item for item in waiting if item.id not in held]
         if self.paused:
             return [fresh[self.turn % len(fresh)]] if fresh else []
-        heard = [item for item in fresh if item.envelope.id in self.heard]
+        heard = [item for item in fresh if item.id in self.heard]
         if heard:
             return heard[:1]
         if self.group:
             members = frozenset(self.group)
-            suspects = [item for item in fresh if item.envelope.id in members]
-            blamed = [item for item in suspects if item.envelope.id == self.blamed]
+            suspects = [item for item in fresh if item.id in members]
+            blamed = [item for item in suspects if item.id == self.blamed]
             if suspects:
                 fresh = blamed or suspects[: (len(suspects) + 1) // 2]
         most = 1 if len(self.held) >= ALONE_AFTER else self._most(limits)
@@ -122,7 +122,7 @@ class Triage:
         if delivery.refusal is None or not delivery.retryable:
             probed = self.paused and bool(delivery.retryable)
             return Lesson(replace(self, turn=self.turn + probed), delivery)
-        refused = [item.envelope.id for item in offered if item.envelope.id in delivery.retryable]
+        refused = [item.id for item in offered if item.id in delivery.retryable]
         if len(refused) == 1 and refused[0] in self.heard and not self.paused:
             return self._refused_again(refused[0], delivery)
         if not self.root.issuperset(refused):
@@ -234,7 +234,7 @@ def _first(items: Iterable[Item], limits: SinkLimits) -> list[Item]:
     batch: list[Item] = []
     total = 0
     for item in items:
-        total += len(item.envelope.payload) + 1
+        total += len(item.payload) + 1
         if len(batch) >= limits.max_events or (batch and total > limits.max_bytes):
             break
         batch.append(item)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from ...errors import MeteringError
-from ...sinks.base import Delivery, Envelope, Sink
+from ...sinks.base import Delivery, Sink
 from ..cursor import Item
 from ..policy import Standing, after, complete
 from ..triage import Held, Triage
@@ -161,7 +161,7 @@ class _Run:
 
     def offer(self, items: list[Item]) -> Delivery:
         """Offer a batch; what the answer means, once it is understood."""
-        batch = [item.envelope for item in items]
+        batch = list(items)
         try:
             answer = self._sink.deliver(batch)
         except Exception as error:
@@ -209,11 +209,7 @@ class _Run:
         limits = self._sink.limits
         held = {each.id for each in self._triage.held}
         while not self._is_all_read:
-            sizes = [
-                len(item.envelope.payload)
-                for _, item in self._in_hand.values()
-                if item.envelope.id not in held
-            ]
+            sizes = [len(item.payload) for _, item in self._in_hand.values() if item.id not in held]
             if len(sizes) >= limits.max_events or sum(sizes) >= limits.max_bytes:
                 return
             found = self._records.read(self._last, min(PIECE, limits.max_events))
@@ -223,4 +219,4 @@ class _Run:
                 if payload is None:
                     self._gone += 1
                 else:
-                    self._in_hand[entry.id] = entry, Item(Envelope(entry.id, payload), entry.end)
+                    self._in_hand[entry.id] = entry, Item(entry.id, payload, entry.end)
