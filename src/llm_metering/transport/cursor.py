@@ -170,6 +170,10 @@ class Cursor:
             self._ack.offset = item.end
             passed += 1
         del self._ahead[:passed]
+        if self._ack.since:  # of a sink that forgets
+            # What it took behind the gap, the next process will offer it again.
+            behind = (end for end, taken in self._outcome.items() if taken)
+            self._ack.doubtful = max(self._ack.doubtful, *behind, 0)
         if delivery.retryable:
             self._ack.retries += 1
         self._saved = False

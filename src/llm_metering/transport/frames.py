@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["HEAD_SIZE", "Frame", "Kind", "Parsed", "encode_frame", "parse_frames"]
+__all__ = ["HEAD_SIZE", "Frame", "Kind", "Parsed", "encode_frame", "is_cut_short", "parse_frames"]
 
 _HEAD: Final = struct.Struct("<HBBII")
 _PREFIX: Final = struct.Struct("<HBBI")
@@ -119,6 +119,11 @@ def parse_frames(data: bytes, base: int = 0, *, final: bool = True) -> Parsed:
         frames.append(Frame(data[position + 2], base + position, base + end, payload))
         position = end
     return Parsed(frames, base + position, corrupt)
+
+
+def is_cut_short(data: bytes) -> bool:
+    """Whether `data`, the whole of a file, is the start of one frame and holds no other."""
+    return _may_continue(data, 0) and not parse_frames(data).frames
 
 
 def _end_of_frame(data: bytes, position: int) -> int | None:

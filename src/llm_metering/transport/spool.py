@@ -32,7 +32,7 @@ import msgspec
 from .. import system
 from ..errors import HomeError
 from ..sinks.base import Sink
-from .frames import HEAD_SIZE, Kind, encode_frame, parse_frames
+from .frames import HEAD_SIZE, Kind, encode_frame, is_cut_short, parse_frames
 
 __all__ = ["VERSION", "Ack", "Debt", "Header", "SegmentName", "Spool", "debt_of"]
 
@@ -269,11 +269,18 @@ class Spool:
         return header
 
     def is_empty(self, name: SegmentName) -> bool:
-        """Whether a segment has nothing in it: its writer died before it had written a header."""
+        """Whether a segment has nothing in it: its writer died before it had written a header.
+
+        Or in the middle of that. Nothing is appended behind a header that is not whole.
+        """
         try:
-            return self.segment_path(name).stat().st_size == 0
+            with open(self.segment_path(name), "rb") as file:
+                start = file.read(_HEADER_READ)
         except FileNotFoundError:
             return True
+        if len(start) == _HEADER_READ:
+            return False
+        return len(start) < HEAD_SIZE or is_cut_short(start)
 
     def is_finished(self, writer: str) -> bool:
         """Whether a writer has ended and its open calls were settled."""
