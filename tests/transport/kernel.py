@@ -12,7 +12,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class Doom:
     """A process is killed at its `at`-th call; in the middle of it, that `part` of it is done.
 
     Attributes:
-        of: The calls that count; all, if it is empty.
+        of: The calls that count, such as `write .seg`; all, if it is empty.
     """
 
     at: int
@@ -51,9 +51,18 @@ class Turn:
 
 
 @dataclass
-class _Run:
-    files: set[int]
-    plan: Doom | Turn | None
+class Running:
+    """What the kernel knows of a process.
+
+    Attributes:
+        files: Its open files.
+        plan: What will happen to it; it lasts until then.
+        calls: Its calls that counted for this plan.
+        is_dead: Whether it was killed.
+    """
+
+    files: set[int] = field(default_factory=set)
+    plan: Doom | Turn | None = None
     calls: int = 0
     is_dead: bool = False
 
@@ -69,30 +78,34 @@ class Kernel:
 
     def __init__(self, home: Path, on_spoiled: Callable[[Path], None]) -> None:
         self._home = f"{home}{os.sep}"
-        self._runs: list[_Run] = []
-        self._tables: list[set[int]] = []
+        self._runs: list[Running] = []
+        self._all: list[Running] = []
         self._paths: dict[int, str] = {}
         self.room: int | None = None
         self.before: dict[Path, bytes] = {}
         self.on_spoiled = on_spoiled
 
-    def new_table(self) -> set[int]:
-        """The open files of a new process."""
-        table: set[int] = set()
-        self._tables.append(table)
-        return table
+    def begin(self) -> Running:
+        """A new process."""
+        process = Running()
+        self._all.append(process)
+        return process
 
-    def kill(self, files: set[int]) -> None:
+    def kill(self, process: Running) -> None:
         """End a process: its files are closed, and its locks with them."""
-        for descriptor in files:
+        for descriptor in process.files:
             _REAL["close"](descriptor)
-        files.clear()
-        self._tables = [table for table in self._tables if table is not files]
+        process.files.clear()
+        self._all = [each for each in self._all if each is not process]
+
+    def is_running(self, process: Running) -> bool:
+        """Whether a process is in the middle of something."""
+        return any(each is process for each in self._runs)
 
     @contextlib.contextmanager
-    def running(self, files: set[int], plan: Doom | Turn | None = None) -> Iterator[None]:
-        """Let the process with these open files run."""
-        self._runs.append(_Run(files, plan))
+    def running(self, process: Running) -> Iterator[None]:
+        """Let a process run."""
+        self._runs.append(process)
         if len(self._runs) == 1:
             for name in _HOOKS:
                 setattr(os, name, self._hook(name))
@@ -129,7 +142,8 @@ class Kernel:
         if run.calls != run.plan.at:
             return action()
         if isinstance(run.plan, Turn):
-            run.plan.action()
+            turn, run.plan = run.plan, None
+            turn.action()
             return action()
         if run.plan.where == "behind":
             action()
@@ -146,8 +160,8 @@ class Kernel:
             if is_new and self.room == 0:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             descriptor: int = _REAL["open"](path, flags, mode, **options)
-            for table in self._tables:
-                table.discard(descriptor)
+            for process in self._all:
+                process.files.discard(descriptor)
             if not flags & os.O_TRUNC:  # else it is of a file object, which closes it
                 self._runs[-1].files.add(descriptor)
             self._paths[descriptor] = str(path)
@@ -180,7 +194,7 @@ class Kernel:
 
         if descriptor not in self._paths:
             return int(_REAL["write"](descriptor, data))
-        return int(self._call("write", action, within))
+        return int(self._call(f"write {Path(self._paths[descriptor]).suffix}", action, within))
 
     def _pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
         def action() -> int:
@@ -198,7 +212,7 @@ class Kernel:
             _REAL["pwrite"](descriptor, data[: int(part * len(data))], offset)
 
         path = Path(self._paths[descriptor])
-        return int(self._call("pwrite", action, within))
+        return int(self._call(f"pwrite {path.suffix}", action, within))
 
     def _fsync(self, descriptor: int) -> None:
         def action() -> None:
@@ -225,13 +239,13 @@ class Kernel:
             _REAL["mkdir"](path, mode, **options)
 
     def _rename(self, source: Any, target: Any) -> None:
-        self._call("rename", lambda: _REAL["rename"](source, target))
+        self._call(f"rename {Path(source).suffix}", lambda: _REAL["rename"](source, target))
 
     def _replace(self, source: Any, target: Any) -> None:
-        self._call("replace", lambda: _REAL["replace"](source, target))
+        self._call(f"replace {Path(target).suffix}", lambda: _REAL["replace"](source, target))
 
     def _unlink(self, path: Any) -> None:
-        self._call("unlink", lambda: _REAL["unlink"](path))
+        self._call(f"unlink {Path(path).suffix}", lambda: _REAL["unlink"](path))
 
     def _take(self, size: int, *, least: int) -> int:
         """How much of so many bytes there is room for."""

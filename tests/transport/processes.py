@@ -9,6 +9,8 @@ from llm_metering.transport.journal import Journal
 from llm_metering.transport.shipper import Shipper
 from llm_metering.transport.syncer import Syncer
 
+from .kernel import Running
+
 
 class HandSyncer(Syncer):
     """A syncer without a thread: its work is done when the test says so."""
@@ -69,7 +71,7 @@ class Process:
     """A process of an application."""
 
     source: str
-    files: set[int]
+    running: Running
     journal: Journal
     syncer: HandSyncer
     shippers: list[Shipper]

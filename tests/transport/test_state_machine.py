@@ -27,8 +27,13 @@ pytestmark = [pytest.mark.timeout(0)] if EXAMPLES else []
 MOST_PROCESSES = 5
 WHICH = st.integers(0, 5)
 SOURCES = st.sampled_from(["app-a", "app-b"])
-CALLS = st.sampled_from(["", "", "write", "pwrite", "fsync", "replace", "rename", "unlink"])
-AT = st.sampled_from([1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 8, 11])
+CALLS = st.sampled_from(
+    [
+        *("", "write .seg", "write .ndjson", "pwrite .ack", "fsync .tmp"),
+        *("replace .json", "replace .seg", "rename .lock", "unlink .seg", "unlink .ack"),
+    ]
+)
+AT = st.sampled_from([1, 1, 1, 2, 2, 3, 4, 6])
 DOOMS = st.builds(
     Doom,
     at=AT,
@@ -80,7 +85,8 @@ class Homes(RuleBasedStateMachine):
         at, of, who, which = drawn
 
         def action():
-            others = [each for each in self.world.processes if each is not process]
+            running = self.world.kernel.is_running
+            others = [each for each in self.world.processes if not running(each.running)]
             if others:
                 other = others[who % len(others)]
                 self.pump(other, which, adopt=True)

@@ -96,7 +96,7 @@ class World:
 
     def start(self, source: str) -> Process:
         """Start a process."""
-        spool, files = Spool(self.home), self.kernel.new_table()
+        spool = Spool(self.home)
         servers = self.servers[source]
         debts = [debt_of(server) for server in servers]
         journal = Journal(spool, source=source, debts=debts, segment_bytes=self.segment_bytes)
@@ -116,7 +116,7 @@ class World:
         ]
         for shipper in shippers:
             shipper._dispatch.failed = self._watched(shipper._dispatch.failed)
-        process = Process(source, files, journal, syncer, shippers)
+        process = Process(source, self.kernel.begin(), journal, syncer, shippers)
         self.processes.append(process)
         return process
 
@@ -132,10 +132,20 @@ class World:
     def run(
         self, process: Process, action: Callable[[], object], plan: Doom | Turn | None = None
     ) -> bool:
-        """Have a process do something; returns whether it lives on."""
+        """Have a process do something; returns whether it lives on.
+
+        Args:
+            process: The process; one that has ended does nothing.
+            action: What it does.
+            plan: What will happen to it, now or later.
+        """
+        if process.has_ended:
+            return False
+        if plan is not None:
+            process.running.plan, process.running.calls = plan, 0
         before, self._just_taken = self._just_taken, []
         try:
-            with self.kernel.running(process.files, plan):
+            with self.kernel.running(process.running):
                 action()
         except Killed:
             self.reasons.add("kill")
@@ -166,7 +176,7 @@ class World:
 
     def kill(self, process: Process) -> None:
         """End a process as the kernel does."""
-        self.kernel.kill(process.files)
+        self.kernel.kill(process.running)
         for each in (process.journal, *process.shippers):
             system._fork_aware.discard(each)
         process.has_ended = True
