@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -103,7 +104,8 @@ class Auditor:
             if number % 2 == 0:
                 world.sync(process, process.journal.close, None)
             world.kill(process)
-        world.make_old()
+        for path in world.spool.folder.rglob("*"):
+            os.utime(path, (0, 0))
         # The second time finds what the first left because another sink had it in hand.
         for _ in range(2):
             heirs = [world.start(source) for source in world.servers]

@@ -41,10 +41,12 @@ class Server:
         clock: Its clock.
         dedupes: Whether it counts what it has had within the limits' window once.
         on_taking: Told of each event before it is stored.
+        on_answer: Told of each batch that was answered.
         mood: What it does next.
         taken: The payloads of each event, as often as it took it.
         counted: How often it counted each event.
         refused: Events that it will never take.
+        answered: Events that it has said something final of.
         doing: What it does now.
     """
 
@@ -54,10 +56,12 @@ class Server:
     clock: FakeClock
     dedupes: bool
     on_taking: Callable[[Server, Envelope], None]
+    on_answer: Callable[[Server, Sequence[Envelope]], None]
     mood: Mood = Mood()
     taken: defaultdict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     counted: Counter[str] = field(default_factory=Counter)
     refused: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
     doing: str = ""
     _known_since: dict[str, float] = field(default_factory=dict)
 
@@ -73,6 +77,12 @@ class Server:
         """There is nothing to let go of."""
 
     def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
+        delivery = self._answer(batch)
+        self.answered |= delivery.accepted | {event_id for event_id, _ in delivery.rejected}
+        self.on_answer(self, batch)
+        return delivery
+
+    def _answer(self, batch: Sequence[Envelope]) -> Delivery:
         mood, self.mood = self.mood, Mood()
         self.doing = mood.name
         which = batch[mood.which % len(batch)]

@@ -175,16 +175,9 @@ class Homes(RuleBasedStateMachine):
     )
     def ship(self, which, sink, adopt, urgent, moods, plan):
         process = self.one(which)
-        for mood in moods[:-1]:
-            self.pump(process, sink, mood=mood, adopt=adopt, urgent=urgent)
-        self.pump(
-            process,
-            sink,
-            mood=moods[-1],
-            adopt=adopt,
-            urgent=urgent,
-            plan=self.plan(plan, process),
-        )
+        plan = self.plan(plan, process)
+        for mood in moods:
+            self.pump(process, sink, mood=mood, adopt=adopt, urgent=urgent, plan=plan)
 
     @rule(which=WHICH, sink=WHICH, adopt=st.booleans(), mood=MOODS_DRAWN, plan=PLANS)
     def ship_later(self, which, sink, adopt, mood, plan):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ class World:
         self._folder.cleanup()
 
     def _server(self, name: str, account: str, limits: Any, *, dedupes: bool) -> Server:
-        return Server(name, account, limits, self.clock, dedupes, self._on_taking)
+        return Server(name, account, limits, self.clock, dedupes, self._on_taking, self._on_answer)
 
     def _mint(self) -> str:
         self._minted += 1
@@ -251,15 +250,17 @@ class World:
         self._just_taken.append((key, envelope.id))
         if server.doing in AMBIGUOUS:
             self.again[key].add(envelope.id)
-        places = [events for events in self._events_on_disk() if envelope.payload in events]
-        if not places:
+        if not any(envelope.payload in events for events in self._events_on_disk()):
             # From memory: who comes after that process knows nothing of it.
             self.unsure[key].add(envelope.id)
-        settled = set(server.taken) | set(self.letters(server))
-        for events in places:
-            before = events[: events.index(envelope.payload)]
-            if any(identify(payload) not in settled for payload in before):
-                self.again[key].add(envelope.id)  # behind a gap
+
+    def _on_answer(self, server: Server, batch: Sequence[Envelope]) -> None:
+        settled = server.answered | set(self.letters(server))
+        for events in self._events_on_disk():
+            ids = [identify(payload) for payload in events]
+            gap = next((at for at, each in enumerate(ids) if each not in settled), len(ids))
+            behind = {each.id for each in batch} & set(ids[gap:])
+            self.again[server.debt.key] |= behind
 
     def _events_on_disk(self) -> list[list[bytes]]:
         return [
@@ -285,11 +286,6 @@ class World:
         """What is in each segment."""
         for name in self.spool.segments():
             yield self.spool.segment_path(name).read_bytes()
-
-    def make_old(self) -> None:
-        """Make all files of the home old."""
-        for path in self.spool.folder.rglob("*"):
-            os.utime(path, (0, 0))
 
 
 def identify(payload: bytes) -> str:
