@@ -136,11 +136,11 @@ class World:
         Args:
             process: The process; one that has ended does nothing.
             action: What it does.
-            plan: What will happen to it, now or later.
+            plan: What will happen to it, now or later, unless something else will.
         """
         if process.has_ended:
             return False
-        if plan is not None:
+        if process.running.plan is None:
             process.running.plan, process.running.calls = plan, 0
         before, self._just_taken = self._just_taken, []
         try:
