@@ -14,6 +14,7 @@ from .harness import (
     empty,
     journal_for,
     let_go,
+    note_open,
     pump,
     record,
     reject,
@@ -108,6 +109,20 @@ def test_what_dead_processes_left_is_given_up_first(home):
     empty(shipper, adopt=True)
     assert unique(mine) <= unique(stuck.taken)
     let_go(journal, shipper)
+
+
+def test_a_segment_without_events_is_given_up_too(home):
+    """Notes alone are owed to nobody; the segment goes, and nothing counts as dropped."""
+    sink = ScriptedSink(name="stuck")
+    journal = journal_for(home, sink)
+    note_open(journal)
+    journal._writer.finish()
+    shipper = shipper_for(journal, sink)
+
+    (segment,) = journal.segments()
+    assert shipper._backlog.give_up(segment.name) == 0
+    let_go(journal, shipper)
+    assert home_status(home)["dropped"] == {"disk_full": 0}
 
 
 def test_what_a_living_process_has_is_left_to_it(home):

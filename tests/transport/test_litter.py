@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from llm_metering.transport.frames import Kind, encode_frame
 from llm_metering.transport.recovery import settle_writer, tidy
 from llm_metering.transport.spool import SegmentName, Spool
@@ -94,3 +96,45 @@ def test_tidying_keeps_what_is_needed(home):
         "counters.json.2.tmp",
     }
     living.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "size"),
+    [
+        pytest.param(0, 5, id="the first one, at once"),
+        pytest.param(0, 100, id="the first one"),
+        pytest.param(1, 100, id="the next one"),
+    ],
+)
+def test_a_segment_whose_header_was_cut_short_is_cleared_away(home, number, size):
+    """A process that dies while it begins a segment leaves neither damage nor litter."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink, segment_bytes=1)
+    ids, writer = record(journal, number + 1), journal.writer
+    let_go(journal)
+    path = Spool(home).segment_path(SegmentName(writer, number))
+    path.write_bytes(path.read_bytes()[:size])
+    assert home_status(home)["damage"]["unreadable_segments"] == 0
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert sink.taken == ids[:number]
+    assert {path.suffix for path in Spool(home).folder.iterdir()} <= {"", ".json", ".lock", ".sink"}
+    assert list(Spool(home).folder.glob("*.lock")) in ([], [Spool(home).folder / "counters.lock"])
+
+
+def test_what_follows_a_damaged_header_is_not_cleared_away(home):
+    """A header that claims to be longer than the file hides records, which are kept."""
+    journal, sink = journal_for(home), ScriptedSink()
+    record(journal)
+    let_go(journal)
+    (name,) = Spool(home).segments()
+    path = Spool(home).segment_path(name)
+    content = bytearray(path.read_bytes())
+    content[6] ^= 1  # in the length: longer by 65536
+    path.write_bytes(content)
+
+    empty(shipper_for(journal_for(home, sink), sink), adopt=True)
+
+    assert path.read_bytes() == content
+    assert home_status(home)["damage"]["unreadable_segments"] == 1

@@ -210,3 +210,55 @@ def test_a_doubt_ends_with_the_answer(home, clock):
     assert sink.taken[-2:] == later
     assert sink_row(home)["pending"] == 0
     let_go(journal, shipper)
+
+
+@pytest.mark.parametrize(
+    ("passed", "sent_again"), [(DAY - 60, True), (DAY + 60, False)], ids=["in time", "too late"]
+)
+def test_what_was_taken_behind_a_gap_is_suspect_to_the_next_process(
+    home, clock, passed, sent_again
+):
+    """The place stops at the gap: what is behind it may be sent again only while the sink knows it."""
+    limits = SinkLimits(dedupe_window=timedelta(days=1))
+    first = ScriptedSink(lambda batch: Delivery.all_accepted(batch[1:]), limits=limits)
+    journal = journal_for(home, first)
+    shipper = shipper_for(journal, first, clock=clock)
+    ids = record(journal, 3)
+    pump(shipper)
+    let_go(journal, shipper)
+
+    clock.now += passed
+    second = ScriptedSink(limits=limits)
+    journal = journal_for(home, second)
+    shipper = shipper_for(journal, second, clock=clock)
+    for _ in range(5):
+        pump(shipper, adopt=True)
+
+    assert (first.taken, second.taken) == (ids[1:], ids if sent_again else [])
+    row = sink_row(home)
+    assert (row["acked"], row["dead"], row["pending"]) == ((3, 0, 0) if sent_again else (0, 3, 0))
+    let_go(journal, shipper)
+
+
+def test_a_gap_that_is_closed_leaves_no_suspects(home, clock):
+    """Once the sink has had all of it, nothing is in doubt any more."""
+    limits = SinkLimits(dedupe_window=timedelta(days=1))
+    sink = ScriptedSink(lambda batch: Delivery.all_accepted(batch[1:]), limits=limits)
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink, clock=clock)
+    record(journal, 3)
+    for _ in range(2):
+        pump(shipper)
+        clock.now += 60
+    later = record(journal, 2)
+    let_go(journal, shipper)
+
+    clock.now += 2 * DAY
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink, clock=clock)
+    for _ in range(5):
+        pump(shipper, adopt=True)
+
+    assert sink.taken[-2:] == later
+    assert (sink_row(home)["acked"], sink_row(home)["dead"]) == (5, 0)
+    let_go(journal, shipper)

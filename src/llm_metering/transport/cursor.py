@@ -158,6 +158,10 @@ class Cursor:
         known = delivery.accepted | dead if dead else delivery.accepted
         settled = {item.end: item.id not in dead for item in batch if item.id in known}
         passed = self._pass(settled) if settled else 0
+        if self._ack.since and self._behind:  # of a sink that forgets
+            # What it took behind the gap, the next process will offer it again.
+            behind = (end for end, taken in self._behind.items() if taken)
+            self._ack.doubtful = max(self._ack.doubtful, *behind, 0)
         if delivery.retryable:
             self._ack.retries += 1
         self._saved = False
@@ -169,6 +173,7 @@ class Cursor:
         ahead = self._ahead
         return (
             not self._behind
+            and 0 < len(batch) <= len(ahead)
             and ahead[0].end == batch[0].end
             and ahead[len(batch) - 1].end == batch[-1].end
         )

@@ -16,7 +16,16 @@ from zlib import crc32
 
 import msgspec
 
-__all__ = ["HEAD_SIZE", "Frame", "Kind", "Parsed", "encode_frame", "parse_frames", "read_frames"]
+__all__ = [
+    "HEAD_SIZE",
+    "Frame",
+    "Kind",
+    "Parsed",
+    "encode_frame",
+    "is_cut_short",
+    "parse_frames",
+    "read_frames",
+]
 
 _HEAD: Final = struct.Struct("<HBBII")
 _PREFIX: Final = struct.Struct("<HBBI")
@@ -177,6 +186,11 @@ def read_frames(read: Callable[[int, int], bytes], offset: int, size: int | None
         if parsed.frames or parsed.end > offset or len(data) < window:
             return parsed
         window *= 2
+
+
+def is_cut_short(data: bytes) -> bool:
+    """Whether `data`, the whole of a file, is the start of one frame and holds no other."""
+    return _may_continue(data, 0) and not parse_frames(data).frames
 
 
 def _end_of_frame(data: bytes, position: int) -> int | None:

@@ -29,6 +29,7 @@ from typing import Final
 
 from .. import system
 from ..errors import HomeError
+from .frames import HEAD_SIZE, is_cut_short
 from .headers import VERSION, Debt, Header, Unreadable, debt_of, make_header, read_header
 from .retention import Retention
 
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 _DEFAULT_RETENTION: Final = Retention()
+
+_START: Final = 64 * 1024
+"""Of a segment; where there is more, there is something in it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -240,11 +244,18 @@ class Spool:
         )
 
     def is_empty(self, name: SegmentName) -> bool:
-        """Whether a segment has nothing in it: its writer died before it had written a header."""
+        """Whether a segment has nothing in it: its writer died before it had written a header.
+
+        Or in the middle of that. Nothing is appended behind a header that is not whole.
+        """
         try:
-            return self.segment_path(name).stat().st_size == 0
+            with open(self.segment_path(name), "rb") as file:
+                start = file.read(_START)
         except FileNotFoundError:
             return True
+        if len(start) == _START:
+            return False
+        return len(start) < HEAD_SIZE or is_cut_short(start)
 
     def is_finished(self, writer: str) -> bool:
         """Whether a writer has ended and its open calls were settled."""
