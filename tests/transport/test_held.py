@@ -127,7 +127,7 @@ def test_what_one_sink_lacks_goes_to_the_disk(home, disk):
         empty(shipper)
 
     assert (ids_on_disk(home), slow.taken) == (ids, ids)
-    assert sorted(set(quick.taken)) == sorted(ids)
+    assert quick.taken == ids
     assert row_of(home, journal, *shippers) == {"quick": (2, 2, 0, 0), "slow": (2, 2, 0, 0)}
     assert [shipper.own_settled for shipper in shippers] == [2, 2]
     let_go(journal, *shippers)
@@ -161,6 +161,45 @@ def test_notes_of_a_call_in_memory_go_with_it(home, disk):
 
     assert journal.held == 0
     let_go(journal)
+
+
+def test_a_dropped_call_is_not_interrupted_as_well(home, monkeypatch):
+    """An event that found no room counts as dropped, even if its call was noted on disk before."""
+    monkeypatch.setattr(journal_module, "HELD_LIMIT", 1)
+    journal = journal_for(home)
+    event_id = note_open(journal)
+    disk = FullDisk(monkeypatch)
+    record(journal)
+    journal.record(event_id, encode(make_event(id=event_id)))
+    assert dict(journal.dropped) == {"disk_full": 1}
+
+    disk.room(journal)
+    writer = journal.writer
+    let_go(journal)
+
+    assert open_calls(Spool(home), writer) == {}
+
+
+def test_what_a_sink_rejected_from_memory_stays_dead(home, disk):
+    """Once on disk, it is not offered again, and is in the dead letters once."""
+    picky, slow = ScriptedSink(reject, name="picky"), ScriptedSink(down, name="slow")
+    journal = journal_for(home, picky, slow)
+    shippers = [shipper_for(journal, sink) for sink in (picky, slow)]
+    record(journal)
+    for shipper in shippers:
+        pump(shipper)
+
+    disk.room(journal)
+    for shipper in shippers:
+        shipper._skip_backoff = True
+        shipper._dispatch.next_try = 0.0
+        empty(shipper)
+
+    assert row_of(home, journal, *shippers) == {"picky": (1, 0, 0, 1), "slow": (1, 1, 0, 0)}
+    assert len(picky.offered) == 1
+    (letters,) = (home / "journal" / "v1" / "dead").iterdir()
+    assert len(letters.read_text().splitlines()) == 1
+    let_go(journal, *shippers)
 
 
 def test_flags_and_failures_are_counted_without_a_disk(home, disk):

@@ -1,6 +1,6 @@
 """One HTTP request of a check, and why it got no answer.
 
-Beside `sinks/http.py` the only module that imports httpx, whose errors end here too.
+Beside `sinks/http.py` and `sinks/wire.py` the only module that imports httpx, whose errors end here too.
 """
 
 from __future__ import annotations

@@ -1,42 +1,26 @@
 """HTTP for sinks: one POST, and what its outcome means for the events.
 
-The only module of a sink that imports httpx, whose errors end here.
+Connections are `wire`'s; whose errors end here.
 """
 
 from __future__ import annotations
 
-import codecs
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Final
-from urllib.request import getproxies
 
 import httpx
 
-from .. import system
 from .base import Delivery, Envelope
 from .problems import named_place, problem_texts
+from .wire import Answer, Wire, WireError
 
 __all__ = ["Answer", "HTTPClient", "check_url", "judge", "retry_after"]
-
-TIMEOUT: Final = 30.0
-"""Seconds to connect, to send and to wait for each piece of an answer."""
-
-_TIMEOUTS: Final = httpx.Timeout(TIMEOUT).as_dict()
-_HEADERS: Final = {
-    "User-Agent": f"llm-metering/{version('llm-metering')}",
-    "Accept": "*/*",
-    "Accept-Encoding": "gzip, deflate",
-}
-
-_Wire = httpx.Client | httpx.HTTPTransport
-"""What sends requests, and keeps a connection for the next."""
 
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
@@ -45,42 +29,14 @@ MAX_REASON: Final = 200
 IDLE_LIMIT: Final = 30.0
 """Seconds after which a connection is not used again: the other end, or a gateway between, may have
 forgotten it, and a batch would have to be sent twice."""
-_MAX_BODY: Final = 16 * 1024
 _PASSING: Final = frozenset([408, 425, 429])
 _HALF_DONE: Final = frozenset([500, 502, 504])
 """OpenMeter stores the events of a batch one by one and answers 500 at the first that fails; a
 proxy does not know what became of a request whose answer it did not get."""
 
-_UNSENT: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
-)
-"""After these the server has seen nothing of the request."""
-
-_inherited: list[_Wire] = []
+_inherited: list[Wire] = []
 """Connections of a parent process. Closing one could wait for a lock that nobody holds any more,
 and dropping it would warn about its sockets."""
-
-
-class Answer:
-    """What a server answered, as far as a sink looks at it.
-
-    Attributes:
-        status: The HTTP status code.
-        headers: By lower-case name.
-        body: The first 16 KiB.
-    """
-
-    __slots__ = ("body", "headers", "status")
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
 
 
 class HTTPClient:
@@ -92,10 +48,10 @@ class HTTPClient:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._idle: _Wire | None = None
+        self._idle: Wire | None = None
         self._idle_since = _now()
+        self._to: tuple[str, Mapping[str, str]] | None = None
         self._closings = 0
-        self._prepared: tuple[tuple[str, Mapping[str, str]], httpx.URL, httpx.Headers] | None = None
 
     def post(
         self,
@@ -119,19 +75,16 @@ class HTTPClient:
         """
         self._forget_parent()
         try:
-            wire, closings = self._take()
-            request = self._request(url, body, headers)
+            wire, closings = self._take(url, headers)
         except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
             reason = f"{type(error).__name__}: check the proxy and certificate variables"
             return Delivery.try_later(batch, reason, hold=True)
         try:
-            answer = _send(wire, request)
-        except httpx.TimeoutException as error:
-            reason = f"no answer in time ({type(error).__name__})"
-            return Delivery.try_later(batch, reason, ambiguous=not isinstance(error, _UNSENT))
-        except httpx.HTTPError as error:
-            reason = _shorten(f"{type(error).__name__}: {error}", secret)
-            return Delivery.try_later(batch, reason, ambiguous=not isinstance(error, _UNSENT))
+            answer = wire.post(body)
+        except WireError as error:
+            late, reason = f"no answer in time ({error.name})", _shorten(str(error), secret)
+            reason = late if error.is_late else reason
+            return Delivery.try_later(batch, reason, ambiguous=error.ambiguous)
         except UnicodeError:
             # From the resolver, for a label that is empty or longer than 63 bytes.
             return Delivery.try_later(batch, "no server can have this name", hold=True)
@@ -139,16 +92,6 @@ class HTTPClient:
             self._give_back(wire, closings)
         now = datetime.now(UTC)
         return judge(batch, answer, secret=secret, now=now, owners=owners)
-
-    def _request(self, url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
-        # The URL is parsed, and the headers are merged, once and not for each batch.
-        given = url, headers
-        if self._prepared is None or self._prepared[0] != given:
-            self._prepared = given, httpx.URL(url), httpx.Headers(_HEADERS | dict(headers))
-        _, parsed, merged = self._prepared
-        return httpx.Request(
-            "POST", parsed, headers=merged, content=body, extensions={"timeout": _TIMEOUTS}
-        )
 
     def close(self) -> None:
         """Close the connections; a request in flight closes its own when it is done."""
@@ -165,17 +108,19 @@ class HTTPClient:
                 _inherited.append(self._idle)
             self._begin()
 
-    def _take(self) -> tuple[_Wire, int]:
+    def _take(self, url: str, headers: Mapping[str, str]) -> tuple[Wire, int]:
         with self._lock:
             wire, self._idle = self._idle, None
             closings = self._closings
             seconds = max(now - then for now, then in zip(_now(), self._idle_since, strict=True))
+            if self._to != (url, headers):
+                self._to, seconds = (url, headers), IDLE_LIMIT + 1
         if wire is not None and seconds > IDLE_LIMIT:
             wire.close()
             wire = None
-        return wire or _new_wire(), closings
+        return wire or Wire(url, headers), closings
 
-    def _give_back(self, wire: _Wire, closings: int) -> None:
+    def _give_back(self, wire: Wire, closings: int) -> None:
         with self._lock:
             if closings == self._closings and self._idle is None:
                 self._idle = wire
@@ -269,48 +214,6 @@ def retry_after(value: str | None, *, now: datetime) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - now).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _new_wire() -> _Wire:
-    # Imports modules, and makes a TLS context, which takes locks inside OpenSSL.
-    with system.undisturbed():
-        codecs.lookup("idna")  # a module as well, which the first request would import
-        if any(getproxies().get(scheme) for scheme in ("http", "https", "all")):
-            # A redirect would turn the POST into a GET that answers 200: nothing would be stored.
-            return httpx.Client(follow_redirects=False)
-        # The client's own part (cookies, redirects, a line in the application's log for each batch)
-        # takes as long as the batch itself, and is wanted only where it is to find the proxy.
-        return httpx.HTTPTransport()
-
-
-def _send(wire: _Wire, request: httpx.Request) -> Answer:
-    if isinstance(wire, httpx.Client):
-        response = wire.send(request, stream=True)
-    else:
-        response = wire.handle_request(request)
-    try:
-        # The status is the answer. A body that breaks off or cannot be decoded takes nothing
-        # from it: a batch that was accepted must not be sent for ever.
-        return Answer(response.status_code, response.headers, _beginning(response))
-    finally:
-        response.close()
-
-
-def _beginning(response: httpx.Response) -> bytes:
-    pieces: Iterable[bytes] = response.iter_bytes()
-    if response.is_success and isinstance(response.stream, httpx.SyncByteStream):
-        # Nobody reads the body of an acceptance; as it comes, it is taken so that the connection
-        # can be used again.
-        pieces = response.stream
-    body = b""
-    try:
-        for piece in pieces:
-            body += piece
-            if len(body) >= _MAX_BODY:
-                break
-    except httpx.HTTPError:
-        pass
-    return body[:_MAX_BODY]
 
 
 def _status_line(status: int) -> str:

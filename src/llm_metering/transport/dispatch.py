@@ -52,6 +52,7 @@ class Dispatcher:
         clock: A monotonic clock, in seconds.
         wall: Seconds since 1970.
         chance: Random numbers between 0 and 1.
+        had: Events of this process that the sink was sent from memory; see the journal.
 
     Attributes:
         standing: How the sink stands.
@@ -73,6 +74,7 @@ class Dispatcher:
         clock: Callable[[], float],
         wall: Callable[[], float],
         chance: Callable[[], float],
+        had: Callable[[], dict[str, bool]],
     ) -> None:
         self._sink = sink
         self._debt = debt
@@ -81,6 +83,7 @@ class Dispatcher:
         self._alarms = alarms
         self._clock = clock
         self._wall = wall
+        self._had = had
         self._chance = chance
         self.standing = Standing()
         self.own_settled = 0
@@ -216,6 +219,8 @@ class Dispatcher:
     def _past_suspects(self, choose: Callable[[SinkLimits, Triage], Batch | None]) -> Batch | None:
         """The next batch, with what the sink may have had and forgotten set aside for a person."""
         while (batch := choose(self._sink.limits, self.triage)) is not None:
+            if self._pass_over(batch):
+                continue
             window = self._sink.limits.dedupe_window
             overdue = self.suspects.overdue(window, now=self._wall())
             if not overdue:
@@ -233,6 +238,21 @@ class Dispatcher:
             self.suspects = self.suspects.forget(settled)
             self.triage = self.triage.without(settled)
         return None
+
+    def _pass_over(self, batch: Batch) -> bool:
+        """Settle what the sink has had already, from memory, while the disk took nothing."""
+        had = self._had()
+        if not had:
+            return False
+        found = [item for item in batch.items if item.id in had]
+        if not found or isinstance(batch.cursor, HeldCursor):
+            return False
+        # What it will never take is in its dead letters by now.
+        dead = frozenset((item.id, "") for item in found if not had.pop(item.id))
+        taken = frozenset(item.id for item in found) - {event_id for event_id, _ in dead}
+        batch.cursor.settle(found, Delivery(accepted=taken, rejected=dead))
+        self.own_settled = self._backlog.own_settled
+        return True
 
     def _go_on(self, triage: Triage) -> None:
         self.triage = triage

@@ -55,6 +55,8 @@ class HeldRecords:
         self._opened: dict[str, int] = {}
         # By debt: what became of each event here, `True` for taken.
         self._settled: dict[str, dict[int, bool]] = {key: {} for key in self._debts}
+        # By debt: events that are on disk by now, and what had become of them here.
+        self.had: dict[str, dict[str, bool]] = {key: {} for key in self._debts}
         self._next = 0
         self._gone = 0  # since ever, and of those the ones that no note on disk speaks of
         self._unnoted = 0
@@ -82,7 +84,9 @@ class HeldRecords:
         if record.kind is Kind.CLOSED and record.event_id in self._opened:
             self._forget(self._opened.pop(record.event_id))
             return True
-        if len(self._records) >= self._limit:
+        # The end of a call that is noted on disk always has room: without it, the call would become
+        # an interrupted one.
+        if len(self._records) >= self._limit and record.kind is not Kind.CLOSED:
             return False
         number = self._next
         self._next += 1
@@ -101,6 +105,9 @@ class HeldRecords:
         record = self._records[number]
         if self._opened.get(record.event_id) == number:
             del self._opened[record.event_id]
+        for debt, settled in self._settled.items():
+            if number in settled:
+                self.had[debt][record.event_id] = settled[number]
         self._forget(number)
 
     def owed(self, debt: str) -> list[tuple[int, Record]]:

@@ -170,7 +170,7 @@ class Journal:
 
     def note_closed(self, event_id: str) -> None:
         """Note that a call ended for which there is no event."""
-        self._append(Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id))
+        self._append(_end_of(event_id))
 
     def count(self, name: str, key: str = "", amount: int = 1) -> None:
         """Count something for `status`, so that it outlives this process.
@@ -211,8 +211,15 @@ class Journal:
                 is_open = self._open_calls.pop(event_id, None) is not None
                 if is_open and not opened_here:
                     # On disk that call has started, and must not become an interrupted one.
-                    frame = encode_frame(Kind.CLOSED, event_id.encode())
-                    self._held.put(Record(Kind.CLOSED, frame, event_id))
+                    self._held.put(_end_of(event_id))
+
+    def had_from_memory(self, debt: str) -> dict[str, bool]:
+        """Events that one sink was sent from memory and that are on disk by now, by id.
+
+        The values say what became of them: `True` for taken, else the sink will never take it. Who
+        passes over one on disk takes it out.
+        """
+        return self._held.had[debt]
 
     def settled_from_memory(self, debt: str) -> int:
         """Events that one sink has had from memory alone."""
@@ -381,7 +388,8 @@ class Journal:
         elif record.kind is Kind.EVENT:
             self.dropped["memory_full" if in_memory else "disk_full"] += 1
             # Counted as dropped; its note must not make an interrupted call of it as well.
-            self._open_calls.pop(record.event_id, None)
+            if self._open_calls.pop(record.event_id, None) is not None:
+                self._held.put(_end_of(record.event_id))
         if in_memory:
             self._open_calls.pop(record.event_id, None)
         else:
@@ -471,3 +479,8 @@ class Journal:
         if self.dropped:
             lost = ", ".join(f"{amount} ({reason})" for reason, amount in self.dropped.items())
             self._alarms.sound("dropped", f"events were given up, for want of room: {lost}")
+
+
+def _end_of(event_id: str) -> Record:
+    """The note that a call has ended of which there will be no event on disk."""
+    return Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id)

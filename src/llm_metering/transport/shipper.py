@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from .. import system
@@ -105,6 +106,7 @@ class Shipper:
             clock=self._clock,
             wall=self._wall,
             chance=self._chance,
+            had=partial(self._journal.had_from_memory, self.debt.key),
         )
         self._urgent_until = 0
         self._waiting_since: float | None = None
