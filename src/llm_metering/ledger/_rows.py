@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import astuple
@@ -45,8 +45,29 @@ ROWS_AT_ONCE: Final = 1000
 lock is given up for each statement; in a busy application it takes milliseconds to come back."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None
+
+
 class _Data(msgspec.Struct, gc=False):
-    """What columns are filled from, in their order; of any type, which is checked later."""
+    """What columns are filled from, in their order."""
+
+    provider: str | None = None
+    model: str | None = None
+    operation: str | None = None
+    framework: str | None = None
+    provenance: str | None = None
+    status: str | None = None
+    total_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
+    reasoning_output_tokens: _Count = None
+    calls: _Count = None
+
+
+class _AnyData(msgspec.Struct, gc=False):
+    """The same of any type: of an event that was not made as ours are."""
 
     provider: Any = None
     model: Any = None
@@ -75,7 +96,20 @@ class _Event(msgspec.Struct, kw_only=True):
     specversion: str = "1.0"
 
 
+class _AnyEvent(msgspec.Struct, kw_only=True):
+    """The same, with data of any type."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    data: _AnyData
+    specversion: str = "1.0"
+
+
 _event = msgspec.json.Decoder(_Event)
+_any_event = msgspec.json.Decoder(_AnyEvent)
 
 
 def inserts(
@@ -100,23 +134,34 @@ def read_row(payload: bytes) -> Row:
     Raises:
         UnusableEventError: If it is no event, or one that cannot be counted.
     """
-    event = read_event_as(_event, payload)
+    event: _Event | _AnyEvent
+    try:
+        # What is in order is looked at by the decoder alone.
+        event = read_event_as(_event, payload)
+        values = astuple(event.data)
+    except UnusableEventError:
+        event = read_event_as(_any_event, payload)
+        values = _checked(astuple(event.data))
+    if "" in values:
+        values = _checked(values)
     if not EPOCH <= event.time < _END:
         raise UnusableEventError("its time is not between 1970 and 9998")
-    values = astuple(event.data)
-    texts, counts = values[: len(_TEXTS)], values[len(_TEXTS) :]
-    for count in counts:
-        # bool is an int to Python, but true is no token count.
-        if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
-            key = _COUNTS[[each is count for each in counts].index(True)]
-            raise UnusableEventError(f"its {key} is no whole number between 0 and 10^12")
     return (
         event.source,
         event.id,
         event.type,
         event.subject,
         microseconds(event.time),
-        *[text if type(text) is str and text else None for text in texts],
-        *counts,
+        *values,
         payload.decode(),
     )
+
+
+def _checked(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    texts, counts = values[: len(_TEXTS)], values[len(_TEXTS) :]
+    for count in counts:
+        # bool is an int to Python, but true is no token count.
+        if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
+            key = _COUNTS[[each is count for each in counts].index(True)]
+            raise UnusableEventError(f"its {key} is no whole number between 0 and 10^12")
+    return (*[text if type(text) is str and text else None for text in texts], *counts)
