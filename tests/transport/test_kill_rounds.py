@@ -65,11 +65,7 @@ def test_killed_in_hundreds_of_rounds_nothing_is_lost_or_doubled(home, tmp_path)
     for row in status["sinks"]:
         # What was dead or dropped, the sums would lack.
         assert (row["recorded"], row["acked"], row["pending"]) == (len(events), len(events), 0)
-    assert status["damage"] | {"torn_bytes": 0} == {
-        "torn_bytes": 0,
-        "corrupt_bytes": 0,
-        "unreadable_segments": 0,
-    }
+    assert not any(count for name, count in status["damage"].items() if name != "torn_bytes")
     assert Spool(home).segments() == []
     assert_it_was_hard(calls, events, sent)
 

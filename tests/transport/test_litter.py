@@ -136,5 +136,5 @@ def test_what_follows_a_damaged_header_is_not_cleared_away(home):
 
     empty(shipper_for(journal_for(home, sink), sink), adopt=True)
 
-    assert path.read_bytes() == content
-    assert home_status(home)["damage"]["unreadable_segments"] == 1
+    assert Spool(home).bad_path(name).read_bytes() == content
+    assert home_status(home)["damage"]["quarantined_segments"] == 1
