@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
@@ -491,3 +492,19 @@ def test_a_quantity_alone_is_no_call():
     assert "calls" not in event.data()
     with pytest.raises(InvalidUsageError, match="missing"):
         replace(FULL, usage=None, provenance="reported", quantity=None, unit=None)
+
+
+def test_threads_mint_different_ids_beyond_the_stock():
+    """More ids than are in stock, from threads, are all different."""
+    ids: list[str] = []
+
+    def mint():
+        ids.extend(new_event_id() for _ in range(5000))
+
+    threads = [threading.Thread(target=mint) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(ids)) == 20_000

@@ -6,6 +6,8 @@ import hashlib
 import os
 import time
 import uuid
+from collections.abc import Iterator
+from itertools import count
 from typing import Final
 
 __all__ = ["keyed_event_id", "new_event_id"]
@@ -14,15 +16,39 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abc
 """By any digit, one that begins with the bits 10."""
 
 
+_RANDOM: Final = 10
+"""Random bytes of an id."""
+_IN_STOCK: Final = 4096
+
+_Stock = tuple[bytes, int, Iterator[int]]
+
+
+def _new_stock() -> _Stock:
+    # For many at once: the kernel's call gives the interpreter's lock up, which beside a thread
+    # that computes takes milliseconds to come back.
+    return os.urandom(_RANDOM * _IN_STOCK), os.getpid(), count(step=_RANDOM)
+
+
+_stock: _Stock = b"", 0, count()
+
+
 def new_event_id() -> str:
     """Mint the id of a call that starts now: a UUIDv7 (RFC 9562, section 5.7).
 
     Ids ordered by time keep the ledger's unique index in cache; random ones insert several
-    times slower. The random part comes from the kernel for each id: a generator in this
-    process would give a forked child the ids of its parent.
+    times slower. The random part comes from the kernel, and no part of it is used twice, nor by
+    a forked child that has a copy of what its parent had in stock.
     """
+    global _stock
     milliseconds = time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF
-    text = (milliseconds.to_bytes(6) + os.urandom(10)).hex()
+    while True:
+        stock, pid, places = _stock
+        place = next(places)  # in one step, so that no two threads have the same
+        random = stock[place : place + _RANDOM]
+        if len(random) == _RANDOM and pid == os.getpid():
+            break
+        _stock = _new_stock()
+    text = (milliseconds.to_bytes(6) + random).hex()
     # Cut and joined: `uuid.UUID` and its `str` take four times as long.
     return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 

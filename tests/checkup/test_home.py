@@ -9,7 +9,8 @@ import pytest
 
 from llm_metering import system
 from llm_metering.checkup.home import LOW_SPACE, SLOW_SYNC, check_home
-from llm_metering.checkup.mounts import judge_mount, mount_of, parse_mounts
+from llm_metering.checkup.mounts import judge_mount
+from llm_metering.mounts import mount_of, parse_mounts
 from llm_metering.testing import FakeClock
 
 GIB = 1 << 30

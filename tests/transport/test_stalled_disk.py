@@ -172,7 +172,7 @@ def test_when_a_disk_counts_as_stalled(writes, stalled):
     """Two slow writes in a row, during which the process did not compute."""
     stalls = Stalls()
 
-    for seconds, busy in writes:
-        stalls.wrote(seconds, busy=busy)
+    for number, (seconds, busy) in enumerate(writes):
+        stalls.wrote(seconds, busy=busy, now=float(number))
 
     assert stalls.is_stalled is stalled

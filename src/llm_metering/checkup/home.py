@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from .. import system
+from ..mounts import MOUNTS, mount_of, parse_mounts
 from .finding import Finding, failure, ok, warning
-from .mounts import MOUNTS, judge_mount, mount_of, parse_mounts
+from .mounts import judge_mount
 
 __all__ = ["LOW_SPACE", "SLOW_SYNC", "check_home"]
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from .. import system
 from ..handoff import result_of
+from ..mounts import is_on_local_disk
 from ..settings.checks import Durability
 from .alarms import Alarms
 from .frames import Kind, encode_frame
@@ -28,7 +29,7 @@ from .held import HELD_LIMIT, HeldRecords
 from .kept import give_way
 from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
-from .stalls import STALL, Stalls
+from .stalls import SLOW, STALL, Stalls
 from .syncer import Syncer
 from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
 
@@ -101,6 +102,8 @@ class Journal:
         self._busy_by = 0
         self._deferred: deque[Record] = deque()
         self._stalls = Stalls()
+        self._holding_write: system.HoldingWrite | None = None
+        self._may_hold = True
         self._held = HeldRecords(self._debts, limit=HELD_LIMIT)
         self._writer = self._new_writer()
         # Since there is no disk, or since what came before waits for it.
@@ -308,13 +311,13 @@ class Journal:
             self._busy_by = threading.get_ident()
             self._busy_since = began = time.monotonic()
             # What a process computes is looked at only once a write was slow: it takes a while.
-            computed = time.process_time() if self._stalls.in_a_row else 0.0
+            computed = time.process_time() if self._stalls.watches else 0.0
             try:
                 while deferred:
                     self._write(deferred.popleft())
                     ended = time.monotonic()
-                    if ended - began >= STALL or computed:
-                        computed = self._note_write(ended - began, computed)
+                    if ended - began >= SLOW or computed:
+                        computed = self._note_write(ended - began, computed, ended)
                         if self._stalls.is_stalled and self._leaves_it():
                             break
                     began = ended
@@ -324,10 +327,29 @@ class Journal:
                 self._busy_since = 0.0
                 self._busy_by = 0
 
-    def _note_write(self, seconds: float, computed: float) -> float:
+    def _note_write(self, seconds: float, computed: float, ended: float) -> float:
         now = time.process_time()
-        self._stalls.wrote(seconds, busy=now - computed if computed else 0.0)
+        held = self._writer.holding_write is not None
+        self._stalls.wrote(seconds, busy=now - computed if computed else 0.0, now=ended, held=held)
+        if self._stalls.holds and self._may_hold:
+            self._syncer.at_once()  # to find out whether it can be had
+        self._hold_or_not()
         return now
+
+    def _hold_or_not(self) -> None:
+        self._writer.holding_write = self._holding_write if self._stalls.holds else None
+
+    def _prepare_to_hold(self) -> None:
+        """Get what writes without giving the interpreter's lock up, where that is safe enough.
+
+        A local disk may stall as well, and then holds up the whole process for that one write; a
+        server that does not answer would do so for minutes.
+        """
+        self._may_hold = False
+        if is_on_local_disk(self._spool.folder):
+            with contextlib.suppress(OSError, ImportError):
+                self._holding_write = system.HoldingWrite()
+        self._hold_or_not()
 
     def _leaves_it(self) -> bool:
         """Whether the rest is left to the syncing thread: this one has waited enough."""
@@ -418,6 +440,8 @@ class Journal:
             # What every sink has had is kept for a replay, and is the first to go.
             give_way(self._spool, WANTED_ROOM)
         self._tell_trouble()
+        if self._stalls.holds and self._may_hold:
+            self._prepare_to_hold()
         if self.bypassed != self._bypasses_noted:
             since, self._bypasses_noted = self._bypasses_noted, self.bypassed
             self.count("bypassed", "stalled", self.bypassed - since)

@@ -50,6 +50,9 @@ class SegmentWriter:
         source: The CloudEvents source of all events.
         debts: The sinks that each event is owed to.
         segment_bytes: The size at which a new segment is begun.
+
+    Attributes:
+        holding_write: What writes, if the interpreter's lock is to be kept meanwhile.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SegmentWriter:
         self._descriptor: int | None = None
         self._unsynced: deque[int] = deque()
         self._segments: list[OwnSegment] = []
+        self.holding_write: system.HoldingWrite | None = None
         self._prepared: tuple[SegmentName, int] | None = None
         self._next_number = 0
         self._rotate_at = 0
@@ -179,7 +183,7 @@ class SegmentWriter:
         segment = self._segments[-1]
         assert self._descriptor is not None
         try:
-            written = os.write(self._descriptor, frame)
+            written = (self.holding_write or os.write)(self._descriptor, frame)
         except OSError as error:
             if error.errno == errno.EFBIG:
                 return False
