@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from llm_metering.transport.frames import Kind, encode_frame
 from llm_metering.transport.journal import Journal
 from llm_metering.transport.shipper import Shipper
+from llm_metering.transport.spool import Spool
 from llm_metering.transport.syncer import Syncer
 
 from .kernel import Running
@@ -21,6 +23,13 @@ class HandSyncer(Syncer):
     def turn(self) -> None:
         """Do what the thread would."""
         self._serve()
+
+
+class NoTurns:
+    """For processes of which each has its own."""
+
+    def of(self, spool: Spool) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 @dataclass

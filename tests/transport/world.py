@@ -6,7 +6,6 @@ once in a segment is owed; one that was in memory only, when its process ended, 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -28,17 +27,10 @@ from tests.factories import make_event
 
 from .harness import FakeClock, interrupted
 from .kernel import Doom, Kernel, Killed, Turn
-from .processes import HandSyncer, Known, Process
+from .processes import HandSyncer, Known, NoTurns, Process
 from .servers import AMBIGUOUS, Server, limits
 
 WINDOW = 3600.0
-
-
-class _NoTurns:
-    """For processes of which each has its own."""
-
-    def of(self, spool: Spool) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
 
 
 class World:
@@ -79,7 +71,7 @@ class World:
             (counters, "LOCK_TIMEOUT", 0.0),
             (books, "LOOK_AGAIN_AFTER", 0.0),
             # The processes of this world are in one, and would wait for each other.
-            (backlog, "_turns", _NoTurns()),
+            (backlog, "_turns", NoTurns()),
         ]
         self._patched = [(at, name, _swap(at, name, new)) for at, name, new in self._patched]
         self._level = logging.getLogger("llm_metering").level
@@ -265,7 +257,8 @@ class World:
             self.unsure[key].add(envelope.id)
 
     def _on_answer(self, server: Server, batch: Sequence[Envelope]) -> None:
-        settled = server.answered | set(self.letters(server))
+        # One that was refused is settled once its letter is written, which a full disk may put off.
+        settled = (server.answered & set(server.taken)) | set(self.letters(server))
         for events in self._events_on_disk():
             ids = [identify(payload) for payload in events]
             gap = next((at for at, each in enumerate(ids) if each not in settled), len(ids))
