@@ -49,7 +49,13 @@ def test_first_call_shows_its_tokens(as_a_user):
 def test_local_model_serves_until_interrupted(tiny_model):
     """The server's example prints what to export, answers there, and ends with Ctrl-C."""
     command = [sys.executable, ROOT / "examples" / "local_model.py", tiny_model]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    # A shell without job control has what it runs in the background ignore Ctrl-C, and what that runs.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with server:
         _, _, url = server.stdout.readline().strip().partition("=")
         models = httpx.get(f"{url}/models", trust_env=False).json()
         server.send_signal(signal.SIGINT)

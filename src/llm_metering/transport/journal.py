@@ -31,7 +31,7 @@ from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
 from .stalls import SLOW, STALL, Stalls
 from .syncer import Syncer
-from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
+from .writer import SEGMENT_BYTES, Opened, OwnSegment, SegmentWriter
 
 __all__ = ["Journal", "nobody_waits"]
 
@@ -447,7 +447,9 @@ class Journal:
             self.count("bypassed", "stalled", self.bypassed - since)
         trouble: OSError | None = None
         try:
-            self._exclusively(self._prepare_sync)
+            writer = self._writer
+            opened = writer.look()
+            self._exclusively(partial(self._prepare_sync, writer, opened))
         except OSError as error:  # such as too many open files
             trouble = self._trouble = error
         trouble = self._sync() or trouble
@@ -456,9 +458,12 @@ class Journal:
         self._tell_trouble()
         return trouble
 
-    def _prepare_sync(self) -> None:
-        self._write_held()
-        self._writer.prepare_sync()
+    def _prepare_sync(self, writer: SegmentWriter, opened: Opened | None) -> None:
+        # Nothing in here that gives the interpreter's lock up, unless something is held: who
+        # records waits for it.
+        if self._keeps_off_disk or any(self._held.counts.values()) or self.dropped:
+            self._write_held()
+        writer.prepare_sync(opened)
 
     def _sync(self, writer: SegmentWriter | None = None) -> OSError | None:
         # Outside the lock: an append must not wait for the medium.

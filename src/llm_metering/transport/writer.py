@@ -17,7 +17,7 @@ from ..errors import HomeError
 from ..events import format_time, new_event_id
 from .spool import Debt, SegmentName, Spool, make_header
 
-__all__ = ["OwnSegment", "SegmentWriter"]
+__all__ = ["Opened", "OwnSegment", "SegmentWriter"]
 
 SEGMENT_BYTES: Final = 8 << 20
 """A segment is deleted whole, so it must not grow for ever."""
@@ -38,6 +38,21 @@ class OwnSegment:
     name: SegmentName
     size: int
     finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment that was opened once more.
+
+    Attributes:
+        original: The descriptor that is written to.
+        copy: The new one.
+        is_deleted: Whether somebody has deleted the file.
+    """
+
+    original: int
+    copy: int
+    is_deleted: bool
 
 
 class SegmentWriter:
@@ -113,26 +128,45 @@ class SegmentWriter:
         self._descriptor = None
         self._segments[-1].finished = True
 
-    def prepare_sync(self) -> None:
-        """Note how far the next `sync` is to go.
+    def look(self) -> Opened | None:
+        """Open the present segment once more, to be synced; `None` if there is nothing to sync.
+
+        May be called beside an append: what the system is asked here gives the interpreter's lock
+        up, and who records must not wait until it comes back.
 
         Raises:
-            OSError: If there are too many open files, or the segment was deleted: it is there again
-                then, and the next append begins another one.
+            OSError: If there are too many open files.
         """
-        if self._descriptor is None:
+        original = self._descriptor
+        if original is None or (self._segments[-1].name, self._segments[-1].size) == self._prepared:
+            return None
+        copy = os.dup(original)
+        return Opened(original, copy, is_deleted=os.fstat(copy).st_nlink == 0)
+
+    def prepare_sync(self, opened: Opened | None) -> None:
+        """Note how far the next `sync` is to go.
+
+        Args:
+            opened: What `look` returned; if another segment was begun meanwhile, this one is to be
+                synced all the same.
+
+        Raises:
+            OSError: If the segment was deleted: it is there again then, and the next append begins
+                another one.
+        """
+        if self._descriptor is not None and time.monotonic() - self._begun_at > SEGMENT_SECONDS:
+            self._rotate_at = 0  # the next append begins another one
+        if opened is None:
             return
-        if os.fstat(self._descriptor).st_nlink == 0:
+        self._unsynced.append(opened.copy)
+        if self._descriptor != opened.original:
+            return
+        if opened.is_deleted:
             self._restore()
             raise FileNotFoundError(
                 errno.ENOENT, "somebody deleted the home of a living process; it is made anew"
             )
-        if time.monotonic() - self._begun_at > SEGMENT_SECONDS:
-            self._rotate_at = 0  # the next append begins another one
-        written = (self._segments[-1].name, self._segments[-1].size)
-        if written != self._prepared:
-            self._unsynced.append(os.dup(self._descriptor))
-            self._prepared = written
+        self._prepared = (self._segments[-1].name, self._segments[-1].size)
 
     def sync(self) -> None:
         """Bring to the medium what `prepare_sync` or `finish` noted; safe beside an append.
