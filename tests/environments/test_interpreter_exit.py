@@ -119,6 +119,7 @@ def work():
             llm_metering.record(dict(response), "customer-42")
         if meter._journal.recorded > 50:
             enough.set()
+        time.sleep(0.0005)  # a loop without a pause leaves a counting thread little of the interpreter
 threading.Thread(target=work, daemon=True).start()
 enough.wait()
 """)
