@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
 import pytest
 
+from llm_metering import system
 from llm_metering.transport.stalls import STALL, Stalls
 from llm_metering.transport.status import home_status
 from llm_metering.transport.writer import SegmentWriter
@@ -156,6 +158,38 @@ def test_a_flush_ends_in_time_while_the_disk_stalls(journal, monkeypatch):
     disk.proceed.set()
     first.join()
     assert journal.expected(time.monotonic() + 60) == 1
+
+
+def test_a_flush_waits_for_what_is_left_to_the_thread_of_ours(home, journal, monkeypatch):
+    """What is deferred because the disk stalls was recorded before, and is to be waited for."""
+    monkeypatch.setattr(journal._syncer, "at_once", lambda: True)  # it has not come to it yet
+    journal._stalls.is_stalled = True
+    record(journal, 2)
+
+    assert (journal.held, journal.expected(time.monotonic() + 60)) == (2, 2)
+    monkeypatch.undo()
+    journal._stalls.is_stalled = False
+
+
+def test_what_waited_is_on_the_medium_when_that_was_asked_for(home, journal, monkeypatch):
+    """A record that was left to the syncing thread is written before that thread syncs."""
+    record(journal)
+    journal.durable().result(60)
+    monkeypatch.setattr(journal._syncer, "at_once", lambda: True)
+    journal._stalls.is_stalled = True
+    ids = record(journal)
+    journal._stalls.is_stalled = False
+    synced, sync = [], system.sync_data
+
+    def watched(descriptor):
+        synced.append(os.fstat(descriptor).st_size)
+        sync(descriptor)
+
+    monkeypatch.setattr(system, "sync_data", watched)
+    journal._write_and_sync()
+
+    assert ids_on_disk(home)[1:] == ids
+    assert synced == [journal.segments()[-1].size]
 
 
 @pytest.mark.parametrize(

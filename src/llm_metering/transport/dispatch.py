@@ -248,9 +248,11 @@ class Dispatcher:
         if not found or isinstance(batch.cursor, HeldCursor):
             return False
         # What it will never take is in its dead letters by now.
-        dead = frozenset((item.id, "") for item in found if not had.pop(item.id))
+        dead = frozenset((item.id, "") for item in found if not had.get(item.id, True))
         taken = frozenset(item.id for item in found) - {event_id for event_id, _ in dead}
         batch.cursor.settle(found, Delivery(accepted=taken, rejected=dead))
+        for item in found:  # an id may be there twice
+            had.pop(item.id, None)
         self.own_settled = self._backlog.own_settled
         return True
 

@@ -31,7 +31,7 @@ from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
 from .stalls import SLOW, STALL, Stalls
 from .syncer import Syncer
-from .writer import SEGMENT_BYTES, Opened, OwnSegment, SegmentWriter
+from .writer import SEGMENT_BYTES, OwnSegment, SegmentWriter
 
 __all__ = ["Journal", "nobody_waits"]
 
@@ -143,7 +143,9 @@ class Journal:
         with self._lock:
             if not self._busy_since:
                 self._write_deferred()
-            return self.recorded
+            # A disk that stalls is left to the syncing thread, which may not have come to these.
+            waiting = sum(record.kind is _EVENT for record in list(self._deferred))
+            return self.recorded + waiting
 
     def start(self) -> None:
         """Start the syncing thread now; else the first append does, and waits a millisecond for it."""
@@ -446,24 +448,28 @@ class Journal:
             since, self._bypasses_noted = self._bypasses_noted, self.bypassed
             self.count("bypassed", "stalled", self.bypassed - since)
         trouble: OSError | None = None
+        before = self._writer
         try:
+            # What waited goes first: who asked for a sync has recorded it before.
+            self._exclusively(self._write_what_waits)
             writer = self._writer
             opened = writer.look()
-            self._exclusively(partial(self._prepare_sync, writer, opened))
+            self._exclusively(partial(writer.prepare_sync, opened))
         except OSError as error:  # such as too many open files
             trouble = self._trouble = error
         trouble = self._sync() or trouble
+        if self._writer is not before:  # closed meanwhile, and begun anew by a late record
+            trouble = self._sync(before) or trouble
         if trouble is None and len(self._held) and self._durability != "memory":
             trouble = self._trouble
         self._tell_trouble()
         return trouble
 
-    def _prepare_sync(self, writer: SegmentWriter, opened: Opened | None) -> None:
-        # Nothing in here that gives the interpreter's lock up, unless something is held: who
-        # records waits for it.
+    def _write_what_waits(self) -> None:
+        # Nothing in here gives the interpreter's lock up, unless something is held: who records
+        # waits for it.
         if self._keeps_off_disk or any(self._held.counts.values()) or self.dropped:
             self._write_held()
-        writer.prepare_sync(opened)
 
     def _sync(self, writer: SegmentWriter | None = None) -> OSError | None:
         # Outside the lock: an append must not wait for the medium.
