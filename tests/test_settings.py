@@ -65,6 +65,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
+        ("taps", True, "default"),
     )
 
 
@@ -81,6 +82,7 @@ VALUES = {
     "event_type": ("com.example.prompt", "com.example.prompt"),
     "event_id": ("response", "response"),
     "tokenizer_download": ("on", True),
+    "taps": ("off", False),
 }
 OTHERS = {
     "ledger": "on",
@@ -90,6 +92,7 @@ OTHERS = {
     "retention_bytes": "5",
     "event_id": "call",
     "tokenizer_download": "off",
+    "taps": "on",
 }
 """Other values, where not every string is one."""
 FILE = """
@@ -101,6 +104,7 @@ ledger = true
 event_type = "file"
 event_id = "call"
 tokenizer_download = false
+taps = true
 """
 
 
@@ -201,7 +205,7 @@ def test_an_empty_list_of_sinks_is_a_value(monkeypatch):
     assert load_settings(sinks=["a:", " b: "]).sinks == ("a:", "b:")
 
 
-@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download", "taps"])
 @pytest.mark.parametrize(
     ("word", "value"),
     [
@@ -216,7 +220,7 @@ def test_a_switch_understands_all_the_usual_words(name, word, value, monkeypatch
     assert getattr(load_settings(), name) is value
 
 
-@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download", "taps"])
 def test_a_switch_is_a_boolean_where_there_are_booleans(name, write_file):
     """Python and TOML have true and false of their own."""
     write_file(f"{name} = false")

@@ -57,6 +57,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
+    "taps": ("LLM_METERING_TAPS",),
 }
 """The settings, in the order they are shown, and the environment variables of each."""
 
@@ -99,6 +100,8 @@ class Settings:
         openmeter_token: The API key that OpenMeter sinks send.
         tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
             they are not on this machine.
+        taps: Whether what a provider answers is read on its way through the HTTP client too, since
+            frameworks lose some of it.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
     """
@@ -116,6 +119,7 @@ class Settings:
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
     tokenizer_download: bool = False
+    taps: bool = True
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def describe(self) -> tuple[SettingRow, ...]:
@@ -135,6 +139,7 @@ class Settings:
             # Not even its last characters: a support ticket is no place for any part of a key.
             "openmeter_token": "not set" if self.openmeter_token is None else "set",
             "tokenizer_download": self.tokenizer_download,
+            "taps": self.taps,
         }
         return tuple(
             SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES
@@ -158,7 +163,7 @@ def load_settings(**arguments: object) -> Settings:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
-            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
+            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`, `taps`.
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

@@ -256,5 +256,6 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,
     "tokenizer_download": partial(_switch, "tokenizer_download"),
+    "taps": partial(_switch, "taps"),
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""
