@@ -9,6 +9,7 @@ from typing import Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
+from .. import taps
 from ..default_meter import get_meter
 from .handler import MeteringHandler
 
@@ -59,3 +60,5 @@ def install() -> None:
 def uninstall() -> None:
     """Meter new calls no longer; calls in flight and handlers given explicitly go on."""
     _global_handler.enabled = False
+    # A call with a handler of its own puts them back.
+    taps.remove()

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
+from .. import taps
 from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
 from ..errors import MissingExtraError
@@ -204,15 +205,21 @@ class MeteringHandler(BaseCallbackHandler):
             )
             if flags:
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
+            provider = name_of(metadata.get("ls_provider"))
+            so_far = None
+            # Several calls at once: the answers could not be told apart.
+            if kwargs.get("batch_size") == 1 and meter.settings.taps:
+                so_far = taps.begin(str(run_id), request, provider).so_far
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
                 operation=operation,
-                provider=name_of(metadata.get("ls_provider")),
+                provider=provider,
                 request_model=name_of(metadata.get("ls_model_name")),
                 run_id=str(run_id),
                 request=request,
                 asked=asked,
+                so_far=so_far,
                 teller=self._name,
             )
             meter.calls.start(str(run_id), start)
@@ -235,6 +242,12 @@ class MeteringHandler(BaseCallbackHandler):
                 if error is not None:
                     outcome, reason = outcome_of(error)
                 report = report_of(response, reason, is_whole=error is None)
+            with meter.guard("taps"):
+                if meter.settings.taps and (tapped := taps.find(key)) is not None:
+                    tapped.end()
+                    report = tapped.complete(report, is_whole=error is None)
+                    if error is None and tapped.has_failed:
+                        outcome = "failed"
             if not meter.calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
