@@ -15,7 +15,6 @@ import sys
 import time
 from typing import Any
 
-
 METERS = {
     "total": {"total_tokens": 120},
     "kinds": {"input_tokens": 100, "output_tokens": 20},

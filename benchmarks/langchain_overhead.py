@@ -78,7 +78,9 @@ USAGE = UsageMetadata(
 )
 FACTS = {"model_name": "gpt-5-mini-2026-08-07", "id": "chatcmpl-1", "finish_reason": "stop"}
 QUESTION: list[BaseMessage] = [
-    SystemMessage("You answer the customers of a shop, politely, briefly and in their language. " * 12),
+    SystemMessage(
+        "You answer the customers of a shop, politely, briefly and in their language. " * 12
+    ),
     *(
         message
         for _ in range(3)
@@ -113,8 +115,8 @@ class Quick(BaseChatModel):
 
     def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
         for _ in range(PIECES - 1):
-            yield ChatGenerationChunk(message=AIMessageChunk("red "))
-        last = AIMessageChunk("", usage_metadata=USAGE, response_metadata=FACTS)
+            yield ChatGenerationChunk(message=AIMessageChunk(content="red "))
+        last = AIMessageChunk(content="", usage_metadata=USAGE, response_metadata=FACTS)
         yield ChatGenerationChunk(message=last)
 
     async def _astream(
@@ -152,7 +154,7 @@ def langfuse(url: str) -> Iterator[dict[str, BaseCallbackHandler]]:
     except ImportError:
         yield {}
         return
-    client = package.Langfuse(public_key="pk-lf-none", secret_key="none", base_url=url)  # noqa: S106
+    client = package.Langfuse(public_key="pk-lf-none", secret_key="none", base_url=url)
     try:
         yield {"Langfuse's CallbackHandler": front.CallbackHandler(public_key="pk-lf-none")}
     finally:
@@ -178,7 +180,7 @@ def openinference(url: str) -> Iterator[dict[str, BaseCallbackHandler]]:
         provider.get_tracer("benchmark"), config=instrumentation.TraceConfig()
     )
     try:
-        yield {"OpenInference's tracer": tracer.OpenInferenceTracer(traced, False)}  # noqa: FBT003
+        yield {"OpenInference's tracer": tracer.OpenInferenceTracer(traced, False)}
     finally:
         provider.shutdown()
 
@@ -241,7 +243,7 @@ def main(rounds: int) -> None:
         server = stack.enter_context(CountingServer())
         server.tell("listen")
         url = f"http://127.0.0.1:{server.port}"
-        home = stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp"))  # noqa: S108
+        home = stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp"))
         meter = stack.enter_context(Meter(home=home, sinks=(), source="benchmark"))
         handlers = {
             NO_OP: NoOpHandler(),
