@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_metering import system
 from llm_metering.events import encode
 from llm_metering.sinks.base import Envelope
+from llm_metering.system import forks
 from llm_metering.transport import backlog, counters, writer
 from llm_metering.transport.frames import Kind, parse_frames
 from llm_metering.transport.journal import Journal
@@ -179,7 +179,7 @@ class World:
         """End a process as the kernel does."""
         self.kernel.kill(process.running)
         for each in (process.journal, *process.shippers):
-            system._fork_aware.discard(each)
+            forks._fork_aware.discard(each)
         process.has_ended = True
         self._look(process)
         self.processes.remove(process)
