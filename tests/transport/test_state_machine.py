@@ -16,6 +16,7 @@ from llm_metering.transport.records import count_note
 
 from .accounts import Auditor
 from .kernel import Doom, Turn
+from .on_disk import contents
 from .processes import Process
 from .servers import MOODS, Mood
 from .world import WINDOW, World
@@ -162,7 +163,7 @@ class Homes(RuleBasedStateMachine):
         plan = self.plan(plan, process)
         self.world.run(process, lambda: process.journal.count("failures", key), plan)
         note = count_note("failures", key, 1).payload
-        sure = any(note in content for content in self.world.contents())
+        sure = any(note in content for content in contents(self.world.spool))
         self.world.counts["sure" if sure else "unsure"] += 1
 
     @rule(

@@ -11,8 +11,8 @@ from typing import Final
 from .. import system
 from ..handoff import Turn
 from ..sinks.base import SinkLimits
-from .counters import collect_all
 from .cursor import Cursor, Item
+from .folding import collect_all
 from .held_cursor import HeldCursor
 from .journal import Journal
 from .progress import Progress

@@ -17,9 +17,9 @@ from ..sinks.base import Sink
 from .alarms import Alarms
 from .batches import Batch, Batches
 from .bounds import DEFAULT_BACKLOG_BYTES, Bound
-from .counters import collect
 from .cursor import Cursor
 from .dispatch import Dispatcher, SinkNote
+from .folding import collect
 from .journal import Journal
 from .policy import LINGER, Standing
 from .spool import Spool, debt_of

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
+from .counters import Counters, SinkCounts, locked_counters
 from .journal import Journal
 from .payloads import event_time
 from .quarantine import quarantined
+from .segment_counts import SegmentCounts, count_segment
 from .shipper import Shipper, SinkNote
 from .spool import Debt, Spool
 
