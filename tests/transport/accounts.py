@@ -130,8 +130,8 @@ class Auditor:
 
         def pump() -> None:
             for shipper in process.shippers:
-                shipper._next_adoption = 0.0
-                waits.append(shipper._pump(urgent=True, adopt=True))
+                shipper._pump.next_adoption = 0.0
+                waits.append(shipper._pump.once(urgent=True, adopt=True))
 
         self._world.run(process, pump)
         return any(wait is not None for wait in waits)

@@ -135,9 +135,9 @@ def shipper_for(
 def pump(shipper: Shipper, *, adopt: bool = False) -> bool:
     """One turn of a shipper, in this thread; whether nothing is left."""
     if adopt:
-        shipper._next_adoption = 0.0
+        shipper._pump.next_adoption = 0.0
     with shipper._turn:  # `drain` would give up if the shipper's thread has its turn
-        return shipper._pump(urgent=True, adopt=adopt) is None
+        return shipper._pump.once(urgent=True, adopt=adopt) is None
 
 
 def empty(shipper: Shipper, *, adopt: bool = False) -> None:

@@ -122,8 +122,8 @@ def test_what_one_sink_lacks_goes_to_the_disk(home, disk):
 
     disk.room(journal)
     for shipper in shippers:
-        shipper._skip_backoff = True
-        shipper._dispatch.next_try = 0.0
+        shipper._pump.skip_backoff = True
+        shipper._pump.dispatch.next_try = 0.0
         empty(shipper)
 
     assert (ids_on_disk(home), slow.taken) == (ids, ids)
@@ -191,8 +191,8 @@ def test_what_a_sink_rejected_from_memory_stays_dead(home, disk):
 
     disk.room(journal)
     for shipper in shippers:
-        shipper._skip_backoff = True
-        shipper._dispatch.next_try = 0.0
+        shipper._pump.skip_backoff = True
+        shipper._pump.dispatch.next_try = 0.0
         empty(shipper)
 
     assert row_of(home, journal, *shippers) == {"picky": (1, 0, 0, 1), "slow": (1, 1, 0, 0)}

@@ -99,11 +99,11 @@ class Homes(RuleBasedStateMachine):
         shipper = process.shippers[which % len(process.shippers)]
         server = shipper.sink
         if adopt:
-            shipper._next_adoption = 0.0
+            shipper._pump.next_adoption = 0.0
 
         def pump():
             with shipper._turn:
-                shipper._pump(urgent=urgent, adopt=adopt)
+                shipper._pump.once(urgent=urgent, adopt=adopt)
 
         before, server.mood = server.mood, mood
         self.world.run(process, pump, plan)
@@ -218,10 +218,10 @@ class Homes(RuleBasedStateMachine):
 
         def drain():
             for shipper in process.shippers:
-                shipper._next_adoption = 0.0
+                shipper._pump.next_adoption = 0.0
                 for _ in range(20):
                     self.world.clock.now += 1
-                    if shipper._pump(urgent=True, adopt=True) is None:
+                    if shipper._pump.once(urgent=True, adopt=True) is None:
                         break
             process.journal.close()
             for shipper in process.shippers:

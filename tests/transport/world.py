@@ -115,7 +115,7 @@ class World:
             for server in servers
         ]
         for shipper in shippers:
-            shipper._dispatch.failed = self._watched(shipper._dispatch.failed)
+            shipper._pump.dispatch.failed = self._watched(shipper._pump.dispatch.failed)
         process = Process(source, self.kernel.begin(), journal, syncer, shippers)
         self.processes.append(process)
         return process

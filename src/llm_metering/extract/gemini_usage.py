@@ -82,6 +82,17 @@ def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
 
 @tolerant
 def counts_of(usage: Mapping[str, Any], *, finished: bool, embeds: bool = False) -> TokenUsage:
+    """Read a `usageMetadata`.
+
+    Args:
+        usage: The counts, as the API or the SDK spells them.
+        finished: The answer is whole; in what is not, a count that is missing may still come.
+        embeds: The answer is one of embeddings, which generate nothing.
+
+    Raises:
+        UnknownUsageError: If it is not in this shape, or every count in it is null.
+        InvalidUsageError: If one of its counts is no count.
+    """
     names = SNAKE if SNAKE.prompt in usage or SNAKE.total in usage else CAMEL
     prompt = usage.get(names.prompt)
     candidates = usage.get(names.candidates)
