@@ -172,8 +172,10 @@ def let_go(journal: Journal, *shippers: Shipper) -> None:
     """What the kernel does when a process is killed: nothing but closing its files."""
     for shipper in shippers:
         shipper.after_fork()
-    with journal._lock:  # its syncing thread lives on here, and must not close what we close
-        journal._sync()
+    with (
+        journal._appender.lock
+    ):  # its syncing thread lives on here, and must not close what we close
+        journal._upkeep.sync(journal._place.writer)
         syncer = journal._syncer
         journal.after_fork()
     syncer.end()

@@ -116,7 +116,7 @@ def test_a_segment_without_events_is_given_up_too(home):
     sink = ScriptedSink(name="stuck")
     journal = journal_for(home, sink)
     note_open(journal)
-    journal._writer.finish()
+    journal._place.writer.finish()
     shipper = shipper_for(journal, sink)
 
     (segment,) = journal.segments()

@@ -100,8 +100,8 @@ class World:
         servers = self.servers[source]
         debts = [debt_of(server) for server in servers]
         journal = Journal(spool, source=source, debts=debts, segment_bytes=self.segment_bytes)
-        syncer = journal._syncer = HandSyncer(journal._write_and_sync, may_end=journal._is_done)
-        journal._held._limit = self.held_limit
+        journal._begin(HandSyncer)
+        journal._place.held._limit = self.held_limit
         shippers = [
             Shipper(
                 server,
@@ -116,7 +116,7 @@ class World:
         ]
         for shipper in shippers:
             shipper._pump.dispatch.failed = self._watched(shipper._pump.dispatch.failed)
-        process = Process(source, self.kernel.begin(), journal, syncer, shippers)
+        process = Process(source, self.kernel.begin(), journal, journal._syncer, shippers)
         self.processes.append(process)
         return process
 
