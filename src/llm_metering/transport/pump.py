@@ -143,8 +143,9 @@ class Pump:
             self.dispatch.adopt(cursor)
 
     def _keep_within_bound(self) -> None:
-        if self._bound.keep():
-            self.dispatch.gave_up()
+        left = self._bound.keep(self.dispatch.suspects)
+        if left is not None:
+            self.dispatch.gave_up(left)
 
     def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
         at_once = own.is_full or urgent or self.dispatch.is_searching
