@@ -65,6 +65,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
+        ("silent_call_hours", 1, "default"),
     )
 
 
@@ -81,6 +82,7 @@ VALUES = {
     "event_type": ("com.example.prompt", "com.example.prompt"),
     "event_id": ("response", "response"),
     "tokenizer_download": ("on", True),
+    "silent_call_hours": ("0.5", 0.5),
 }
 OTHERS = {
     "ledger": "on",
@@ -90,6 +92,7 @@ OTHERS = {
     "retention_bytes": "5",
     "event_id": "call",
     "tokenizer_download": "off",
+    "silent_call_hours": "24",
 }
 """Other values, where not every string is one."""
 FILE = """
@@ -101,6 +104,7 @@ ledger = true
 event_type = "file"
 event_id = "call"
 tokenizer_download = false
+silent_call_hours = 2
 """
 
 
@@ -309,6 +313,10 @@ BAD_ARGUMENTS = [
     pytest.param("event_id", ["response"], id="ids in a list"),
     pytest.param("tokenizer_download", "maybe", id="download that is neither"),
     pytest.param("tokenizer_download", 1, id="download that is a number"),
+    pytest.param("silent_call_hours", "soon", id="silence that is no number"),
+    pytest.param("silent_call_hours", 0, id="no silence at all"),
+    pytest.param("silent_call_hours", "-1", id="negative silence"),
+    pytest.param("silent_call_hours", "inf", id="silence without end"),
     pytest.param("openmeter_token", "", id="empty key"),
     pytest.param("openmeter_token", 5, id="key that is a number"),
     pytest.param("openmeter_token", "a\nb", id="key with a line break"),

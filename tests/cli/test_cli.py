@@ -318,6 +318,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "event_id": {"value": "call", "origin": "default"},
         "openmeter_token": {"value": "set", "origin": "environment OPENMETER_API_KEY"},
         "tokenizer_download": {"value": False, "origin": "default"},
+        "silent_call_hours": {"value": 1, "origin": "default"},
     }
     assert "LLM_METERING_SINK is set, but there is no such setting\n" in data.stderr
     assert ["home", str(home), "environment", "LLM_METERING_HOME"] in [

@@ -20,6 +20,7 @@ from .checks import (
     DEFAULT_EVENT_ID,
     DEFAULT_RETENTION_BYTES,
     DEFAULT_RETENTION_HOURS,
+    DEFAULT_SILENT_CALL_HOURS,
     Durability,
     Found,
     expand_path,
@@ -57,6 +58,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
+    "silent_call_hours": ("LLM_METERING_SILENT_CALL_HOURS",),
 }
 """The settings, in the order they are shown, and the environment variables of each."""
 
@@ -99,6 +101,7 @@ class Settings:
         openmeter_token: The API key that OpenMeter sinks send.
         tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
             they are not on this machine.
+        silent_call_hours: After how long without a sign of life a call in flight is closed.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
     """
@@ -116,6 +119,7 @@ class Settings:
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
     tokenizer_download: bool = False
+    silent_call_hours: float = DEFAULT_SILENT_CALL_HOURS
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def describe(self) -> tuple[SettingRow, ...]:
@@ -135,6 +139,7 @@ class Settings:
             # Not even its last characters: a support ticket is no place for any part of a key.
             "openmeter_token": "not set" if self.openmeter_token is None else "set",
             "tokenizer_download": self.tokenizer_download,
+            "silent_call_hours": self.silent_call_hours,
         }
         return tuple(
             SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES

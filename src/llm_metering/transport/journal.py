@@ -13,7 +13,7 @@ import errno
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
@@ -27,6 +27,7 @@ from .alarms import Alarms
 from .frames import Kind, encode_frame
 from .held import HELD_LIMIT, HeldRecords
 from .kept import give_way
+from .late import late_notes
 from .records import Record, count_note
 from .spool import Debt, SegmentName, Spool
 from .stalls import SLOW, STALL, Stalls
@@ -186,6 +187,15 @@ class Journal:
             amount: How many.
         """
         self._append(count_note(name, key, amount))
+
+    def note_late(self, usage: Mapping[str, str | int]) -> None:
+        """Note usage that was reported for a call after its event had been made.
+
+        Args:
+            usage: The event's `id`, `subject`, `run_id` and `model`, the `time`, and the counts.
+        """
+        for note in late_notes(usage):
+            self._append(note)
 
     @property
     def segments_begun(self) -> int:
