@@ -37,7 +37,10 @@ def report_of(response: LLMResult | None, reason: str, *, is_whole: bool = True)
             where the provider had said why it stopped.
     """
     if response is None:
-        return Report(reason=reason)
+        # LangChain itself always hands one over. Who tells the handlers of an error without one is an
+        # integration, and it may tell of the end with its usage next: ChatBedrock, where a guardrail
+        # intervenes (langchain-aws 1.9.1, `llms/bedrock.py`).
+        return Report(reason=reason, is_last=False)
     generation = _first_generation(response.generations)
     message = getattr(generation, "message", None)
     usage: object = getattr(message, "usage_metadata", None)
