@@ -98,7 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, route.shape.error(call, status))
             return
         call.entry.status = 200
-        for name in ("input", "cached", "written", "written_5m", "written_1h"):
+        call.entry.input = call.input
+        for name in route.shape.tells - {"reasoning"}:
             setattr(call.entry, name, getattr(call, name))
         if route.streamed and route.shape.frames is not None:
             self._stream(call, route.shape)
@@ -120,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer, text = shape.answer(call)
         entry = call.entry
         if not shape.name.endswith(("embeddings", "embed")):
-            entry.output, entry.reasoning, entry.pieces = call.output, call.reasoning, 1
+            entry.output, entry.pieces = call.output, 1
+            entry.reasoning = call.reasoning if "reasoning" in shape.tells else 0
         if call.has("hang"):
             self._wait_for_the_end()
         if call.has("die"):
@@ -134,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", shape.stream_type)
         self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self._end_headers()
         assert shape.frames is not None
         assert shape.error_frame is not None
         for frame in shape.frames(call):
@@ -142,16 +144,15 @@ class _Handler(BaseHTTPRequestHandler):
                 if call.edge("hang") == call.entry.pieces:
                     self._wait_for_the_end()
                 if call.edge("die") == call.entry.pieces:
-                    self.close_connection = True
                     return
                 if call.edge("errmid") == call.entry.pieces:
-                    self._write(call, shape.error_frame(call))
+                    self._write(call, shape, shape.error_frame(call))
                     break
                 self._wait_a_little(call)
-            self._write(call, frame)
+            self._write(call, shape, frame)
         self.wfile.write(b"0\r\n\r\n")
 
-    def _write(self, call: Call, frame: Frame) -> None:
+    def _write(self, call: Call, shape: Shape, frame: Frame) -> None:
         if self._has_left(0):
             raise _ClientLeftError
         entry = call.entry
@@ -159,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if frame.tokens:
             entry.pieces += 1
             entry.output += frame.tokens
-            entry.reasoning = call.reasoning
+            entry.reasoning = call.reasoning if "reasoning" in shape.tells else 0
             entry.text_bytes += len(frame.text.encode())
         entry.usage_sent = entry.usage_sent or frame.tells_usage
         self.wfile.write(b"%x\r\n%s\r\n" % (len(frame.data), frame.data))
@@ -190,5 +191,12 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 429:
             # For SDKs that would else wait for seconds.
             self.send_header("retry-after-ms", "1")
-        self.end_headers()
+        self._end_headers()
         self.wfile.write(body)
+
+    def _end_headers(self) -> None:
+        # A connection for each request: many clients never close theirs, and the garbage collector
+        # that does it for them warns.
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True

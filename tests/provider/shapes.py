@@ -17,16 +17,19 @@ Frames = Callable[[Call], Iterator[Frame]]
 
 EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
+WRITTEN: Final = frozenset(["cached", "written", "written_5m", "written_1h"])
+REASONING: Final = frozenset(["cached", "reasoning"])
 
 
 class Shape(NamedTuple):
-    """An API."""
+    """An API; `tells` are the parts of the counts that it has, and so the books."""
 
     name: str
     answer: Answer
     frames: Frames | None
     error: Callable[[Call, int], dict[str, Any]]
     error_frame: Callable[[Call], Frame] | None
+    tells: frozenset[str] = frozenset()
     stream_type: str = EVENTS
     streams_unasked: bool = False
 
@@ -53,19 +56,20 @@ _completion = Shape(
     openai_others.completion_frames,
     openai_others.error,
     openai_others.error_frame,
+    REASONING,
 )
 _ollama = _of("ollama", ollama, stream_type=LINES, streams_unasked=True)
 _BY_ENDING: Final[Mapping[str, Shape]] = {
-    "/chat/completions": _of("openai.chat", openai_chat),
+    "/chat/completions": _of("openai.chat", openai_chat, tells=WRITTEN | REASONING),
     "/completions": _completion,
-    "/responses": _of("openai.responses", openai_responses),
+    "/responses": _of("openai.responses", openai_responses, tells=WRITTEN | REASONING),
     "/embeddings": _embedding("openai.embeddings", openai_others),
-    "/messages": _of("anthropic", anthropic),
+    "/messages": _of("anthropic", anthropic, tells=WRITTEN),
     "/api/chat": _ollama,
     "/api/generate": _ollama,
     "/api/embed": _embedding("ollama.embed", ollama),
 }
-_gemini = _of("gemini", gemini)
+_gemini = _of("gemini", gemini, tells=REASONING)
 _gemini_embedding = _embedding("gemini.embeddings", gemini)
 _BY_METHOD: Final[Mapping[str, tuple[Shape, bool]]] = {
     "generateContent": (_gemini, False),

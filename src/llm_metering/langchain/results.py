@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..calls import Report
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..extract import read_usage
-from ..extract.flags import unknown_usage_flag
-from ..extract.langchain import extract_usage
+from ..extract.flags import ZERO_USAGE, unknown_usage_flag
+from ..extract.langchain import extract_usage, without_false_zeros
 from ..extract.reading import name_of
 from ..token_usage import TokenUsage
 from .texts import output_of
@@ -25,6 +25,8 @@ __all__ = ["operation_of", "report_of"]
 
 _FINISHED: Final = ("finish_reason", "stop_reason", "done_reason")
 """Where integrations of OpenAI, Gemini and others; of Anthropic and AWS; of Ollama say so."""
+
+_OLLAMAS: Final = ("prompt_eval_count", "eval_count")
 
 
 def report_of(response: LLMResult | None, reason: str, *, is_whole: bool = True) -> Report:
@@ -66,7 +68,9 @@ def _counts(
 ) -> tuple[TokenUsage | None, tuple[str, ...]]:
     try:
         if usage is not None:
-            return extract_usage(usage), ()
+            counts = extract_usage(usage)
+            known = without_false_zeros(counts, has_output=_has_output(generation))
+            return known, () if known is counts else (ZERO_USAGE,)
         for reported in _elsewhere(generation, output):
             if isinstance(reported, Mapping) and reported:
                 return read_usage(reported), ()
@@ -81,7 +85,18 @@ def _elsewhere(generation: object, output: Mapping[str, Any]) -> tuple[object, .
     """Where older integrations leave the usage, as their provider spelt it."""
     info = getattr(generation, "generation_info", None)
     info = info if isinstance(info, Mapping) else {}
-    return output.get("token_usage"), output.get("usage"), info.get("usage_metadata")
+    # langchain-ollama 1.1.0 makes no usage of them where one is missing, and for completions never
+    # (`chat_models.py`, `_get_usage_metadata_from_generation_info`; `llms.py`, `_generate`).
+    metadata = getattr(getattr(generation, "message", None), "response_metadata", None) or info
+    ollama = {name: metadata[name] for name in _OLLAMAS if metadata.get(name) is not None}
+    return output.get("token_usage"), output.get("usage"), info.get("usage_metadata"), ollama
+
+
+def _has_output(generation: object) -> bool:
+    message = getattr(generation, "message", None)
+    if message is None:
+        return bool(getattr(generation, "text", ""))
+    return bool(message.content or getattr(message, "tool_calls", ()))
 
 
 def _first_generation(generations: Sequence[Sequence[Generation]]) -> Generation | None:
