@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from langchain_anthropic import ChatAnthropic
+from langchain_aws import BedrockLLM, ChatBedrock, ChatBedrockConverse
 from langchain_deepseek import ChatDeepSeek
 from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_groq import ChatGroq
@@ -83,6 +84,25 @@ def _ollama_completions(provider: Provider, **options: Any) -> OllamaLLM:
     return OllamaLLM(**{"model": "llama", "base_url": provider.url, **options})
 
 
+def _converse(provider: Provider, **options: Any) -> ChatBedrockConverse:
+    given = {"model": "anthropic.claude-x", "provider": "anthropic", "disable_streaming": False}
+    return ChatBedrockConverse(**{**_signed(provider), **given, **options})
+
+
+def _bedrock(provider: Provider, **options: Any) -> ChatBedrock:
+    given = {"model": "anthropic.claude-x", "provider": "anthropic"}
+    return ChatBedrock(**{**_signed(provider), **given, **options})
+
+
+def _bedrock_completions(provider: Provider, **options: Any) -> BedrockLLM:
+    return BedrockLLM(**{**_signed(provider), "model": "amazon.titan-x", **options})
+
+
+def _signed(provider: Provider) -> dict[str, Any]:
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+    return {**keys, "region_name": "us-east-1", "endpoint_url": provider.url}
+
+
 def _keyed(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "api_key": "x", "max_retries": 0, **options}
 
@@ -100,5 +120,8 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "gemini": _gemini,
     "ollama": _ollama,
     "ollama completions": _ollama_completions,
+    "converse": _converse,
+    "bedrock": _bedrock,
+    "bedrock completions": _bedrock_completions,
 }
 """Made of the provider and options of the model's own; each has a model that answers well."""

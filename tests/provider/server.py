@@ -8,6 +8,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ __all__ = ["Server"]
 _MARKS: Final = {
     name: re.compile(rb"\[" + name.encode() + rb":([^\]\\\"]+)\]") for name in ("call", "subject")
 }
+NONE: Final[Mapping[str, str]] = {}
 _PATIENCE: Final = 60.0
 _SLOW: Final = 10
 
@@ -51,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     # A piece goes out when it is written, not when the next one is.
     disable_nagle_algorithm = True
     server: Server
+    request_name = "request"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
@@ -75,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": f"no {self.path}"})
             return
         call = Call(self._entry(route, raw, body), body)
+        self.request_name = f"request-{call.entry.number}"
         try:
             self._answer(call, route)
         except (_ClientLeftError, OSError):
@@ -129,8 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         entry.text_bytes = len(text.encode())
-        entry.usage_sent = "usage" in json.dumps(answer) or "eval_count" in answer
-        self._send(200, answer)
+        headers = shape.headers(call) if shape.headers else {}
+        entry.usage_sent = bool(headers) or "usage" in json.dumps(answer) or "eval_count" in answer
+        self._send(200, answer, headers)
 
     def _stream(self, call: Call, shape: Shape) -> None:
         self.send_response(200)
@@ -183,11 +188,13 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return not self.connection.recv(1, socket.MSG_PEEK)
 
-    def _send(self, status: int, answer: Any) -> None:
+    def _send(self, status: int, answer: Any, headers: Mapping[str, str] = NONE) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == 429:
             # For SDKs that would else wait for seconds.
             self.send_header("retry-after-ms", "1")
@@ -195,6 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _end_headers(self) -> None:
+        self.send_header("x-amzn-RequestId", self.request_name)
         # A connection for each request: many clients never close theirs, and the garbage collector
         # that does it for them warns.
         self.send_header("Connection", "close")

@@ -13,6 +13,9 @@ Most of them write 0 where the provider did not count (`_create_usage_metadata`;
 `message_delta` without input), which `without_false_zeros` undoes. langchain-xai adds the reasoning,
 which xAI counts beside the completion, only where it is not called `flex_reasoning`; nor does
 langchain-openai add it that calls xAI by its base URL.
+
+What langchain-aws makes of the headers of Bedrock's InvokeModel has OpenAI's names and the cache
+beside the prompt (langchain-aws 1.9.1, `llms/bedrock.py`, `prepare_output`).
 """
 
 from __future__ import annotations
@@ -22,9 +25,14 @@ from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..token_usage import TokenUsage
-from .native import tolerant
+from .native import add, tolerant
 
-__all__ = ["extract_usage", "without_false_zeros"]
+__all__ = [
+    "extract_usage",
+    "extract_usage_of_headers",
+    "is_usage_of_headers",
+    "without_false_zeros",
+]
 
 _TOTALS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _TIERS: Final = ("", "flex_", "priority_")
@@ -70,6 +78,29 @@ def extract_usage(usage: object) -> TokenUsage:
         reasoning_output_tokens=reasoning,
         input_audio_tokens=ingoing.get("audio"),
         output_audio_tokens=outgoing.get("audio"),
+        reported_total_tokens=usage.get("total_tokens"),
+        as_reported=True,
+    )
+
+
+def is_usage_of_headers(usage: Mapping[str, Any]) -> bool:
+    """Whether this is what langchain-aws made of the headers of an InvokeModel."""
+    return "cache_write_input_tokens" in usage
+
+
+@tolerant
+def extract_usage_of_headers(usage: Mapping[str, Any]) -> TokenUsage:
+    """Read what langchain-aws made of the headers of an InvokeModel.
+
+    Raises:
+        InvalidUsageError: If a count is no count.
+    """
+    read, written = usage.get("cache_read_input_tokens"), usage["cache_write_input_tokens"]
+    return TokenUsage(
+        input_tokens=add(usage.get("prompt_tokens"), read, written),
+        output_tokens=usage.get("completion_tokens"),
+        cache_read_input_tokens=read,
+        cache_creation_input_tokens=written,
         reported_total_tokens=usage.get("total_tokens"),
         as_reported=True,
     )
