@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -83,6 +84,10 @@ one call: each meter records it, both under one id and for one subject, so that 
 wherever their books meet."""
 
 
+_tables: weakref.WeakSet[CallTable] = weakref.WeakSet()
+"""All tables of this process, each of which may have been told of a call that another refuses."""
+
+
 class CallTable:
     """The calls in flight, each settled exactly once.
 
@@ -109,6 +114,7 @@ class CallTable:
         # By key, how many ends each handler is still to be told of.
         self._settled: dict[str, dict[str, int]] = {}
         self._settled_order: deque[str] = deque()
+        _tables.add(self)
 
     def __repr__(self) -> str:
         return f"<CallTable open={len(self._open)}>"
@@ -147,6 +153,31 @@ class CallTable:
             call = self._open[key] = _in_flight[key] = _Call(start)
             self._settled.pop(key, None)
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
+
+    def is_paid(self, key: str, request: object) -> bool:
+        """Whether somebody pays for the call, by what another handler told of its start."""
+        call = _in_flight.get(key)
+        return (
+            call is not None
+            and call.start.request is request
+            and call.attribution.rank is not Rank.NOBODY
+        )
+
+    def refuse(self, key: str, request: object, reason: str) -> None:
+        """A call is not made: it leaves a count, and nothing where others were told of its start."""
+        call = _in_flight.get(key)
+        if call is not None and call.start.request is request:
+            _in_flight.pop(key, None)
+            for table in list(_tables):
+                table.forget(key, call)
+        self._recorder.count("refused_calls", reason)
+
+    def forget(self, key: str, call: object) -> None:
+        """The call of that key, if it is this one, was not made."""
+        mine = self._open.get(key)
+        if mine is not None and mine is call and self._open.pop(key, None) is not None:
+            mine.state = CallState.SETTLED
+            self._recorder.note_closed(mine.event_id)
 
     def piece(self, key: str, text: str | None, *, teller: str = "") -> None:
         """A streamed piece arrived.
@@ -193,17 +224,7 @@ class CallTable:
 
     def _merge(self, call: _Call, attribution: Attribution) -> None:
         current = call.attribution
-        if (
-            attribution.rank == current.rank == Rank.HANDLER
-            and attribution.subject != current.subject
-        ):
-            call.flags = ("subject_conflict",)
-            return
-        payer, other = (
-            (attribution, current) if attribution.rank < current.rank else (current, attribution)
-        )
-        # What the other one knows to group by holds too; where they differ, the payer's does.
-        merged = replace(payer, dimensions={**other.dimensions, **payer.dimensions})
+        merged = attribution.beside(current)
         if merged != current:
             call.attribution = merged
             self._recorder.note_open(call.event_id, encode(self._interrupted(call)))

@@ -6,7 +6,7 @@ import msgspec
 
 from .frames import HEAD_SIZE, Kind, encode_frame
 
-__all__ = ["Record", "count_note"]
+__all__ = ["Record", "closed_note", "count_note"]
 
 
 # A Struct: one is made for each record, and a frozen dataclass takes several times as long to make.
@@ -35,3 +35,8 @@ def count_note(name: str, key: str, amount: int) -> Record:
     """The record that counts something for `status`."""
     payload = msgspec.json.encode({"name": name, "key": key, "amount": amount})
     return Record(Kind.COUNT, encode_frame(Kind.COUNT, payload), note=(name, key, amount))
+
+
+def closed_note(event_id: str) -> Record:
+    """The note that a call has ended of which there will be no event on disk."""
+    return Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id)
