@@ -42,7 +42,6 @@ NOT_AWAITED = {
 GAPS = {
     "anthropic/anthropic-messages-stream-cacheread-1": "message_delta without the input",
     "anthropic/anthropic-messages-stream-iterations-2": "fails over `usage.iterations`",
-    "bedrock/bedrock-invoke-stream-stream-plain-1": "drops the last event",
     "bedrock/bedrock-invoke-unary-plain-1": "fails over Nova's answer",
     "cohere/cohere-v2-chat-stream-cacheread-1": "`message-end` is not read",
     "cohere/cohere-v2-chat-unary-cacheread-1": "`cached_tokens` are not read",

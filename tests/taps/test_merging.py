@@ -48,7 +48,9 @@ def merged(report, *readings, is_whole=True, flags=()):
         pytest.param(
             usage(500, 70), usage(100, 20), usage(100, 20), ("usage_differs",), id="added up"
         ),
-        pytest.param(usage(8, 3), usage(8, None), usage(8, 3), (), id="seen in part"),
+        pytest.param(
+            usage(8, 3), usage(None, 3), usage(None, 3), (), id="a count that was made up"
+        ),
         pytest.param(usage(None, 3), usage(8, None), usage(8, 3), (), id="each knows one of them"),
     ],
 )
@@ -66,6 +68,40 @@ def test_a_try_that_was_broken_off():
 
     assert report.usage == usage(8, 30)
     assert report.flags == ("usage_differs",)
+
+
+def test_a_stream_that_was_cut():
+    """What was seen of a stream before it was cut does not displace what the framework knows."""
+    report = merged(Report(usage=usage(8, 3)), reading(usage(8, None), is_final=False))
+
+    assert report == Report(usage=usage(8, 3))
+
+
+def test_an_unreadable_count():
+    """Counts that we cannot read and the framework can, as those in quotes, are not flagged."""
+    report = merged(Report(usage=usage(8, 3)), reading(None, flags=("invalid_usage",)))
+
+    assert report == Report(usage=usage(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "flags"),
+    [
+        pytest.param(usage(8, 3), usage(8, 3), (), id="the framework's"),
+        pytest.param(usage(8, 0), usage(8, None), ("zero_usage",), id="the provider's"),
+        pytest.param(usage(0, 0), usage(None, 3), ("zero_usage",), id="all of the provider's"),
+    ],
+)
+def test_a_zero_that_cannot_be(seen, expected, flags):
+    """A 0 beside an answer is not believed, whoever says it."""
+    said = Report(usage=usage(None, 3), flags=("zero_usage",))
+    if seen.output_tokens == 0 and seen.input_tokens:
+        said = replace(said, usage=usage(8, None))
+
+    report = merged(said, reading(seen))
+
+    assert report.usage == expected
+    assert report.flags == flags
 
 
 def test_several_answers():

@@ -2,9 +2,9 @@
 
 Source: botocore 1.44.5, `response.py`, `StreamingBody.read`, and `eventstream.py`,
 `EventStream._parse_event`. The answer is a body that is read at once, or a stream of events with a
-piece of JSON each; langchain-aws 1.9.1 drops the last event of a stream of a completion model, which
-has the counts (`langchain_aws/llms/bedrock.py`, `prepare_output_stream`). Answers of `Converse` come
-parsed, and langchain-aws hands on what they report.
+piece of JSON each. langchain-aws 1.9.1 takes the totals from the headers, leaves the body's own
+counts, and fails over bodies of models it does not know (`langchain_aws/llms/bedrock.py`,
+`prepare_output`). Answers of `Converse` come parsed, and it hands on what they report.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ were paid for. Both numbers are never added, and where they contradict each othe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from ..calls import Report
-from ..extract.flags import INVALID_USAGE, SEVERAL_RESPONSES, UNKNOWN_USAGE
+from ..extract.flags import INVALID_USAGE, SEVERAL_RESPONSES, UNKNOWN_USAGE, ZERO_USAGE
 from ..extract.reading import Reading
 from ..token_usage import TokenUsage
 
@@ -27,6 +28,7 @@ _FAITHFUL: Final = frozenset(["azure", "deepseek", "openai", "xai"])
 langchain-openai 1.7.3, `langchain_openai/chat_models/base.py`, `_create_chat_result`."""
 
 _UNREAD: Final = (UNKNOWN_USAGE, INVALID_USAGE)
+"""Flags of counts that could not be read; whoever could read them has the better of it."""
 
 
 def is_whole_report(report: Report, provider: str | None, is_stream: bool) -> bool:
@@ -58,10 +60,13 @@ def completed(
     if not readings:
         return replace(report, flags=(*report.flags, *flags)) if flags else report
     reading = readings[0]
-    usage, is_final, odd = _chosen(report, reading, is_whole=is_whole)
-    said = report.flags
-    if reading.usage is not None:
-        said = tuple(flag for flag in said if not flag.startswith(_UNREAD))
+    seen, has_zero = _believed(reading.usage, report)
+    usage, is_final, odd = _chosen(report, reading, seen, is_whole=is_whole)
+    said, more = report.flags, reading.flags
+    if seen is not None:
+        said = _without(said, _UNREAD if has_zero else (*_UNREAD, ZERO_USAGE))
+    elif usage is not None:
+        more = _without(more, _UNREAD)  # the integration could read what we could not
     return replace(
         report,
         usage=usage,
@@ -72,21 +77,43 @@ def completed(
         created=report.created or reading.created,
         measures={**reading.measures, **report.measures},
         is_countable=report.is_countable and reading.is_countable,
-        flags=(*said, *(flag for flag in reading.flags if flag not in said), *flags, *odd),
+        flags=(*said, *(flag for flag in more if flag not in said), *flags, *odd),
     )
 
 
+def _without(flags: tuple[str, ...], unwanted: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(flag for flag in flags if not flag.startswith(unwanted))
+
+
+def _believed(seen: TokenUsage | None, report: Report) -> tuple[TokenUsage | None, bool]:
+    """The counts that were seen, and whether one of them is a 0 that cannot be.
+
+    Beside an answer that is not empty the framework's 0 was flagged; nor is the provider's believed.
+    """
+    if seen is None or ZERO_USAGE not in report.flags:
+        return seen, False
+    if 0 not in (seen.input_tokens, seen.output_tokens):
+        return seen, False
+    seen = dataclasses.replace(
+        seen,
+        input_tokens=seen.input_tokens or None,
+        output_tokens=seen.output_tokens or None,
+        as_reported=True,
+    )
+    return (seen if seen.counts() else None), True
+
+
 def _chosen(
-    report: Report, reading: Reading, *, is_whole: bool
+    report: Report, reading: Reading, seen: TokenUsage | None, *, is_whole: bool
 ) -> tuple[TokenUsage | None, bool, tuple[str, ...]]:
     """The usage that holds, whether it is that of the whole call, and what is odd about it."""
-    said, seen = report.usage, reading.usage
+    said = report.usage
     if seen is None:
         return said, report.is_final, ()
     is_final = reading.is_final or (is_whole and seen.total_tokens is not None)
     if said is None:
         return seen, is_final, ()
-    if seen.total_tokens is None and said.total_tokens is not None:
+    if seen.total_tokens is None and said.total_tokens is not None and not reading.is_final:
         # A stream that was cut before its last word passed us, but not before it passed them.
         return said, report.is_final, ()
     if not _contradict(said, seen):
@@ -108,8 +135,9 @@ def _contradict(said: TokenUsage, seen: TokenUsage) -> bool:
 
 def _both(said: TokenUsage, seen: TokenUsage) -> TokenUsage:
     """The counts of both; where they differ, the provider's."""
-    if seen.total_tokens not in (None, said.total_tokens):
-        return seen  # whoever left out a count has parts of it that are not to be believed
+    if seen.total_tokens != said.total_tokens and (seen.total_tokens or said.total_tokens):
+        # Whoever left out a count, or made one up, has parts of it that are not to be believed.
+        return seen
     known, more = said.counts(), seen.counts()
     if known == more:
         return said

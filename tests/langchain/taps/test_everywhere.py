@@ -219,7 +219,8 @@ def test_a_tap_that_fails(model, metered, monkeypatch):
 
     assert chunks
     assert metered.one["output_tokens"] == 256
-    assert metered.one["flags"] == ["tap_failed"]
+    assert metered.one["provenance"] == "partial"
+    assert metered.one["flags"] == ["zero_usage", "tap_failed"]
 
 
 def test_no_content(model, metered, home):
