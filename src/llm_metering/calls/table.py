@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -52,6 +52,7 @@ class _Call:
         "event_id",
         "first_piece",
         "flags",
+        "other_pieces",
         "pieces",
         "start",
         "started",
@@ -66,13 +67,17 @@ class _Call:
         self.started = time.perf_counter_ns()
         self.first_piece: int | None = None
         self.pieces: list[str] = []
+        self.other_pieces: list[str] = []
         self.told = {start.teller: 1}
         self.flags: tuple[str, ...] = ()
         self.state = CallState.OPEN
 
     def received(self) -> Output:
         """The text that arrived; one told twice of the start is told twice of each piece."""
-        return Output(texts=["".join(self.pieces[:: self.told[self.start.teller]])])
+        step = self.told[self.start.teller]
+        ways = ("".join(pieces[::step]) for pieces in (self.pieces, self.other_pieces))
+        # What was told in two ways is the same text; the way that tells more tells all of it.
+        return Output(texts=[max(ways, key=len)])
 
 
 _in_flight: dict[str, _Call] = {}
@@ -148,7 +153,24 @@ class CallTable:
             self._settled.pop(key, None)
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
 
-    def piece(self, key: str, text: str | None, *, teller: str = "") -> None:
+    def kept(self, key: str) -> Any:
+        """What the front end keeps of a call in flight; `None` if none of that key is."""
+        call = self._open.get(key)
+        return None if call is None else call.start.kept
+
+    def payer(self, key: str) -> str | None:
+        """Who pays for a call in flight; `None` if none of that key is."""
+        call = self._open.get(key)
+        return None if call is None else call.attribution.subject
+
+    def is_streamed(self, key: str) -> bool:
+        """Whether a piece of a call in flight has arrived."""
+        call = self._open.get(key)
+        return call is not None and call.first_piece is not None
+
+    def piece(
+        self, key: str, text: str | None, *, teller: str = "", is_retold: bool = False
+    ) -> None:
         """A streamed piece arrived.
 
         Args:
@@ -156,6 +178,8 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
+            is_retold: It is told in a second way, in which all that is told in the first may be
+                told again.
         """
         call = self._open.get(key)
         if call is None or teller != call.start.teller:
@@ -163,7 +187,7 @@ class CallTable:
         if call.first_piece is None:
             call.first_piece = time.perf_counter_ns()
         if text is not None:
-            call.pieces.append(text)
+            (call.other_pieces if is_retold else call.pieces).append(text)
 
     def end(self, key: str, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it."""
@@ -171,13 +195,28 @@ class CallTable:
         if call is None:
             self._ignore(key, outcome, teller)
             return
-        if outcome == "refused" and report.usage is None and not call.pieces:
+        arrived = call.pieces or call.other_pieces
+        if outcome == "refused" and report.usage is None and not arrived:
             call.state = CallState.SETTLED
             self._recorder.note_closed(call.event_id)
             self._recorder.count("refused_calls", report.reason)
             return
         status: Status = "failed" if outcome == "refused" else outcome
         self._settle(call, "cached" if report.cached else status, report)
+
+    def drop(self, key: str, reason: str, *, teller: str = "") -> None:
+        """A call that was begun is none, and makes no event.
+
+        Args:
+            key: The call.
+            reason: Why, for `status`: it is a part of another one's request, or was never sent.
+            teller: Who says so.
+        """
+        call = self._take(key, teller)
+        if call is not None:
+            call.state = CallState.SETTLED
+            self._recorder.note_closed(call.event_id)
+            self._recorder.count("ignored_signals", reason)
 
     def close(self) -> None:
         """Settle what is still open, as the process ends."""
@@ -295,6 +334,7 @@ class CallTable:
             operation=call.start.operation or report.operation,
             model=report.model,
             response_id=report.response_id,
+            batch_size=report.batch_size,
             duration_ms=(ended - call.started) // 1_000_000,
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             flags=flags,

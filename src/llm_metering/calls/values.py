@@ -90,6 +90,8 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         so_far: Gives what is known of the call by now, should nobody say how it ends.
         teller: Which handler tells of it. Several may tell of one call, one of them several
             times, and one that did not tell of the start may tell of the end.
+        kept: What the front end keeps of the call while it is in flight; the table never looks
+            into it.
     """
 
     attribution: Attribution
@@ -102,6 +104,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     asked: Callable[[], Mapping[str, Any] | None] = _nothing
     so_far: Callable[[], Report] | None = None
     teller: str = ""
+    kept: Any = None
 
     def __repr__(self) -> str:
         # Not the request: it is a prompt.
@@ -136,6 +139,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         cached: The framework's cache answered; no provider was asked.
         is_countable: Whether what was not reported may be counted.
         output: Gives the text of the answer, to be counted if need be.
+        batch_size: How many prompts were sent in the one request, where the framework makes as
+            many calls of it.
         flags: What was odd.
         reason: For a refusal, a short name such as the status code.
     """
@@ -151,6 +156,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool = False
     is_countable: bool = True
     output: Callable[[], Output] = Output
+    batch_size: int | None = None
     flags: tuple[str, ...] = ()
     reason: str = ""
 
