@@ -996,7 +996,8 @@ def test_a_call_in_flight_while_the_meter_is_replaced(change, home, tmp_path, ch
     with Meter(home=home, sinks=[old]) as reader:
         late = {"completed": 1} if change == "close" else {}
         assert reader.statistics()["ignored_signals"] == late
-    assert caplog.text == ""
+    # Where there is no tokenizer's data, the call that was cut is counted otherwise, and says so.
+    assert all(record.msg.startswith("the encoding") for record in caplog.records)
 
 
 @pytest.mark.parametrize(
