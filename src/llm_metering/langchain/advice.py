@@ -39,7 +39,7 @@ def advise(seen: Seen, *, is_streamed: bool) -> None:
         return
     model = mapping(seen.model)
     path = model.get("id")
-    if not isinstance(path, list) or not path or not isinstance(path[-1], str):
+    if not isinstance(path, list) or not path or not all(isinstance(each, str) for each in path):
         return
     name = path[-1]
     if name in _told or not _is_off(path, model) or _is_asked_for(mapping(seen.parameters)):

@@ -39,13 +39,21 @@ def outcome_of_run(error: BaseException) -> tuple[Outcome, str]:
     Some integrations raise an exception of their own from the provider's, which has the status:
     langchain-google-genai 4.4.2, `chat_models.py`, `_handle_client_error`.
     """
-    outcome = outcome_of(error)
+    outcome = _outcome_of(error)
     cause, left = error.__cause__, _CAUSES
     while outcome[0] == "failed" and cause is not None and left:
-        if outcome_of(cause)[0] == "refused":
-            return outcome_of(cause)
+        if (earlier := _outcome_of(cause))[0] == "refused":
+            return earlier
         cause, left = cause.__cause__, left - 1
     return outcome
+
+
+def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    try:
+        return outcome_of(error)
+    except Exception:
+        # A property of somebody else's exception may do anything.
+        return "failed", ""
 
 
 def report_of_error(
@@ -135,5 +143,5 @@ def _attribute(holder: object, name: str) -> Any:
     try:
         return getattr(holder, name, None)
     except Exception:
-        # A property of somebody else's exception may do anything.
+        # As above.
         return None

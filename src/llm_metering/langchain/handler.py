@@ -25,7 +25,7 @@ from ..subjects import attribute, check_subject
 from .advice import advise
 from .batches import End, batch_of, end_in_batch
 from .errors import report_of_error
-from .repeats import Answers
+from .repeats import answers_of
 from .results import operation_of, report_of
 from .seen import Seen, is_finished
 from .texts import chat_request, event_text, piece_text
@@ -51,7 +51,6 @@ _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValue
 _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
 
-_answers: Final = Answers()
 _TELLING: Final = frozenset(["content-block-start", "content-block-delta", "message-finish"])
 
 
@@ -200,7 +199,7 @@ class MeteringHandler(BaseCallbackHandler):
         """An event of a v3 stream arrived; many a provider tells of its text as tokens, too."""
         try:
             kind = event.get("event")
-            if kind not in _TELLING:
+            if not isinstance(kind, str) or kind not in _TELLING:
                 return
             key = str(run_id)
             meter = self._meter_of(key)
@@ -294,7 +293,7 @@ class MeteringHandler(BaseCallbackHandler):
                     report = report_of(response, seen)
                 else:
                     outcome, report = report_of_error(error, response, seen)
-                if _answers.is_repeated(key, report):
+                if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not

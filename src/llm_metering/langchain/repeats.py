@@ -1,19 +1,20 @@
 """Answers that come a second time: a gateway's cache, or a server that gives its ids again.
 
 LangChain marks what its own cache answers. A cache in front of the provider replays the whole
-response, under the id it had. That is no proof: a server may draw its ids from a few
-(ollama 0.33.0 from a thousand, `openai/openai.go`), and a model may return one object for ever. So such
-a call is billed as it reports, and flagged for who wants to know.
+response, under the id it had. That is no proof: a server may draw its ids from a few, as Ollama
+does, or make them of the second, and a model may return one object for ever. So such a call is
+billed as it reports, and flagged for who wants to know.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import Final
 
-from ..calls import Report
+from ..calls import CallTable, Report
 
-__all__ = ["REMEMBERED", "Answers"]
+__all__ = ["REMEMBERED", "Answers", "answers_of"]
 
 REMEMBERED: Final = 10_000
 """How many answers are remembered."""
@@ -45,3 +46,12 @@ class Answers:
         if len(self._order) > REMEMBERED:
             self._calls.pop(self._order.popleft(), None)
         return False
+
+
+_answers: Final[weakref.WeakKeyDictionary[CallTable, Answers]] = weakref.WeakKeyDictionary()
+
+
+def answers_of(calls: CallTable) -> Answers:
+    """The answers that were billed by a table."""
+    answers = _answers.get(calls)
+    return _answers.setdefault(calls, Answers()) if answers is None else answers
