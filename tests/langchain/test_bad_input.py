@@ -269,9 +269,11 @@ class Rude(BaseCallbackHandler):
 @pytest.mark.parametrize("hook", ["on_llm_end", "on_llm_new_token"])
 def test_a_handler_before_ours_that_stops_the_dispatch(hook, error, home, sink):
     """LangChain then tells ours of no end: the call is there, with the usage its chunks had told."""
-    with Meter(home=home, sinks=[sink]) as meter, pytest.raises(error, match="not ours"):
+    with Meter(home=home, sinks=[sink]) as meter:
         config = {"callbacks": [Rude(hook, error), MeteringHandler("acme", meter=meter)]}
-        list(Scripted(script=at_the_end).stream("x", config))
+        chunks = Scripted(script=at_the_end).stream("x", config)
+        with pytest.raises(error, match="not ours"):
+            list(chunks)
 
     (event,) = sink.events
     if hook == "on_llm_end":

@@ -217,7 +217,7 @@ def test_a_refusal_that_was_charged_is_an_event(meter, events_of):
     assert event.data["status"] == "failed"
 
 
-class Nasty(Exception):
+class NastyError(Exception):
     """An exception that wants to be left alone."""
 
     @property
@@ -249,7 +249,7 @@ def loop():
 @pytest.mark.parametrize(
     "error",
     [
-        pytest.param(Nasty, id="properties that raise"),
+        pytest.param(NastyError, id="properties that raise"),
         pytest.param(lambda: with_response(ValueError(), Unread()), id="a body to come"),
         pytest.param(
             lambda: with_response(
