@@ -1,5 +1,5 @@
 # `make demo` and `make test` need Python 3.11 or newer, make and git; each makes its own
-# environment under .venv/ the first time, and again when what it was made from changed.
+# environments under .venv/ the first time, and again when what they were made from changed.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test constraints clean
@@ -17,19 +17,22 @@ demo: ## meter a real language model on this machine, offline, and compare with 
 # pytest comes last: its own last line says how many tests were skipped, and why.
 test: ## lint, types, layers, tests, examples and docs
 	@scripts/setup_env.sh test
+	@scripts/setup_env.sh langchain
 	@$(TEST)/ruff check
 	@$(TEST)/ruff format --check
 	@$(TEST)/mypy
 	@$(TEST)/lint-imports
+	@.venv/langchain/bin/pytest tests/langchain
 	@$(TEST)/pytest
 
 # certifi stays free: the newest list of certificate authorities is the right one.
 constraints: ## pin the newest versions that fit together
-	@rm -rf .venv/constraints
-	@scripts/setup_env.sh constraints
-	@sed '/^$$/q' requirements/constraints.txt > .venv/constraints/new.txt
-	@.venv/constraints/bin/pip freeze --exclude-editable | grep -v '^certifi==' >> .venv/constraints/new.txt
-	@cp .venv/constraints/new.txt requirements/constraints.txt
+	@for name in constraints langchain; do \
+		env=.venv/new-$$name && rm -rf $$env && scripts/setup_env.sh new-$$name && \
+		sed '/^$$/q' requirements/$$name.txt > $$env/new.txt && \
+		$$env/bin/pip freeze --exclude-editable | grep -v '^certifi==' >> $$env/new.txt && \
+		cp $$env/new.txt requirements/$$name.txt || exit 1; \
+	done
 
 clean: ## remove the environments and what the tools left behind
 	@rm -rf .venv .nox docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

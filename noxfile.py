@@ -3,7 +3,23 @@
 import nox
 
 CONSTRAINTS = "requirements/constraints.txt"
+LANGCHAIN = "requirements/langchain.txt"
 PYTHONS = ["3.11", "3.12", "3.13"]
+
+# The oldest langchain-core that is supported, and the last packages of its time. Without the
+# bounds pip would try each later version of each of them.
+OLDEST_CORE = "0.3.86"
+OLDEST = [
+    f"langchain-core=={OLDEST_CORE}",
+    *("langchain<1", "langgraph<1", "langchain-openai<1", "langchain-anthropic<1"),
+    *(
+        "langchain-aws<1",
+        "langchain-cohere<0.5",
+        "langchain-deepseek<1",
+        "langchain-google-genai<3",
+    ),
+    *("langchain-groq<1", "langchain-mistralai<1", "langchain-ollama<1", "langchain-xai<1"),
+]
 
 nox.needs_version = ">=2026.10"
 nox.options.reuse_venv = "yes"
@@ -39,6 +55,19 @@ def types(session):
 def tests(session):
     _install_everything(session)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("core", [OLDEST_CORE, "latest"])
+def langchain(session, core):
+    """The LangChain front end with what integrates providers."""
+    if core == "latest":
+        session.install(
+            "--constraint", LANGCHAIN, "--editable", ".[langchain]", "--group", "langchain"
+        )
+    else:
+        session.install("--editable", ".[langchain]", "--group", "langchain-oldest", *OLDEST)
+    session.run("pytest", "tests/langchain", *session.posargs)
 
 
 @nox.session

