@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-__all__ = ["MeteringHandler"]
+__all__ = ["MeteringHandler", "calls_in_flight"]
 
 logger = logging.getLogger("llm_metering")
 
@@ -278,6 +278,11 @@ class MeteringHandler(BaseCallbackHandler):
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
             meter.calls.end(key, outcome, report, teller=self._name)
+
+
+def calls_in_flight() -> bool:
+    """Whether calls are in flight with the default meter, or with one that was."""
+    return any(len(meter.calls) for meter in _default_meters)
 
 
 def _remember(meter: Meter) -> None:
