@@ -12,7 +12,8 @@ meanwhile slows both.
 3. Recording and shipping at once, from one thread, with the ledger on, until the sink and the
    ledger have all of it; beside raw posts, and beside Amberflo's client, which keeps its events in
    memory, if `--amberflo` names the Python of an environment that has it. One record of Amberflo's
-   is one number; it is compressed, and its figure is given in raw posts of our events all the same.
+   is one number, so that a call whose input and output have different prices is two of them; both
+   are measured. It is compressed, and its figure is given in raw posts of our events all the same.
 
     python benchmarks/backlog.py [EVENTS] [--rounds N] [--amberflo PYTHON]
 
@@ -41,6 +42,7 @@ EVENTS = 1_000_000
 ROUNDS = 7
 WORKER = str(Path(__file__).with_name("backlog_worker.py"))
 AMBERFLO = str(Path(__file__).with_name("amberflo_worker.py"))
+AMBERFLO_CALLS = "Amberflo, input and output"
 AT_ONCE = 20_000
 """Events of one round of recording and shipping together."""
 
@@ -130,7 +132,8 @@ def workers(port: int, amberflo: str | None) -> Iterator[dict[str, Worker]]:
         "recorded and shipped": Worker(sys.executable, WORKER, "together", str(port)),
     }
     if amberflo is not None:
-        found["Amberflo's client"] = Worker(amberflo, AMBERFLO, str(port))
+        for name, meters in ((AMBERFLO_CALLS, "kinds"), ("Amberflo, totals only", "total")):
+            found[name] = Worker(amberflo, AMBERFLO, str(port), meters)
     yield found
 
 
@@ -148,17 +151,18 @@ def together(count: int, rounds: int, amberflo: str | None) -> int:
         last_words = {name: worker.end() for name, worker in found.items()}
         arrived = server.tell("count")
     raw = rates["raw httpx"]
-    print(f"\n{count} events at once, {rounds} rounds, ledger on: until all of it is delivered")
+    print(f"\n{count} calls at once, {rounds} rounds, ledger on: until all of it is delivered")
     for name, each in sorted(rates.items(), key=lambda item: -statistics.median(item[1])):
         ratios = [mine / limit for mine, limit in zip(each, raw, strict=True)]
         print(
-            f"  {name:<22} {statistics.median(each):>11,.0f} events/s, {statistics.median(ratios):.2f}"
+            f"  {name:<27} {statistics.median(each):>9,.0f} calls/s, {statistics.median(ratios):.2f}"
             f" of raw httpx ({min(ratios):.2f} to {max(ratios):.2f})"
         )
     if amberflo is None:
         print("  Amberflo's client was not measured: name its environment with --amberflo")
     expected = count * (rounds + 1)
-    lost = expected * len(found) - arrived
+    numbers = expected * (len(found) + (AMBERFLO_CALLS in found))
+    lost = numbers - arrived
     in_ledger = int(last_words["recorded and shipped"])
     print(f"  {lost} lost; {in_ledger} of {expected} are in the ledger")
     return lost + expected - in_ledger

@@ -23,7 +23,7 @@ OURS, AMBERFLOS = b'"specversion"', b'"uniqueId"'
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-BUFFER = 4 << 20
+BUFFER = 64 << 20
 
 
 class CountingServer:

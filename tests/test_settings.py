@@ -65,6 +65,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
+        ("silent_call_hours", 1, "default"),
         ("on_missing_subject", "unattributed", "default"),
         ("subject_keys", ("llm_metering_subject", "subject"), "default"),
         ("subject_from_metadata", "trust", "default"),
@@ -90,6 +91,7 @@ VALUES = {
     "subject_keys": ("payer, user_id", ("payer", "user_id")),
     "subject_from_metadata": ("ignore", "ignore"),
     "metadata_dimensions": ("thread_id langgraph_node", ("thread_id", "langgraph_node")),
+    "silent_call_hours": ("0.5", 0.5),
 }
 OTHERS = {
     "ledger": "on",
@@ -101,6 +103,7 @@ OTHERS = {
     "tokenizer_download": "off",
     "on_missing_subject": "warn",
     "subject_from_metadata": "trust",
+    "silent_call_hours": "24",
 }
 """Other values, where not every string is one."""
 FILE = """
@@ -116,6 +119,7 @@ on_missing_subject = "unattributed"
 subject_keys = ["file"]
 subject_from_metadata = "trust"
 metadata_dimensions = []
+silent_call_hours = 2
 """
 
 
@@ -324,6 +328,10 @@ BAD_ARGUMENTS = [
     pytest.param("event_id", ["response"], id="ids in a list"),
     pytest.param("tokenizer_download", "maybe", id="download that is neither"),
     pytest.param("tokenizer_download", 1, id="download that is a number"),
+    pytest.param("silent_call_hours", "soon", id="silence that is no number"),
+    pytest.param("silent_call_hours", 0, id="no silence at all"),
+    pytest.param("silent_call_hours", "-1", id="negative silence"),
+    pytest.param("silent_call_hours", "inf", id="silence without end"),
     pytest.param("openmeter_token", "", id="empty key"),
     pytest.param("openmeter_token", 5, id="key that is a number"),
     pytest.param("openmeter_token", "a\nb", id="key with a line break"),

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, outcome_of
+from ..calls import CallStart, Outcome, Report, current_task, outcome_of, owner_is_over
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -74,9 +74,10 @@ class MeteringHandler(BaseCallbackHandler):
     # of a call while the loop shuts down (`callbacks/manager.py`, `_ahandle_event_for_handler`).
     run_inline = True
 
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
+    # What is around a call is heard out only for its end: some calls end in no other way.
+    ignore_chain = False
+    ignore_agent = False
+    ignore_retriever = False
     ignore_retry = True
     ignore_custom_event = True
 
@@ -202,6 +203,30 @@ class MeteringHandler(BaseCallbackHandler):
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
 
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A chain, a graph or one of its nodes is over, and so should be the calls it made."""
+        owner_is_over(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A chain failed, or was left or cancelled."""
+        owner_is_over(run_id)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A tool is over."""
+        owner_is_over(run_id)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A tool failed."""
+        owner_is_over(run_id)
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A retriever is over."""
+        owner_is_over(run_id)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A retriever failed."""
+        owner_is_over(run_id)
+
     def _start(
         self,
         operation: str,
@@ -249,6 +274,9 @@ class MeteringHandler(BaseCallbackHandler):
                 request=request,
                 asked=asked,
                 teller=self._name,
+                parent=kwargs.get("parent_run_id"),
+                batch=_batch_of(kwargs),
+                task=current_task(),
             )
             meter.calls.start(key, start)
         return None
@@ -289,6 +317,18 @@ def _remember(meter: Meter) -> None:
     global _default_meters
     if all(each is not meter for each in _default_meters):
         _default_meters = (*_default_meters, meter)[-_METERS:]
+
+
+def _batch_of(kwargs: Mapping[str, Any]) -> int | None:
+    """What the calls of one `generate` have in common: their very parameters.
+
+    One that fails ends it, and of those that had been answered by then nobody is told
+    (`language_models/chat_models.py`, `generate`).
+    """
+    parameters = kwargs.get("invocation_params")
+    if parameters is None or kwargs.get("batch_size", 1) == 1:
+        return None
+    return id(parameters)
 
 
 def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:

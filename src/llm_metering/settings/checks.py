@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_EVENT_ID",
     "DEFAULT_RETENTION_BYTES",
     "DEFAULT_RETENTION_HOURS",
+    "DEFAULT_SILENT_CALL_HOURS",
     "EVENT_IDS",
     "EVENT_TYPE_WANTED",
     "Durability",
@@ -43,6 +44,7 @@ MIN_BACKLOG_BYTES: Final = 1 << 20
 DEFAULT_EVENT_ID: Final = "call"
 DEFAULT_RETENTION_HOURS: Final = 72
 DEFAULT_RETENTION_BYTES: Final = 256 << 20
+DEFAULT_SILENT_CALL_HOURS: Final = 1
 
 EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
 """Under which ids events can be sent."""
@@ -178,7 +180,7 @@ def _backlog_bytes(found: Found) -> int:
     return value
 
 
-def _retention_hours(found: Found) -> int | float:
+def _hours(name: str, found: Found, *, above_zero: bool = False) -> int | float:
     value = found.value
     if isinstance(value, str):
         try:
@@ -186,8 +188,12 @@ def _retention_hours(found: Found) -> int | float:
         except ValueError:
             value = None
     # bool is an int to Python, and `inf` and `nan` are numbers to it.
+    least = "more than 0" if above_zero else "from 0"
+    wanted = f"hours are wanted, {least} and below {_FOR_EVER}"
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOR_EVER:
-        raise refusal("retention_hours", found, f"hours are wanted, from 0 and below {_FOR_EVER}")
+        raise refusal(name, found, wanted)
+    if above_zero and value == 0:
+        raise refusal(name, found, wanted)
     return int(value) if value == int(value) else value
 
 
@@ -231,12 +237,13 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "ledger": partial(_switch, "ledger"),
     "durability": _durability,
     "backlog_bytes": _backlog_bytes,
-    "retention_hours": _retention_hours,
+    "retention_hours": partial(_hours, "retention_hours"),
     "retention_bytes": _retention_bytes,
     "event_type": _event_type,
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,
     "tokenizer_download": partial(_switch, "tokenizer_download"),
+    "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
     **PAYING,
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""
