@@ -8,6 +8,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _MARKS: Final = {
 }
 _PATIENCE: Final = 60.0
 _SLOW: Final = 10
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class Server(ThreadingHTTPServer):
@@ -119,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._wait_a_little(call)
         answer, text = shape.answer(call)
         entry = call.entry
-        if not shape.name.endswith(("embeddings", "embed")):
+        if not (shape.name.endswith(("embeddings", "embed")) or "embed" in call.base):
             entry.output, entry.reasoning, entry.pieces = call.output, call.reasoning, 1
         if call.has("hang"):
             self._wait_for_the_end()
@@ -128,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         entry.text_bytes = len(text.encode())
         entry.usage_sent = "usage" in json.dumps(answer) or "eval_count" in answer
-        self._send(200, answer)
+        self._send(200, answer, shape.headers(call) if shape.headers else {})
 
     def _stream(self, call: Call, shape: Shape) -> None:
         self.send_response(200)
@@ -182,11 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return not self.connection.recv(1, socket.MSG_PEEK)
 
-    def _send(self, status: int, answer: Any) -> None:
+    def _send(self, status: int, answer: Any, headers: Mapping[str, str] = _NO_HEADERS) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == 429:
             # For SDKs that would else wait for seconds.
             self.send_header("retry-after-ms", "1")

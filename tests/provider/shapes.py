@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from . import anthropic, gemini, ollama, openai_chat, openai_others, openai_responses
+from . import anthropic, aws, cohere, gemini, ollama, openai_chat, openai_others, openai_responses
 from .calls import Call, Frame
 
 __all__ = ["Route", "route_of"]
@@ -29,6 +29,7 @@ class Shape(NamedTuple):
     error_frame: Callable[[Call], Frame] | None
     stream_type: str = EVENTS
     streams_unasked: bool = False
+    headers: Callable[[Call], Mapping[str, str]] | None = None
 
 
 class Route(NamedTuple):
@@ -64,6 +65,9 @@ _BY_ENDING: Final[Mapping[str, Shape]] = {
     "/api/chat": _ollama,
     "/api/generate": _ollama,
     "/api/embed": _embedding("ollama.embed", ollama),
+    "/v1/embed": _embedding("cohere.embed", cohere),
+    "/invoke": Shape("bedrock", aws.invoke, None, aws.error, None, headers=aws.headers),
+    "/invocations": Shape("sagemaker", aws.endpoint, None, aws.error, None),
 }
 _gemini = _of("gemini", gemini)
 _gemini_embedding = _embedding("gemini.embeddings", gemini)
@@ -73,7 +77,7 @@ _BY_METHOD: Final[Mapping[str, tuple[Shape, bool]]] = {
     "embedContent": (_gemini_embedding, False),
     "batchEmbedContents": (_gemini_embedding, False),
 }
-_MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments)/([^/:]+)(?::(\w+))?")
+_MODEL_IN_PATH: Final = re.compile(r"/(?:models?|deployments|endpoints)/([^/:]+)(?::(\w+))?")
 
 
 def route_of(path: str, body: Mapping[str, Any]) -> Route | None:
