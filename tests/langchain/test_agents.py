@@ -27,7 +27,6 @@ from llm_metering.langchain import MeteringHandler
 
 from .books import asked, billed, booked, chat_of
 
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated"),
     pytest.mark.filterwarnings("ignore:The v3 streaming protocol on Pregel is experimental"),

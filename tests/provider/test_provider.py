@@ -359,9 +359,9 @@ def test_bedrocks_models(model, provider, post):
 
     entry = provider.entry
     said, headers = answer.json(), answer.headers
-    assert int(headers["x-amzn-bedrock-input-token-count"]) == said["inputTextTokenCount"]
     assert said["inputTextTokenCount"] == entry.input
     if "embed" in model:
+        assert int(headers["x-amzn-bedrock-input-token-count"]) == said["inputTextTokenCount"]
         assert (entry.output, len(said["embedding"])) == (0, 3)
     else:
         assert int(headers["x-amzn-bedrock-output-token-count"]) == entry.output > 0
