@@ -19,12 +19,12 @@ from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
 from .events import UsageEvent
 from .guard import Guard
-from .opening import open_ledger, open_sinks, retention_of
+from .opening import open_ledger, open_sinks, retention_of, rules_of
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
-from .subjects import check_subject
+from .subjects import MissingSubjects, SubjectRules, check_subject
 from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
@@ -84,6 +84,8 @@ class Meter:
         )
         require_destination(self.settings, objects)
         self._subject = self.settings.subject
+        self.rules: SubjectRules = rules_of(self.settings)
+        self.missing_subjects = MissingSubjects(self.settings.on_missing_subject)
         self._ledger = open_ledger(self.settings)
         all_sinks = open_sinks(self.settings, self._ledger, objects)
         self._transport = Transport(
@@ -113,6 +115,7 @@ class Meter:
             self._counting,
             source=self.settings.source,
             default_subject=lambda: self._subject,
+            missing_subjects=self.missing_subjects,
         )
         self._closed = False
         self._next_log = 0.0

@@ -14,6 +14,7 @@ that garbage collection, which may run such a finaliser inside any allocation, c
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -33,6 +34,10 @@ from .writing import EventWriter
 __all__ = ["CallTable"]
 
 _WAITS: Final = Waits()
+
+
+_tables: weakref.WeakSet[CallTable] = weakref.WeakSet()
+"""All tables of this process, each of which may have been told of a call that another refuses."""
 
 
 class CallTable:
@@ -68,6 +73,7 @@ class CallTable:
         self._open: dict[Key, Call] = {}
         self._reused = ReusedKeys()
         self._settled = SettledCalls(recorder)
+        _tables.add(self)
 
     def __repr__(self) -> str:
         return f"<CallTable open={len(self._open)}>"
@@ -113,6 +119,28 @@ class CallTable:
             self._reused.flag(name, self._open)
         self._writer.note_open(call)
         self._watch()
+
+    def is_paid(self, key: Key, request: object) -> bool:
+        """Whether somebody pays for the call, by what another handler told of its start."""
+        call = in_flight.get((key, id(request)))
+        return call is not None and call.attribution.rank is not Rank.NOBODY
+
+    def refuse(self, key: Key, request: object, reason: str) -> None:
+        """A call is not made: it leaves a count, and nothing where others were told of its start."""
+        call = in_flight.pop((key, id(request)), None)
+        if call is not None:
+            for table in list(_tables):
+                table.forget(call)
+        self._recorder.count("refused_calls", reason)
+
+    def forget(self, call: Call) -> None:
+        """A call, if it is in flight here, was not made."""
+        for key in [key for key, each in list(self._open.items()) if each is call]:
+            if self._open.pop(key, None) is not None:
+                call.state = CallState.SETTLED
+                self._recorder.note_closed(call.event_id)
+            for owned in call.owners:
+                owned.pop((self, key), None)
 
     def piece(self, key: Key, text: str | None, *, teller: str = "") -> None:
         """A streamed piece arrived.
@@ -198,19 +226,8 @@ class CallTable:
 
     def _tell_again(self, call: Call, start: CallStart) -> None:
         call.told[start.teller] = call.told.get(start.teller, 0) + 1
-        attribution, current = start.attribution, call.attribution
-        if (
-            attribution.rank == current.rank == Rank.HANDLER
-            and attribution.subject != current.subject
-        ):
-            if "subject_conflict" not in call.flags:
-                call.flags = (*call.flags, "subject_conflict")
-            return
-        payer, other = (
-            (attribution, current) if attribution.rank < current.rank else (current, attribution)
-        )
-        # What the other one knows to group by holds too; where they differ, the payer's does.
-        merged = replace(payer, dimensions={**other.dimensions, **payer.dimensions})
+        current = call.attribution
+        merged = start.attribution.beside(current)
         if merged != current:
             call.attribution = merged
             self._writer.note_open(call)

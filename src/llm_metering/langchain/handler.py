@@ -6,6 +6,7 @@ Read in langchain-core 1.7.2, `langchain_core/callbacks/base.py` and `callbacks/
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,17 +17,18 @@ from msgspec.structs import replace
 
 from ..calls import CallStart, Outcome, Report, current_task, outcome_of, owner_is_over
 from ..default_meter import get_meter
-from ..errors import MissingExtraError
-from ..events import check_dimensions
+from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
-from ..subjects import attribute, check_subject
+from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .results import operation_of, report_of
 from .texts import chat_request, piece_text
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
+
+    from .metadata import enclosing_metadata
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
@@ -54,7 +56,8 @@ class MeteringHandler(BaseCallbackHandler):
     `install()`, see to it together that a call is billed once. It can be shared by threads
     and event loops, hashed, copied and pickled; a copy is the handler itself, and what is
     unpickled in another process records with that process's default meter. A failure to meter
-    never reaches the application; it is counted in `status` as one of `failures`.
+    never reaches the application; it is counted in `status` as one of `failures`. Where the meter
+    has `on_missing_subject="raise"`, a call that nobody pays for is refused before it is made.
 
     Args:
         subject: Who pays; without it, run metadata, `subject()` and the process's default say.
@@ -83,9 +86,8 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         super().__init__()
         if subject is not None:
-            check_subject(subject)
-        check_dimensions(dimensions)
-        self._introduce(uuid4().hex, subject, meter, dimensions)
+            subject = check_subject(subject)
+        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions))
         # Here, so that a setting that is wrong is told now and not swallowed during a call;
         # and so that what an earlier process left begins to be shipped.
         self._meter.start()
@@ -114,6 +116,13 @@ class MeteringHandler(BaseCallbackHandler):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._name, self._subject, self._dimensions)
+
+    @property
+    def raise_error(self) -> bool:  # type: ignore[override]  # LangChain only reads it
+        """Whether LangChain lets pass what a hook has just raised: the refusal of a call alone."""
+        # It asks while it handles the error (`callbacks/manager.py`, `handle_event` and
+        # `_ahandle_event_for_handler`), so that whatever else should escape us stops there.
+        return isinstance(sys.exception(), MissingSubjectError)
 
     @property
     def _meter(self) -> Meter:
@@ -150,18 +159,31 @@ class MeteringHandler(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        """A chat model is called."""
+        """A chat model is called.
+
+        Raises:
+            MissingSubjectError: If nobody pays, and the settings refuse that.
+        """
         # Each handler of an async run gets an outer list of its own; the inner one is shared.
         asked = messages[0] if messages else []
         # A copy of the list: an agent goes on adding to its own while the model answers.
         request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
-        self._start("chat", asked, request, run_id, kwargs)
+        refusal = self._start("chat", asked, request, run_id, kwargs)
+        if refusal is not None:
+            raise refusal
 
     def on_llm_start(
         self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
     ) -> None:
-        """A completion model is called."""
-        self._start("text_completion", prompts, lambda: {"prompt": prompts}, run_id, kwargs)
+        """A completion model is called.
+
+        Raises:
+            MissingSubjectError: If nobody pays, and the settings refuse that.
+        """
+        asked = {"prompt": prompts}
+        refusal = self._start("text_completion", prompts, lambda: asked, run_id, kwargs)
+        if refusal is not None:
+            raise refusal
 
     def on_llm_new_token(
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
@@ -213,10 +235,12 @@ class MeteringHandler(BaseCallbackHandler):
         run_id: UUID,
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
-    ) -> None:
+    ) -> MissingSubjectError | None:
+        """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
-            return
-        with Guard("on_llm_start", self._note_failure):
+            return None
+        hook = "on_llm_start"
+        with Guard(hook, self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -224,18 +248,29 @@ class MeteringHandler(BaseCallbackHandler):
             attribution = attribute(
                 handler=self._subject,
                 metadata=metadata,
+                enclosing=enclosing_metadata,
                 default=meter.subject,
                 dimensions=self._dimensions,
+                rules=meter.rules,
             )
+            key = str(run_id)
             if flags:
+                # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
+            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
+                refusal = meter.missing_subjects.refusal()
+                if refusal is not None:
+                    # In a guard of its own: it is refused even if it cannot be counted.
+                    with meter.guard(hook):
+                        meter.calls.refuse(key, request, "no_subject")
+                    return refusal
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
                 operation=operation,
                 provider=name_of(metadata.get("ls_provider")),
                 request_model=name_of(metadata.get("ls_model_name")),
-                run_id=str(run_id),
+                run_id=key,
                 request=request,
                 asked=asked,
                 teller=self._name,
@@ -243,7 +278,8 @@ class MeteringHandler(BaseCallbackHandler):
                 batch=_batch_of(kwargs),
                 task=current_task(),
             )
-            meter.calls.start(str(run_id), start)
+            meter.calls.start(key, start)
+        return None
 
     def _end(
         self, hook: str, error: BaseException | None, response: LLMResult | None, run_id: UUID

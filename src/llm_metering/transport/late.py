@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .counters import count_segment, locked_counters
+from .counters import locked_counters
 from .frames import Kind, parse_frames
 from .kept import kept_segments
 from .records import Record, count_note
+from .segment_counts import count_segment
 from .spool import Spool
 
 __all__ = ["LATE_NOTES", "LateCall", "late_by_subject", "late_calls", "late_notes"]

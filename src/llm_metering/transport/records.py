@@ -8,7 +8,7 @@ import msgspec
 
 from .frames import HEAD_SIZE, Kind, encode_frame
 
-__all__ = ["Record", "count_note"]
+__all__ = ["Record", "closed_note", "count_note"]
 
 
 # A Struct: one is made for each record, and a frozen dataclass takes several times as long to make.
@@ -49,3 +49,8 @@ def count_note(
         note["detail"] = detail
     payload = msgspec.json.encode(note)
     return Record(Kind.COUNT, encode_frame(Kind.COUNT, payload), note=(name, key, amount))
+
+
+def closed_note(event_id: str) -> Record:
+    """The note that a call has ended of which there will be no event on disk."""
+    return Record(Kind.CLOSED, encode_frame(Kind.CLOSED, event_id.encode()), event_id)

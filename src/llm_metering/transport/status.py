@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
-from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
+from .counters import Counters, SinkCounts, locked_counters
+from .dispatch import SinkNote
 from .journal import Journal
 from .late import LATE_NOTES
 from .payloads import event_time
 from .quarantine import quarantined
-from .shipper import Shipper, SinkNote
+from .segment_counts import SegmentCounts, count_segment
+from .shipper import Shipper
 from .spool import Debt, Spool
 
 __all__ = ["add_live_state", "home_status"]
