@@ -6,101 +6,31 @@ import json
 import random
 import sys
 import threading
-from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llm_metering import Meter
-from llm_metering.calls import CallStart, CallTable, Report
+from llm_metering.calls import CallTable, Report
 from llm_metering.calls.values import CLOCK_TOLERANCE
 from llm_metering.errors import SubjectError
-from llm_metering.exchange import Counted, Output
-from llm_metering.subjects import Attribution, Rank
+from llm_metering.exchange import Output
+from llm_metering.subjects import Rank
 from llm_metering.token_usage import TokenUsage
+from tests.call_table import NOW, USAGE, Notebook, Words, asked, by, call
 from tests.forking import in_child
-
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-USAGE = TokenUsage(input_tokens=100, output_tokens=20)
-
-
-class Notebook:
-    """A recorder that keeps what it is given."""
-
-    def __init__(self):
-        self.opened = {}
-        self.events = []
-        self.closed = []
-        self.counts = Counter()
-        self.on_record = lambda: None
-
-    def record(self, event_id, payload):
-        event = json.loads(payload)
-        assert event["id"] == event_id
-        assert event_id in self.opened, "an event without the note that recovery needs"
-        self.events.append(event)
-        self.on_record()
-
-    def note_open(self, event_id, payload):
-        note = json.loads(payload)
-        assert note["id"] == event_id
-        self.opened[event_id] = note
-
-    def note_closed(self, event_id):
-        assert event_id in self.opened
-        self.closed.append(event_id)
-
-    def count(self, name, key="", amount=1):
-        self.counts[name, key] += amount
-
-    @property
-    def data(self):
-        """The data of the only event."""
-        (event,) = self.events
-        return event["data"]
 
 
 @pytest.fixture(autouse=True)
 def nobody_elses_calls(monkeypatch):
     """Calls that another test left in flight are none of this one's."""
-    monkeypatch.setattr("llm_metering.calls.table._in_flight", {})
+    monkeypatch.setattr("llm_metering.calls.table.in_flight", {})
 
 
 @pytest.fixture
 def notes():
     return Notebook()
-
-
-class Words:
-    """A tokenizer to which each word is a token; it counts when it is told to."""
-
-    def __init__(self, *, at_once=True):
-        self.at_once = at_once
-        self.waiting = []
-
-    def count(self, exchange, method="words"):
-        asked = exchange.request
-        return Counted(
-            input_tokens=None if asked is None else len(asked["prompt"].split()),
-            output_tokens=len("".join(exchange.output.texts).split()),
-            method=method,
-        )
-
-    def guess(self, exchange):
-        return self.count(exchange, "guess")
-
-    def submit(self, exchange, done):
-        self.waiting.append((exchange, done))
-        if self.at_once:
-            self.work()
-
-    def work(self):
-        while self.waiting:
-            exchange, done = self.waiting.pop()
-            done(self.count(exchange))
 
 
 @pytest.fixture
@@ -111,27 +41,6 @@ def tokenizer():
 @pytest.fixture
 def table(notes, tokenizer):
     return CallTable(notes, tokenizer, source="tests", now=lambda: NOW)
-
-
-def by(name, rank=Rank.HANDLER, flags=(), **dimensions):
-    """Somebody pays."""
-    return Attribution(subject=name, rank=rank, dimensions=dimensions, flags=flags)
-
-
-REQUEST = ["the messages"]
-
-
-def call(attribution=None, request=REQUEST, **details):
-    """The start of a call to gpt-5-mini."""
-    return CallStart(
-        attribution=attribution or by("acme"),
-        framework="langchain",
-        operation="chat",
-        provider="openai",
-        request_model="gpt-5-mini",
-        request=request,
-        **details,
-    )
 
 
 def test_no_repr_shows_what_was_said():
@@ -281,11 +190,6 @@ def test_what_arrived_is_counted_when_nobody_reports(table, notes):
         "count_method": "words",
         "time_to_first_token_ms": notes.data["time_to_first_token_ms"],
     }
-
-
-def asked(text="what is it"):
-    """Three words of a prompt."""
-    return lambda: {"prompt": text}
 
 
 def test_both_sides_are_counted_where_both_were_seen(table, notes):
@@ -551,6 +455,15 @@ def test_a_late_report_changes_nothing(table, notes):
 
     assert (notes.data["status"], notes.data["provenance"]) == ("failed", "missing")
     assert notes.counts == {("ignored_signals", "completed"): 1}
+    ((event_id,), (late,)) = notes.opened, notes.late
+    assert late == {
+        "id": event_id,
+        "subject": "acme",
+        "model": "gpt-5-mini",
+        "time": "2026-11-21T12:00:00.000Z",
+        "input_tokens": 100,
+        "output_tokens": 20,
+    }
 
 
 def test_the_end_of_an_unknown_call_is_counted(table, notes):
@@ -583,17 +496,73 @@ def test_a_run_id_may_serve_again_for_the_next_call(table, notes):
     assert len({event["id"] for event in notes.events}) == 2
 
 
-def test_a_run_id_in_use_twice_loses_no_call(table, notes):
-    """Under one run id at the same time: two events, the first one flagged."""
-    table.start("run", call(request=["one"]))
-    table.start("run", call(request=["one"]))
+@pytest.mark.parametrize("tellers", ["a", "ab", "aa"])
+def test_a_run_id_in_use_twice_loses_no_call(table, notes, tellers):
+    """Two calls under one fixed run id at the same time: two events, both whole, both flagged."""
+    for request in (["one"], ["one"]):
+        for teller in tellers:
+            table.start("run", call(request=request, teller=teller))
+    assert len(table) == 2
+    for usage in (USAGE, TokenUsage(input_tokens=7, output_tokens=1)):
+        for teller in tellers:
+            table.end("run", "completed", Report(usage=usage), teller=teller)
+
+    assert [event["data"]["total_tokens"] for event in notes.events] == [120, 8]
+    assert all(event["data"]["flags"] == ["run_id_reused"] for event in notes.events)
+    assert {event["id"] for event in notes.events} == set(notes.opened)
+    assert (notes.counts, notes.late, len(table)) == ({}, [], 0)
+
+
+def test_a_third_call_under_a_run_id_in_use(table, notes):
+    """The first has ended, the second goes on: the third is beside it, and the next one alone."""
+    one, two, three, four = (["x"] for _ in range(4))
+    table.start("run", call(request=one))
+    table.start("run", call(request=two))
     table.end("run", "completed", Report(usage=USAGE))
+    table.start("run", call(request=three))
+    table.start("run", call(request=three))
+    for _ in range(2):
+        table.end("run", "completed", Report(usage=USAGE))
+    table.start("run", call(request=four))
     table.end("run", "completed", Report(usage=USAGE))
 
-    first, second = notes.events
-    assert (first["data"]["provenance"], first["data"]["flags"]) == ("missing", ["run_id_reused"])
-    assert second["data"]["total_tokens"] == 120
-    assert notes.counts == {("ignored_signals", "completed"): 1}
+    assert [event["data"].get("flags") for event in notes.events] == [["run_id_reused"]] * 3 + [
+        None
+    ]
+    assert len(table) == 0
+
+
+def test_threads_that_share_a_run_id_each_end_their_own_call(table, notes):
+    """What a thread says of a run id in use twice is said of the call that it began itself."""
+
+    def begin_and_end(name, tokens, order):
+        order[0].wait(20)
+        table.start("run", call(by(name), request=[name]))
+        table.piece("run", f"{name} " * tokens)
+        order[1].set()
+        order[2].wait(20)
+        table.end("run", "completed", Report(usage=TokenUsage(input_tokens=tokens)))
+        order[3].set()
+
+    started, both, second_ended = threading.Event(), threading.Event(), threading.Event()
+    go, done = threading.Event(), threading.Event()
+    go.set()
+    first = threading.Thread(
+        target=begin_and_end, args=("first", 1, (go, started, second_ended, done))
+    )
+    second = threading.Thread(
+        target=begin_and_end, args=("second", 2, (started, both, both, second_ended))
+    )
+    for thread in (first, second):
+        thread.start()
+    for thread in (first, second):
+        thread.join(20)
+
+    billed = {
+        event["subject"]: (event["data"]["input_tokens"], event["data"]["output_tokens"])
+        for event in notes.events
+    }
+    assert billed == {"first": (1, 1), "second": (2, 2)}
 
 
 def test_what_is_open_at_the_end_is_settled_with_what_is_known(table, notes):
@@ -658,99 +627,6 @@ def test_an_attribution_that_cannot_be_written_raises_to_the_guard(table, notes)
         table.start("run", call(by("")))
 
     assert notes.events == []
-
-
-KEYS = ("one", "two", "three")
-REQUESTS = {"x": ["x"], "y": ["y"]}
-OUTCOMES = ["completed", "failed", "refused", "aborted"]
-# Handler c tells of no start: it was switched off then.
-signals = st.one_of(
-    st.tuples(
-        st.just("start"),
-        st.sampled_from(KEYS),
-        st.sampled_from("ab"),
-        st.sampled_from(sorted(REQUESTS)),
-    ),
-    st.tuples(st.just("piece"), st.sampled_from(KEYS), st.sampled_from("abc"), st.booleans()),
-    st.tuples(
-        st.just("end"),
-        st.sampled_from(KEYS),
-        st.sampled_from("abc"),
-        st.sampled_from(OUTCOMES),
-        st.sampled_from([None, USAGE]),
-        st.booleans(),
-    ),
-)
-
-
-class Model:
-    """What must have happened, said in another way than the table does it."""
-
-    def __init__(self):
-        self.open = {}
-        self.awaited = {}
-        self.outcomes = []
-        self.ignored = 0
-
-    def start(self, key, handler, request):
-        current = self.open.get(key)
-        if current is not None and current["request"] is request:
-            current["handlers"].append(handler)
-            return
-        if current is not None:
-            self.outcomes.append("event")
-        self.awaited.pop(key, None)
-        self.open[key] = {"request": request, "handlers": [handler], "output": False}
-
-    def piece(self, key, handler, empty):
-        if key in self.open and self.open[key]["handlers"][0] == handler and not empty:
-            self.open[key]["output"] = True
-
-    def end(self, key, handler, outcome, usage):
-        if key in self.open:
-            current = self.open.pop(key)
-            free = outcome == "refused" and usage is None and not current["output"]
-            self.outcomes.append("refusal" if free else "event")
-            self.awaited[key] = current["handlers"], list(current["handlers"])
-        elif key not in self.awaited:
-            self.ignored += 1
-            return
-        handlers, awaited = self.awaited[key]
-        if handler in awaited:
-            awaited.remove(handler)
-        elif handler in handlers:
-            self.ignored += 1
-
-
-@given(story=st.lists(signals, max_size=40))
-def test_every_call_is_settled_exactly_once(story):
-    """In any order, by one handler or more: one event or one refusal for each start, no more."""
-    notes, model = Notebook(), Model()
-    table = CallTable(notes, Words(), source="tests", now=lambda: NOW)
-    for kind, key, handler, *rest in story:
-        if kind == "start":
-            request = REQUESTS[rest[0]]
-            table.start(key, call(by(handler), request=request, teller=handler))
-            model.start(key, handler, request)
-        elif kind == "piece":
-            table.piece(key, None if rest[0] else "word ", teller=handler)
-            model.piece(key, handler, rest[0])
-        else:
-            outcome, usage, cached = rest
-            report = Report(usage=usage, cached=cached and usage is not None)
-            table.end(key, outcome, report, teller=handler)
-            model.end(key, handler, outcome, usage)
-        assert len(table) == len(model.open)
-    ignored = [amount for (name, _), amount in notes.counts.items() if name == "ignored_signals"]
-    assert sum(ignored) == model.ignored
-    model.outcomes += ["event"] * len(model.open)
-    table.close()
-
-    settled = [event["id"] for event in notes.events] + notes.closed
-    assert sorted(settled) == sorted(notes.opened)
-    assert len(notes.events) == model.outcomes.count("event")
-    assert len(notes.closed) == model.outcomes.count("refusal")
-    assert len(table) == 0
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from llm_metering import system
 from llm_metering.meter import Meter
 from llm_metering.sinks.base import Delivery
+from llm_metering.system import forks
 from llm_metering.transport.spool import Spool
 from tests.forking import in_child
 from tests.metering import REPORT, call, start
@@ -149,10 +149,10 @@ def test_a_child_forked_without_hooks_meters_its_first_call(meter, sink, monkeyp
     """Where a fork in C told nobody, the child's first call is metered with what it used."""
     call(meter)
     start(meter, "the parent's")
-    parent, hooked = os.getpid(), system._fork_aware
+    parent, hooked = os.getpid(), forks._fork_aware
 
     def child():
-        system._fork_aware, system._pid = hooked, parent
+        forks._fork_aware, forks._pid = hooked, parent
         sink.taken.clear()
         if len(meter.calls) != 0:
             return False
@@ -160,7 +160,7 @@ def test_a_child_forked_without_hooks_meters_its_first_call(meter, sink, monkeyp
         meter.calls.end("own", "completed", REPORT)
         return meter.close() and len(sink.taken) == 1
 
-    monkeypatch.setattr(system, "_fork_aware", type(hooked)())
+    monkeypatch.setattr(forks, "_fork_aware", type(hooked)())
     assert in_child(child)
     monkeypatch.undo()
 

@@ -65,6 +65,12 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
+        ("silent_call_hours", 1, "default"),
+        ("on_missing_subject", "unattributed", "default"),
+        ("subject_keys", ("llm_metering_subject", "subject"), "default"),
+        ("subject_from_metadata", "trust", "default"),
+        ("subject_token_secrets", "not set", "default"),
+        ("metadata_dimensions", (), "default"),
     )
 
 
@@ -81,6 +87,11 @@ VALUES = {
     "event_type": ("com.example.prompt", "com.example.prompt"),
     "event_id": ("response", "response"),
     "tokenizer_download": ("on", True),
+    "on_missing_subject": ("raise", "raise"),
+    "subject_keys": ("payer, user_id", ("payer", "user_id")),
+    "subject_from_metadata": ("ignore", "ignore"),
+    "metadata_dimensions": ("thread_id langgraph_node", ("thread_id", "langgraph_node")),
+    "silent_call_hours": ("0.5", 0.5),
 }
 OTHERS = {
     "ledger": "on",
@@ -90,6 +101,9 @@ OTHERS = {
     "retention_bytes": "5",
     "event_id": "call",
     "tokenizer_download": "off",
+    "on_missing_subject": "warn",
+    "subject_from_metadata": "trust",
+    "silent_call_hours": "24",
 }
 """Other values, where not every string is one."""
 FILE = """
@@ -101,6 +115,11 @@ ledger = true
 event_type = "file"
 event_id = "call"
 tokenizer_download = false
+on_missing_subject = "unattributed"
+subject_keys = ["file"]
+subject_from_metadata = "trust"
+metadata_dimensions = []
+silent_call_hours = 2
 """
 
 
@@ -309,11 +328,34 @@ BAD_ARGUMENTS = [
     pytest.param("event_id", ["response"], id="ids in a list"),
     pytest.param("tokenizer_download", "maybe", id="download that is neither"),
     pytest.param("tokenizer_download", 1, id="download that is a number"),
+    pytest.param("silent_call_hours", "soon", id="silence that is no number"),
+    pytest.param("silent_call_hours", 0, id="no silence at all"),
+    pytest.param("silent_call_hours", "-1", id="negative silence"),
+    pytest.param("silent_call_hours", "inf", id="silence without end"),
     pytest.param("openmeter_token", "", id="empty key"),
     pytest.param("openmeter_token", 5, id="key that is a number"),
     pytest.param("openmeter_token", "a\nb", id="key with a line break"),
     pytest.param("openmeter_token", "a b", id="key with a space"),
     pytest.param("openmeter_token", "ключ", id="key beyond ASCII"),
+    pytest.param("on_missing_subject", "ignore", id="payer that is nobody's wish"),
+    pytest.param("on_missing_subject", True, id="payer that is a switch"),
+    pytest.param("subject_from_metadata", "yes", id="metadata that is neither"),
+    pytest.param("subject_keys", [], id="no key of metadata"),
+    pytest.param("subject_keys", ", ", id="separators for keys"),
+    pytest.param("subject_keys", 5, id="keys that are a number"),
+    pytest.param("subject_keys", ["payer", ""], id="one empty key of metadata"),
+    pytest.param("subject_keys", {"payer": "x"}, id="keys in a mapping"),
+    pytest.param("subject_keys", b"payer", id="keys in bytes"),
+    pytest.param("metadata_dimensions", "", id="empty dimensions"),
+    pytest.param("metadata_dimensions", ["thread_id", 5], id="dimension that is a number"),
+    pytest.param("metadata_dimensions", "thread_id,model", id="dimension that hides a field"),
+    pytest.param("metadata_dimensions", ["a\ud800"], id="dimension with half a character"),
+    pytest.param("subject_token_secrets", "x" * 31, id="short secret"),
+    pytest.param("subject_token_secrets", "", id="empty secret"),
+    pytest.param("subject_token_secrets", [], id="no secret"),
+    pytest.param("subject_token_secrets", 5, id="secret that is a number"),
+    pytest.param("subject_token_secrets", {"x" * 32: 1}, id="secrets in a mapping"),
+    pytest.param("subject_token_secrets", ["x" * 32, "y" * 31], id="one short secret"),
 ]
 
 
@@ -362,6 +404,50 @@ def test_a_secret_is_never_repeated():
     with pytest.raises(ConfigurationError) as caught:
         load_settings(sinks=[f"https://{KEY}", 5])
     assert KEY not in str(caught.value)
+
+
+def test_secrets_of_tokens_are_shown_to_nobody(monkeypatch):
+    """Of one or several, given as text or bytes, no part is in an error, a `repr` or `config`."""
+    secrets = "first-" * 6, "other-" * 6
+    monkeypatch.setenv("LLM_METERING_SUBJECT_TOKEN_SECRETS", ",".join(secrets) + "\n")
+    settings = load_settings(subject_from_metadata="signed")
+    given = load_settings(subject_token_secrets=b"first-" * 6)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(subject_token_secrets=[secrets[0], "first"])
+
+    shown = f"{caught.value} {settings!r} {settings.describe()} {given!r}"
+    assert settings.subject_token_secrets == tuple(each.encode() for each in secrets)
+    assert given.subject_token_secrets == (secrets[0].encode(),)
+    assert "first" not in shown
+    assert "other" not in shown
+    assert settings.describe()[-2] == (
+        "subject_token_secrets",
+        "set",
+        "environment LLM_METERING_SUBJECT_TOKEN_SECRETS",
+    )
+
+
+def test_signed_subjects_need_a_secret():
+    """Without one every token would be refused, and every call billed to nobody."""
+    with pytest.raises(ConfigurationError, match="LLM_METERING_SUBJECT_TOKEN_SECRETS"):
+        load_settings(subject_from_metadata="signed")
+
+
+def test_an_empty_secret_of_the_deployment_is_none(monkeypatch):
+    """Deployments pass on the secrets they do not have as empty variables."""
+    monkeypatch.setenv("LLM_METERING_SUBJECT_TOKEN_SECRETS", " ")
+
+    assert load_settings().subject_token_secrets == ()
+
+
+@pytest.mark.parametrize("name", ["subject_token_secrets", "llm_metering_subject_token_secrets"])
+def test_a_secret_of_tokens_in_the_file_is_refused(name, write_file):
+    """Such a file ends up in version control."""
+    write_file(f'{name} = "{KEY * 3}"')
+
+    with pytest.raises(ConfigurationError, match="LLM_METERING_SUBJECT_TOKEN_SECRETS in the") as no:
+        load_settings()
+    assert KEY not in str(no.value)
 
 
 @pytest.mark.parametrize(

@@ -148,13 +148,13 @@ def test_a_fork_in_the_midst_of_closing_still_begins_a_writer(home):
     journal = journal_for(home, sink)
     record(journal)
     parent = journal.writer
-    os.close(journal._writer._descriptor)  # and not noted yet
+    os.close(journal._place.writer._descriptor)  # and not noted yet
 
     def work():
         return journal.writer != parent and len(record(journal)) == 1
 
     assert in_child(work)
-    journal._writer._descriptor = None
+    journal._place.writer._descriptor = None
 
 
 def test_one_that_fails_after_a_fork_does_not_keep_the_others(home, monkeypatch):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .global_handlers import uninstall as uninstall
     from .meter import Meter as Meter
     from .meters import UsageReport as UsageReport
+    from .subjects import sign_subject as sign_subject
     from .subjects import subject as subject
     from .token_usage import TokenUsage as TokenUsage
 
@@ -52,6 +53,7 @@ _HOMES = {
     "install": "global_handlers",
     "metered_stream": "default_meter",
     "record": "default_meter",
+    "sign_subject": "subjects",
     "subject": "subjects",
     "uninstall": "global_handlers",
     "usage": "default_meter",
@@ -76,6 +78,7 @@ __all__ = [
     "install",
     "metered_stream",
     "record",
+    "sign_subject",
     "subject",
     "uninstall",
     "usage",

@@ -20,6 +20,8 @@ __all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
 
 _PAUSE: Final = 0.005
 _LOOK_EVERY: Final = 0.005
+_CHORE_AGAIN: Final = 15.0
+"""Seconds after a chore that failed."""
 MAX_PENDING: Final = 200
 """Exchanges that may wait, with their texts in memory. One more is estimated at once."""
 
@@ -57,26 +59,41 @@ class _Job:
     done: Callable[[Counted], None]
 
 
+class _Wake:
+    """What wakes the thread, to do its chore."""
+
+
+_WAKE: Final = _Wake()
+
+
 class CountingQueue:
     """Counts one exchange after another.
 
     Args:
         counters: What counts.
         note_failure: Told of what failed, as in `Guard`.
+        chore: Something else that is to be done on that thread, from time to time; it returns the
+            seconds until it is to be done again, or `None` if only `do_chore` brings it back.
     """
 
     def __init__(
-        self, counters: _Counters, *, note_failure: Callable[[str, Exception], None]
+        self,
+        counters: _Counters,
+        *,
+        note_failure: Callable[[str, Exception], None],
+        chore: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._counters = counters
         self._note_failure = note_failure
+        self._chore = chore
         self._begin()
 
     def _begin(self) -> None:
         # Nobody ever waits for a lock here. A finaliser may submit inside any allocation, also on a
         # thread that holds the journal's lock, and another that records inside one of ours: with
         # a lock of ours the two would wait for each other. `put` may be entered inside itself.
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | _Wake | None] = SimpleQueue()
+        self._has_chore = False
         self._tickets = itertools.count()
         self._unfinished: dict[int, None] = {}
         self._thread: threading.Thread | None = None
@@ -87,6 +104,14 @@ class CountingQueue:
 
     def start(self) -> None:
         """Start the thread now; else the first exchange does, and waits a millisecond for it."""
+        self._has_thread()
+
+    def do_chore(self) -> None:
+        """See to it that the chore is done, now or when it is due; costs nothing if it is already."""
+        if self._has_chore and self._is_alive():
+            return
+        self._has_chore = True
+        self._jobs.put(_WAKE)
         self._has_thread()
 
     @property
@@ -168,8 +193,32 @@ class CountingQueue:
         # `Thread.start` returns when this thread has begun to run: the one who called it must not
         # find the interpreter busy with loading a tokenizer by then.
         time.sleep(_PAUSE)
-        while (job := self._jobs.get()) is not None:
-            self._finish(job, self._counters.count)
+        due: float | None = None
+        while True:
+            try:
+                left = None if due is None else max(due - time.monotonic(), 0.0)
+                job = self._jobs.get(timeout=left)
+            except Empty:
+                job = _WAKE
+            if job is None:
+                return
+            if isinstance(job, _Job):
+                self._finish(job, self._counters.count)
+            if isinstance(job, _Wake) or (due is not None and time.monotonic() >= due):
+                due = self._next_chore()
+
+    def _next_chore(self) -> float | None:
+        # First: what comes up while we are at it is seen to once more, rather than not at all.
+        self._has_chore = False
+        try:
+            wait = self._chore()
+        except Exception as error:
+            self._note_failure("chore", error)
+            wait = _CHORE_AGAIN
+        if wait is None:
+            return None
+        self._has_chore = True
+        return time.monotonic() + wait
 
     def _work_once(self) -> bool:
         job = self._next()
@@ -183,7 +232,7 @@ class CountingQueue:
                 job = self._jobs.get_nowait()
             except Empty:
                 return None
-            if job is not None:
+            if isinstance(job, _Job):
                 return job
 
     def _finish(self, job: _Job, count: Callable[[Exchange], Counted]) -> None:

@@ -2,7 +2,8 @@
 
 Each error is a `MeteringError` and also the builtin it is a case of, so that
 `except ValueError` goes on working. Errors are raised while something is configured or
-queried; once a call is in flight, trouble is counted and shown by `status` instead.
+queried; once a call is in flight, trouble is counted and shown by `status` instead. The one error
+that a call itself can meet is asked for by a setting: `MissingSubjectError`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ __all__ = [
     "LedgerError",
     "MeteringError",
     "MissingExtraError",
+    "MissingSubjectError",
     "NotDurableError",
     "ProblemKind",
     "QueryError",
     "SinkURLError",
     "SubjectError",
+    "SubjectTokenError",
     "TransportProblem",
     "UnknownUsageError",
 ]
@@ -67,6 +70,32 @@ class LedgerError(MeteringError, RuntimeError):
 
 class SubjectError(MeteringError, ValueError):
     """A subject, or a dimension beside it, is not a non-empty string."""
+
+
+class MissingSubjectError(SubjectError):
+    """Nobody was named to pay for a call, and the setting `on_missing_subject` refuses such calls.
+
+    It is raised before the provider is asked, through the framework's own call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nobody is named to pay for this call, and on_missing_subject is 'raise'; name who pays "
+            'with llm_metering.subject("…"), a handler\'s subject, or run metadata'
+        )
+
+
+class SubjectTokenError(SubjectError):
+    """A signed subject is not accepted.
+
+    Attributes:
+        reason: `malformed`, `unknown_key`, `wrong_signature`, `wrong_audience`, `expired`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        # Not the token: whoever reads a log could use it.
+        super().__init__(f"the token of a subject is not accepted: {reason}")
+        self.reason = reason
 
 
 class InvalidArgumentError(MeteringError, ValueError):

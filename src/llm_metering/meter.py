@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
 from . import system
 from .at_exit import EXIT_TIMEOUT, close_at_exit, is_closed
-from .calls import CallStart, CallTable
+from .calls import CallStart, CallTable, Waits
 from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
 from .events import UsageEvent
 from .guard import Guard
-from .opening import open_ledger, open_sinks, retention_of
+from .opening import open_ledger, open_sinks, retention_of, rules_of
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
-from .subjects import check_subject
+from .subjects import MissingSubjects, SubjectRules, check_subject
 from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
@@ -84,6 +84,8 @@ class Meter:
         )
         require_destination(self.settings, objects)
         self._subject = self.settings.subject
+        self.rules: SubjectRules = rules_of(self.settings)
+        self.missing_subjects = MissingSubjects(self.settings.on_missing_subject)
         self._ledger = open_ledger(self.settings)
         all_sinks = open_sinks(self.settings, self._ledger, objects)
         self._transport = Transport(
@@ -99,13 +101,21 @@ class Meter:
         self._counting = CountingQueue(
             TokenCounters(download=self.settings.tokenizer_download),
             note_failure=self.note_failure,
+            chore=lambda: self._calls.sweep(),
         )
-        self._calls = CallTable(self._journal, self._counting, source=self.settings.source)
+        self._calls = CallTable(
+            self._journal,
+            self._counting,
+            source=self.settings.source,
+            waits=Waits(silence=self.settings.silent_call_hours * 3600),
+            watch=self._counting.do_chore,
+        )
         self._records = ResponseRecorder(
             self._journal,
             self._counting,
             source=self.settings.source,
             default_subject=lambda: self._subject,
+            missing_subjects=self.missing_subjects,
         )
         self._closed = False
         self._next_log = 0.0
@@ -333,7 +343,8 @@ class Meter:
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until every sink has what was recorded before.
 
-        Calls in flight are not waited for and not cut. A backoff under way is skipped once; a
+        Calls in flight are not waited for and not cut; those that were left, and not told of, are
+        settled. A backoff under way is skipped once; a
         server's own `Retry-After` is respected.
 
         Args:
@@ -344,6 +355,8 @@ class Meter:
         """
         system.notice_fork()
         deadline = time.monotonic() + timeout
+        with self.guard("flush"):
+            self._calls.settle_decided()
         # Half of the time at first: a count that takes long must not keep the rest from its sinks.
         counted = self._counting.wait(time.monotonic() + timeout / 2)
         shipped = self._transport.flush(deadline)
@@ -372,6 +385,8 @@ class Meter:
         """
         system.notice_fork()
         deadline = time.monotonic() + timeout
+        with self.guard("drain"):
+            self._calls.settle_decided()
         counted = self._counting.wait(time.monotonic() + timeout / 2)
         drained = self._transport.drain_named(sink, deadline=deadline)
         if drained is None:

@@ -8,18 +8,30 @@ from typing import TYPE_CHECKING
 from .errors import ConfigurationError
 from .settings import Settings
 from .sinks.base import Sink
+from .subjects import SubjectRules, SubjectVerifier
 from .transport.retention import Retention
 from .transport.spool import debt_of
 
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-__all__ = ["open_ledger", "open_sinks", "retention_of"]
+__all__ = ["open_ledger", "open_sinks", "retention_of", "rules_of"]
 
 
 def retention_of(settings: Settings) -> Retention:
     """What becomes of the journal's segments once every sink has had them."""
     return Retention(hours=settings.retention_hours, max_bytes=settings.retention_bytes)
+
+
+def rules_of(settings: Settings) -> SubjectRules:
+    """How run metadata is read."""
+    secrets = settings.subject_token_secrets
+    return SubjectRules(
+        keys=settings.subject_keys,
+        from_metadata=settings.subject_from_metadata,
+        verifier=SubjectVerifier(secrets, audience=settings.source) if secrets else None,
+        dimensions=settings.metadata_dimensions,
+    )
 
 
 def open_ledger(settings: Settings) -> Ledger | None:

@@ -296,6 +296,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
     (tmp_path / "llm-metering.toml").write_text('source = "shop"')
     monkeypatch.setenv("LLM_METERING_SINKS", "openmeter+https://me:hush@om.example")
     monkeypatch.setenv("OPENMETER_API_KEY", "hush-hush")
+    monkeypatch.setenv("LLM_METERING_SUBJECT_TOKEN_SECRETS", "hush-" * 8)
     monkeypatch.setenv("LLM_METERING_SINK", "misspelt")
 
     data = run("config", "--format", "json", "--home", tmp_path / "other")
@@ -318,6 +319,15 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "event_id": {"value": "call", "origin": "default"},
         "openmeter_token": {"value": "set", "origin": "environment OPENMETER_API_KEY"},
         "tokenizer_download": {"value": False, "origin": "default"},
+        "silent_call_hours": {"value": 1, "origin": "default"},
+        "on_missing_subject": {"value": "unattributed", "origin": "default"},
+        "subject_keys": {"value": ["llm_metering_subject", "subject"], "origin": "default"},
+        "subject_from_metadata": {"value": "trust", "origin": "default"},
+        "subject_token_secrets": {
+            "value": "set",
+            "origin": "environment LLM_METERING_SUBJECT_TOKEN_SECRETS",
+        },
+        "metadata_dimensions": {"value": [], "origin": "default"},
     }
     assert "LLM_METERING_SINK is set, but there is no such setting\n" in data.stderr
     assert ["home", str(home), "environment", "LLM_METERING_HOME"] in [

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_metering import system
 from llm_metering.errors import LedgerError
 from llm_metering.ledger import Ledger, _files
 from llm_metering.meters import usage_query
 from llm_metering.sinks import Delivery, Envelope
+from llm_metering.system import forks
 from llm_metering.token_usage import TokenUsage
 from tests.factories import NOON, batch_of, envelope_of, make_event
 from tests.forking import in_child
@@ -492,7 +492,7 @@ def test_a_forked_child_takes_locks_of_its_own(ledger, path):
 
 def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
     """Forked in mid-batch, the child keeps its hands off; the parent goes on."""
-    monkeypatch.setattr(system, "FORK_PATIENCE", 0.01)
+    monkeypatch.setattr(forks, "FORK_PATIENCE", 0.01)
     batch = batch_of([make_event()])
     inside, leave = threading.Event(), threading.Event()
 
@@ -522,8 +522,8 @@ def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
 
 def _as_if_forked(monkeypatch, ledger):
     """Make this process look like a child that no hook has run in."""
-    monkeypatch.setattr(system, "_fork_aware", {ledger._handle})
-    monkeypatch.setattr(system, "_pid", -1)
+    monkeypatch.setattr(forks, "_fork_aware", {ledger._handle})
+    monkeypatch.setattr(forks, "_pid", -1)
 
 
 def test_a_fork_behind_pythons_back_is_noticed(ledger, monkeypatch):

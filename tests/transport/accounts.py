@@ -8,6 +8,7 @@ from typing import Any
 
 from llm_metering.transport.status import home_status
 
+from .on_disk import contents
 from .processes import Known, Process
 from .servers import Server
 from .world import World
@@ -57,7 +58,7 @@ class Auditor:
         missing = [e for e in owed if e.id not in server.taken and e.id not in letters]
         assert len(missing) <= row["pending"] + row["dropped"], ("lost", server.name, missing)
         if not row["dropped"]:
-            on_disk = b"".join(self._world.contents())
+            on_disk = b"".join(contents(self._world.spool))
             assert all(each.event in on_disk for each in missing if each.event), "lost"
         assert not row["dropped"] or server.debt.key in self._world.may_drop, row
 
@@ -129,8 +130,8 @@ class Auditor:
 
         def pump() -> None:
             for shipper in process.shippers:
-                shipper._next_adoption = 0.0
-                waits.append(shipper._pump(urgent=True, adopt=True))
+                shipper._pump.next_adoption = 0.0
+                waits.append(shipper._pump.once(urgent=True, adopt=True))
 
         self._world.run(process, pump)
         return any(wait is not None for wait in waits)

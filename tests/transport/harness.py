@@ -135,9 +135,9 @@ def shipper_for(
 def pump(shipper: Shipper, *, adopt: bool = False) -> bool:
     """One turn of a shipper, in this thread; whether nothing is left."""
     if adopt:
-        shipper._next_adoption = 0.0
+        shipper._pump.next_adoption = 0.0
     with shipper._turn:  # `drain` would give up if the shipper's thread has its turn
-        return shipper._pump(urgent=True, adopt=adopt) is None
+        return shipper._pump.once(urgent=True, adopt=adopt) is None
 
 
 def empty(shipper: Shipper, *, adopt: bool = False) -> None:
@@ -172,8 +172,10 @@ def let_go(journal: Journal, *shippers: Shipper) -> None:
     """What the kernel does when a process is killed: nothing but closing its files."""
     for shipper in shippers:
         shipper.after_fork()
-    with journal._lock:  # its syncing thread lives on here, and must not close what we close
-        journal._sync()
+    with (
+        journal._appender.lock
+    ):  # its syncing thread lives on here, and must not close what we close
+        journal._upkeep.sync(journal._place.writer)
         syncer = journal._syncer
         journal.after_fork()
     syncer.end()

@@ -25,7 +25,7 @@ import msgspec
 
 from llm_metering.meter import Meter
 from llm_metering.sinks import openmeter  # noqa: F401
-from llm_metering.transport import fleet, policy, shipper
+from llm_metering.transport import fleet, policy, pump
 from llm_metering.transport.journal import Journal
 
 from .kill_calls import Caller, Diary
@@ -123,8 +123,8 @@ def run(work: Work) -> None:
     """Be a worker."""
     faulthandler.enable()
     fleet.Journal = functools.partial(Journal, segment_bytes=work.segment_bytes)  # type: ignore[misc, assignment]
-    shipper.ADOPT_EVERY = work.adopt_every  # type: ignore[misc]
-    shipper.LINGER = work.linger  # type: ignore[misc]
+    pump.ADOPT_EVERY = work.adopt_every  # type: ignore[misc]
+    pump.LINGER = work.linger  # type: ignore[misc]
     policy.BACKOFF_BASE = BACKOFF_BASE  # type: ignore[misc]
     meter = Meter(work.home, [work.server], source=work.source, tokenizer_download=False)
     meter.start()

@@ -6,7 +6,7 @@ import pytest
 
 from llm_metering.events import encode
 from llm_metering.sinks.base import Delivery, SinkLimits
-from llm_metering.transport import counters
+from llm_metering.transport import segment_counts
 from llm_metering.transport.frames import WINDOW, Kind, encode_frame, read_frames
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
@@ -93,8 +93,8 @@ def test_a_segment_that_a_sink_still_needs_is_not_counted(home, clock, monkeypat
     shipper = shipper_for(journal, healthy, clock=clock)
     ids = record(journal, 12)
     counted = []
-    real = counters.count_segment
-    monkeypatch.setattr(counters, "count_segment", lambda *a: counted.append(a) or real(*a))
+    real = segment_counts.count_segment
+    monkeypatch.setattr(segment_counts, "count_segment", lambda *a: counted.append(a) or real(*a))
 
     empty(shipper, adopt=True)
 
@@ -115,7 +115,7 @@ def test_segments_that_were_read_are_counted_as_they_were_read(home, clock, monk
     journal.count("failures", "on_llm_end", 3)
     record(journal, 1)
     expected = home_status(home)
-    monkeypatch.setattr(counters, "count_segment", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(segment_counts, "count_segment", lambda *_: pytest.fail("read again"))
 
     empty(shipper)
     monkeypatch.undo()

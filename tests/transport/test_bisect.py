@@ -395,7 +395,7 @@ def test_any_sequence_of_trouble(tmp_path_factory, steps, poison, most, names):
             let_go(journal, shipper)
             journal, shipper = begin()
         elif (
-            step == "mend" or shipper._dispatch.triage == Triage()
+            step == "mend" or shipper._pump.dispatch.triage == Triage()
         ):  # else what was learned is no longer true
             sink.refuses_all = step == "break"
         row = sink_row(home)

@@ -70,7 +70,7 @@ def test_the_oldest_events_of_a_stuck_sink_are_given_up(home):
     assert {problem.sink for problem in told} == {"stuck"}
 
     stuck.answers.clear()
-    shippers[0]._dispatch.next_try = 0.0
+    shippers[0]._pump.dispatch.next_try = 0.0
     empty(shippers[0])
     assert rows(home)["stuck"] == (100, len(stuck.taken), 0, 100 - len(stuck.taken))
     assert stuck.taken == ids[-len(stuck.taken) :]
@@ -105,7 +105,7 @@ def test_what_dead_processes_left_is_given_up_first(home):
     assert shipper.own_settled == 0
 
     stuck.answers.clear()
-    shipper._dispatch.next_try = 0.0
+    shipper._pump.dispatch.next_try = 0.0
     empty(shipper, adopt=True)
     assert unique(mine) <= unique(stuck.taken)
     let_go(journal, shipper)
@@ -116,11 +116,11 @@ def test_a_segment_without_events_is_given_up_too(home):
     sink = ScriptedSink(name="stuck")
     journal = journal_for(home, sink)
     note_open(journal)
-    journal._writer.finish()
+    journal._place.writer.finish()
     shipper = shipper_for(journal, sink)
 
     (segment,) = journal.segments()
-    assert shipper._backlog.give_up(segment.name) == 0
+    assert shipper._pump.backlog.give_up(segment.name) == []
     let_go(journal, shipper)
     assert home_status(home)["dropped"] == {"disk_full": 0}
 
@@ -154,7 +154,7 @@ def test_events_held_for_a_refusal_may_be_given_up(home):
         record(journal, 5)
         pump(shipper)
     stuck.answers.clear()
-    shipper._dispatch.next_try = 0.0
+    shipper._pump.dispatch.next_try = 0.0
     empty(shipper)
     _, acked, pending, dropped = rows(home)["stuck"]
     assert (acked + dropped, pending) == (100, 0)

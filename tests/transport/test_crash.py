@@ -28,7 +28,7 @@ from tests.transport.harness import FileServer, interrupted
 home, server, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
 meter = Meter(home, [FileServer(server, chance)], source="tests")
-meter._journal._segment_bytes = 20_000
+meter._journal._place.writer._segment_bytes = 20_000
 meter.start()
 journal = meter._journal
 

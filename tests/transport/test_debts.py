@@ -9,7 +9,7 @@ import pytest
 
 from llm_metering import system
 from llm_metering.transport import backlog
-from llm_metering.transport.shipper import ADOPT_EVERY, LOOK_AGAIN_AFTER
+from llm_metering.transport.pump import ADOPT_EVERY, LOOK_AGAIN_AFTER
 from llm_metering.transport.spool import Spool, debt_of
 from llm_metering.transport.status import home_status
 
@@ -117,7 +117,7 @@ def test_sinks_that_finish_at_the_same_time_still_let_the_segment_go(home):
     system.unlock_file(busy)
 
     clock.now += ADOPT_EVERY
-    shippers[0]._pump(urgent=True, adopt=True)
+    shippers[0]._pump.once(urgent=True, adopt=True)
 
     assert [name.number for name in Spool(home).segments()] == [1]
     assert [each.name.number for each in journal.segments()] == [1]
@@ -175,7 +175,7 @@ def test_an_orphan_that_is_just_being_settled_is_adopted_at_once(home, clock):
     system.unlock_file(settling)
 
     clock.now += LOOK_AGAIN_AFTER
-    shipper._pump(urgent=True, adopt=True)
+    shipper._pump.once(urgent=True, adopt=True)
 
     assert sink.taken == ids
 
@@ -231,7 +231,7 @@ def test_an_orphan_that_is_just_being_collected_is_adopted_at_once(home, clock):
     system.unlock_file(collecting)
 
     clock.now += LOOK_AGAIN_AFTER
-    shipper._pump(urgent=True, adopt=True)
+    shipper._pump.once(urgent=True, adopt=True)
 
     assert sink.taken == ids
 
@@ -247,7 +247,7 @@ def test_a_segment_that_another_process_ships_is_looked_at_again_once(home, cloc
 
     waits = []
     for _ in range(3):
-        waits.append(second._pump(urgent=True, adopt=True))
+        waits.append(second._pump.once(urgent=True, adopt=True))
         clock.now += LOOK_AGAIN_AFTER
 
     assert waits == [pytest.approx(LOOK_AGAIN_AFTER), None, None]
@@ -262,7 +262,7 @@ def test_a_writer_that_lives_is_looked_at_again_once(home, clock):
 
     waits = []
     for _ in range(3):
-        waits.append(shipper._pump(urgent=True, adopt=True))
+        waits.append(shipper._pump.once(urgent=True, adopt=True))
         clock.now += LOOK_AGAIN_AFTER
 
     assert waits == [pytest.approx(LOOK_AGAIN_AFTER), None, None]

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from llm_metering.transport import journal as journal_module
+from llm_metering.transport import disk_or_memory
 from llm_metering.transport.recovery import settle_writer
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import home_status
@@ -30,7 +30,6 @@ from .harness import (
 PRELUDE = """
 import json, os, resource, sys, time
 from pathlib import Path
-from llm_metering.transport import journal as journal_module
 from llm_metering.transport.status import home_status
 from tests.transport.harness import *
 
@@ -67,7 +66,7 @@ before = record(journal, {before})
 allow(0)
 held = record(journal, 5)
 result["held"], result["recorded"] = journal.held, home_status(home)["recorded"]
-while journal._trouble:  # until it was told
+while journal._place.trouble:  # until it was told
     time.sleep(0.01)
 allow(resource.RLIM_INFINITY)
 until_written(journal)
@@ -160,7 +159,7 @@ pump(shipper)
 
 def test_beyond_the_bound_events_are_dropped_and_counted(home, monkeypatch):
     """Memory is no disk: what does not fit is counted by reason, for good."""
-    monkeypatch.setattr(journal_module, "HELD_LIMIT", 3)
+    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 3)
     journal = journal_for(home)
     obstacle = block(home)
     ids = record(journal, 5)

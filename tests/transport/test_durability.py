@@ -11,6 +11,7 @@ import pytest
 from llm_metering import Meter, TokenUsage, system
 from llm_metering.errors import NotDurableError
 from llm_metering.transport import journal as journal_module
+from llm_metering.transport.alarms import Alarms
 from llm_metering.transport.spool import Spool
 
 from .harness import ScriptedSink, journal_for, record
@@ -131,9 +132,10 @@ def test_a_medium_that_fails_stops_nobody(home, medium, caplog):
 
 def test_a_record_in_the_syncing_thread_does_not_wait_for_itself(home, medium, monkeypatch):
     """A finaliser that runs in the thread which syncs, and records, does not hang it."""
-    journal = journal_for(home, durability="power")
+    told = []
+    journal = journal_for(home, durability="power", alarms=Alarms(told.append))
     done = threading.Event()
-    tell = journal._tell_trouble
+    tell = journal._upkeep.tell_trouble
 
     def with_a_finaliser():
         if not done.is_set():
@@ -141,13 +143,14 @@ def test_a_record_in_the_syncing_thread_does_not_wait_for_itself(home, medium, m
             record(journal)
         tell()
 
-    monkeypatch.setattr(journal, "_tell_trouble", with_a_finaliser)
+    monkeypatch.setattr(journal._upkeep, "tell_trouble", with_a_finaliser)
     record(journal)
 
     assert done.is_set()
     while journal.recorded < 2:
         pass
     journal.close()
+    assert told == []  # as it would be of a wait that came to nothing
 
 
 @pytest.mark.anyio

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from llm_metering import system
 from llm_metering.events import new_event_id
 from llm_metering.transport.frames import Frame, Kind
 from llm_metering.transport.spool import SegmentName, Spool
@@ -26,8 +25,8 @@ from .harness import (
 @pytest.fixture(autouse=True)
 def no_syncing(monkeypatch):
     """What is spoiled here is spoiled by us, hundreds of times; the medium need not hear of it."""
-    monkeypatch.setattr(system, "sync_folder", lambda _: None)
-    monkeypatch.setattr(system.os, "fsync", lambda _: None)
+    monkeypatch.setattr("llm_metering.system.files.sync_folder", lambda _: None)
+    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 @pytest.fixture

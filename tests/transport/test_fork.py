@@ -13,6 +13,7 @@ import pytest
 
 from llm_metering import system
 from llm_metering.sinks.base import Delivery
+from llm_metering.system import forks
 from llm_metering.transport.counters import locked_counters
 from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.recovery import settle_writer
@@ -207,16 +208,16 @@ def test_a_fork_without_hooks_is_noticed(home, monkeypatch):
     journal = journal_for(home, sink)
     shipper = shipper_for(journal, sink)
     before = record(journal)
-    writer, parent, hooked = journal.writer, os.getpid(), system._fork_aware
+    writer, parent, hooked = journal.writer, os.getpid(), forks._fork_aware
 
     def child():
         # As if no hook had run: not a real C fork, after which CPython itself may hang.
-        system._fork_aware, system._pid = hooked, parent
+        forks._fork_aware, forks._pid = hooked, parent
         own = record(journal)
         pump(shipper)
         return sink.taken == own and journal.writer != writer
 
-    monkeypatch.setattr(system, "_fork_aware", weakref.WeakSet())
+    monkeypatch.setattr(forks, "_fork_aware", weakref.WeakSet())
     assert in_child(child)
     monkeypatch.undo()
     after = record(journal)

@@ -9,10 +9,11 @@ import pytest
 
 from llm_metering import Meter, TokenUsage
 from llm_metering.events import encode
-from llm_metering.transport import journal as journal_module
+from llm_metering.transport import disk_or_memory
 from llm_metering.transport.recovery import open_calls
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import add_live_state, home_status
+from llm_metering.transport.writer import SegmentWriter
 from tests.factories import make_event
 
 from .harness import (
@@ -43,18 +44,18 @@ class FullDisk:
 
     def __init__(self, monkeypatch):
         self._monkeypatch = monkeypatch
-        self._append = journal_module.SegmentWriter.append
+        self._append = SegmentWriter.append
         self.full()
 
     def full(self):
         def refuse(writer, frame, carried):
             raise OSError(28, "No space left on device")
 
-        self._monkeypatch.setattr(journal_module.SegmentWriter, "append", refuse)
+        self._monkeypatch.setattr(SegmentWriter, "append", refuse)
 
     def room(self, journal):
         """Take everything again, and wait until it was written."""
-        self._monkeypatch.setattr(journal_module.SegmentWriter, "append", self._append)
+        self._monkeypatch.setattr(SegmentWriter, "append", self._append)
         while journal.held or any(journal.held_view().counts.values()):
             time.sleep(0.01)
 
@@ -94,7 +95,7 @@ def test_a_full_disk_stops_no_sink(home, disk):
 
 def test_more_than_memory_holds_passes_through_it(home, disk, monkeypatch):
     """As long as the sinks keep up, a full disk loses nothing, however long it lasts."""
-    monkeypatch.setattr(journal_module, "HELD_LIMIT", 5)
+    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 5)
     sink = ScriptedSink()
     journal = journal_for(home, sink)
     shipper = shipper_for(journal, sink)
@@ -122,8 +123,8 @@ def test_what_one_sink_lacks_goes_to_the_disk(home, disk):
 
     disk.room(journal)
     for shipper in shippers:
-        shipper._skip_backoff = True
-        shipper._dispatch.next_try = 0.0
+        shipper._pump.skip_backoff = True
+        shipper._pump.dispatch.next_try = 0.0
         empty(shipper)
 
     assert (ids_on_disk(home), slow.taken) == (ids, ids)
@@ -165,7 +166,7 @@ def test_notes_of_a_call_in_memory_go_with_it(home, disk):
 
 def test_a_dropped_call_is_not_interrupted_as_well(home, monkeypatch):
     """An event that found no room counts as dropped, even if its call was noted on disk before."""
-    monkeypatch.setattr(journal_module, "HELD_LIMIT", 1)
+    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 1)
     journal = journal_for(home)
     event_id = note_open(journal)
     disk = FullDisk(monkeypatch)
@@ -191,8 +192,8 @@ def test_what_a_sink_rejected_from_memory_stays_dead(home, disk):
 
     disk.room(journal)
     for shipper in shippers:
-        shipper._skip_backoff = True
-        shipper._dispatch.next_try = 0.0
+        shipper._pump.skip_backoff = True
+        shipper._pump.dispatch.next_try = 0.0
         empty(shipper)
 
     assert row_of(home, journal, *shippers) == {"picky": (1, 0, 0, 1), "slow": (1, 1, 0, 0)}
@@ -257,7 +258,7 @@ def test_without_a_journal_everything_else_holds(home):
 
 def test_memory_is_bounded_without_a_journal(home, monkeypatch, caplog):
     """Beyond the bound events are dropped and counted; what is left at the end is said to be lost."""
-    monkeypatch.setattr(journal_module, "HELD_LIMIT", 2)
+    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 2)
     sink = ScriptedSink(*[down] * 100)
     meter = Meter(home, [sink], source="tests", durability="memory", ledger=False)
     for _ in range(3):

@@ -9,7 +9,7 @@ import pytest
 
 from llm_metering import system
 from llm_metering.mounts import is_on_local_disk
-from llm_metering.transport import journal as journal_module
+from llm_metering.transport import holding_write
 from llm_metering.transport.stalls import HELD_TOO_LONG, HOLD_AGAIN_AFTER, Stalls
 
 from .harness import ids_on_disk, journal_for, record
@@ -82,7 +82,7 @@ def test_it_writes_what_it_is_given(tmp_path):
 
 def test_a_journal_beside_a_thread_that_computes_changes_over(home, monkeypatch):
     """Without a hint: a real thread computes, and after some records the lock is kept."""
-    monkeypatch.setattr(journal_module, "is_on_local_disk", lambda _: True)
+    monkeypatch.setattr(holding_write, "is_on_local_disk", lambda _: True)
     stop = threading.Event()
 
     def compute():
@@ -94,7 +94,7 @@ def test_a_journal_beside_a_thread_that_computes_changes_over(home, monkeypatch)
         thread.start()
     journal, ids = journal_for(home), []
     try:
-        while journal._writer.holding_write is None:
+        while journal._place.writer.holding_write is None:
             ids += record(journal)
             stop.wait(0.001)
         ids += record(journal, 20)
@@ -109,12 +109,12 @@ def test_a_journal_beside_a_thread_that_computes_changes_over(home, monkeypatch)
 
 def test_a_server_is_never_waited_for_like_that(home, monkeypatch):
     """On a file system that is not known to be local, nothing keeps the lock."""
-    monkeypatch.setattr(journal_module, "is_on_local_disk", lambda _: False)
+    monkeypatch.setattr(holding_write, "is_on_local_disk", lambda _: False)
     journal = journal_for(home)
-    contend(journal._stalls)
-    journal._write_and_sync()
+    contend(journal._appender.stalls)
+    journal._upkeep.work()
 
-    assert journal._writer.holding_write is None
+    assert journal._place.writer.holding_write is None
     assert record(journal) == ids_on_disk(home)
     journal.close()
 

@@ -220,7 +220,7 @@ def test_an_exception_of_a_signal_while_a_segment_is_begun(home, monkeypatch, ca
         raise KeyboardInterrupt
 
     record(journal)  # the writer's lock is there
-    journal._writer._rotate_at = 0
+    journal._place.writer._rotate_at = 0
     monkeypatch.setattr(os, call, interrupted)
     with pytest.raises(KeyboardInterrupt):
         record(journal)

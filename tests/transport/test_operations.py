@@ -305,12 +305,12 @@ def test_what_another_process_has_adopted_is_not_forgotten(home):
     record(journal)
     let_go(journal)
     other = shipper_for(journal_for(home, sink), sink)
-    other._backlog.adopt()
+    other._pump.backlog.adopt()
 
     assert forget_debt(Spool(home), debt_of(sink)).held == 1
 
     assert books(home) == {"pending": 1}
-    other._backlog.release()
+    other._pump.backlog.release()
 
 
 def test_draining_waits_for_what_another_process_has_adopted(home):
@@ -320,13 +320,13 @@ def test_draining_waits_for_what_another_process_has_adopted(home):
     ids = record(journal)
     let_go(journal)
     other = shipper_for(journal_for(home, sink), sink)
-    other._backlog.adopt()
+    other._pump.backlog.adopt()
     seen = threading.Event()
 
     def let_go_once_seen():
         seen.wait(20)
         time.sleep(0.3)
-        other._backlog.release()
+        other._pump.backlog.release()
 
     helper = threading.Thread(target=let_go_once_seen)
     helper.start()

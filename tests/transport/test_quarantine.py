@@ -43,11 +43,11 @@ def two_segments(home, sink, events=2):
     journal = journal_for(home, sink, segment_bytes=1)
     ids = []
     for _ in range(2):
-        journal._writer._rotate_at = 0
+        journal._place.writer._rotate_at = 0
         ids.append([])
         for _ in range(events):
             ids[-1] += record(journal)
-            journal._writer._rotate_at = 1 << 30
+            journal._place.writer._rotate_at = 1 << 30
     let_go(journal)
     assert len(Spool(home).segments()) == 2
     return ids
@@ -235,7 +235,7 @@ def test_calls_that_were_open_survive_a_lost_header(home):
     journal = journal_for(home, sink)
     record(journal)
     open_call = note_open(journal)
-    journal._writer._rotate_at = 0
+    journal._place.writer._rotate_at = 0
     record(journal)
     let_go(journal)
     spool = Spool(home)
@@ -288,7 +288,7 @@ def test_a_record_that_is_none_is_passed_over(home, kind, payload):
     sink = ScriptedSink()
     journal = journal_for(home, sink)
     ids = record(journal)
-    journal._writer.append(encode_frame(kind, payload), ())
+    journal._place.writer.append(encode_frame(kind, payload), ())
     ids += record(journal)
     let_go(journal)
     spool = Spool(home)
@@ -311,7 +311,7 @@ def test_a_note_of_an_end_that_is_none_is_passed_over(home):
     """It ends no call, and is counted as damage."""
     journal = journal_for(home)
     open_call = note_open(journal)
-    journal._writer.append(encode_frame(Kind.CLOSED, b"\xff\xfe"), ())
+    journal._place.writer.append(encode_frame(Kind.CLOSED, b"\xff\xfe"), ())
     writer = journal.writer
     let_go(journal)
 

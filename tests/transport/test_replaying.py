@@ -453,8 +453,8 @@ def test_what_cannot_be_read_is_counted(home):
     """Records without an id or a time, segments without a header: told, not hidden."""
     in_journal(home, [at(0)])
     journal = journal_for(home)
-    journal._writer.append(encode_frame(Kind.EVENT, b'{"id": "x"}'), ())
-    journal._writer.append(encode_frame(Kind.EVENT, b"{}"), ())
+    journal._place.writer.append(encode_frame(Kind.EVENT, b'{"id": "x"}'), ())
+    journal._place.writer.append(encode_frame(Kind.EVENT, b"{}"), ())
     let_go(journal)
     spool = Spool(home)
     (spool.folder / "other.000000.seg").write_bytes(b"\xff" * 100)

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
+from llm_metering import system
 from llm_metering.meter import Meter
 from llm_metering.sinks.memory import MemorySink
 from llm_metering.token_usage import TokenUsage
-from llm_metering.transport import counters, kept
+from llm_metering.transport import kept
 from llm_metering.transport.frames import Kind, parse_frames
 from llm_metering.transport.kept import give_way, kept_segments, prune_kept
 from llm_metering.transport.payloads import event_id
@@ -184,14 +185,14 @@ def test_sums_that_do_not_fit_take_the_place_of_kept_segments(home, monkeypatch)
     spool = Spool(home)
     for number in range(3):
         put_kept(spool, number, hours_ago=1)
-    real = counters.system.replace_file
+    real = system.replace_file
 
     def replace_file(path, content):
         if path.name == "counters.json" and kept_segments(spool):
             raise OSError(errno.ENOSPC, "no space")
         real(path, content)
 
-    monkeypatch.setattr(counters.system, "replace_file", replace_file)
+    monkeypatch.setattr(system, "replace_file", replace_file)
     sink = ScriptedSink()
     journal = journal_for(home, sink)
     record(journal)

@@ -204,10 +204,10 @@ def test_a_full_batch_does_not_wait_for_company(home, clock, limits):
     shipper = shipper_for(journal, sink, clock=clock)
     record(journal, 3)
 
-    waits = [shipper._pump(urgent=False, adopt=False) for _ in range(2)]
+    waits = [shipper._pump.once(urgent=False, adopt=False) for _ in range(2)]
     assert (len(sink.taken), waits) == (2, [0.0, LINGER])
     clock.now += LINGER
-    assert shipper._pump(urgent=False, adopt=False) == 0.0
-    assert shipper._pump(urgent=False, adopt=False) is None
+    assert shipper._pump.once(urgent=False, adopt=False) == 0.0
+    assert shipper._pump.once(urgent=False, adopt=False) is None
     assert len(sink.taken) == 3
     journal.close()

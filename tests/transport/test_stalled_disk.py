@@ -112,7 +112,7 @@ def test_a_disk_that_stays_slow_is_left_to_the_thread_of_ours(home, journal, mon
 
 def test_memory_is_bounded_while_the_disk_stalls(home, journal, monkeypatch):
     """What does not fit is dropped, newest first, and counted by reason."""
-    monkeypatch.setattr("llm_metering.transport.journal.HELD_LIMIT", 3)
+    monkeypatch.setattr("llm_metering.transport.appender.HELD_LIMIT", 3)
     disk = StalledDisk(monkeypatch)
     first = in_background(lambda: record(journal))
     assert disk.reached.wait(60)
@@ -163,12 +163,12 @@ def test_a_flush_ends_in_time_while_the_disk_stalls(journal, monkeypatch):
 def test_a_flush_waits_for_what_is_left_to_the_thread_of_ours(home, journal, monkeypatch):
     """What is deferred because the disk stalls was recorded before, and is to be waited for."""
     monkeypatch.setattr(journal._syncer, "at_once", lambda: True)  # it has not come to it yet
-    journal._stalls.is_stalled = True
+    journal._appender.stalls.is_stalled = True
     record(journal, 2)
 
     assert (journal.held, journal.expected(time.monotonic() + 60)) == (2, 2)
     monkeypatch.undo()
-    journal._stalls.is_stalled = False
+    journal._appender.stalls.is_stalled = False
 
 
 def test_what_waited_is_on_the_medium_when_that_was_asked_for(home, journal, monkeypatch):
@@ -176,9 +176,9 @@ def test_what_waited_is_on_the_medium_when_that_was_asked_for(home, journal, mon
     record(journal)
     journal.durable().result(60)
     monkeypatch.setattr(journal._syncer, "at_once", lambda: True)
-    journal._stalls.is_stalled = True
+    journal._appender.stalls.is_stalled = True
     ids = record(journal)
-    journal._stalls.is_stalled = False
+    journal._appender.stalls.is_stalled = False
     synced, sync = [], system.sync_data
 
     def watched(descriptor):
@@ -186,7 +186,7 @@ def test_what_waited_is_on_the_medium_when_that_was_asked_for(home, journal, mon
         sync(descriptor)
 
     monkeypatch.setattr(system, "sync_data", watched)
-    journal._write_and_sync()
+    journal._upkeep.work()
 
     assert ids_on_disk(home)[1:] == ids
     assert synced == [journal.segments()[-1].size]

@@ -16,6 +16,7 @@ from llm_metering.transport.records import count_note
 
 from .accounts import Auditor
 from .kernel import Doom, Turn
+from .on_disk import contents
 from .processes import Process
 from .servers import MOODS, Mood
 from .world import WINDOW, World
@@ -98,11 +99,11 @@ class Homes(RuleBasedStateMachine):
         shipper = process.shippers[which % len(process.shippers)]
         server = shipper.sink
         if adopt:
-            shipper._next_adoption = 0.0
+            shipper._pump.next_adoption = 0.0
 
         def pump():
             with shipper._turn:
-                shipper._pump(urgent=urgent, adopt=adopt)
+                shipper._pump.once(urgent=urgent, adopt=adopt)
 
         before, server.mood = server.mood, mood
         self.world.run(process, pump, plan)
@@ -162,7 +163,7 @@ class Homes(RuleBasedStateMachine):
         plan = self.plan(plan, process)
         self.world.run(process, lambda: process.journal.count("failures", key), plan)
         note = count_note("failures", key, 1).payload
-        sure = any(note in content for content in self.world.contents())
+        sure = any(note in content for content in contents(self.world.spool))
         self.world.counts["sure" if sure else "unsure"] += 1
 
     @rule(
@@ -217,10 +218,10 @@ class Homes(RuleBasedStateMachine):
 
         def drain():
             for shipper in process.shippers:
-                shipper._next_adoption = 0.0
+                shipper._pump.next_adoption = 0.0
                 for _ in range(20):
                     self.world.clock.now += 1
-                    if shipper._pump(urgent=True, adopt=True) is None:
+                    if shipper._pump.once(urgent=True, adopt=True) is None:
                         break
             process.journal.close()
             for shipper in process.shippers:

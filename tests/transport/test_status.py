@@ -38,6 +38,7 @@ NOTHING = {
     "unfinished_responses": 0,
     "bypassed": 0,
     "ignored_signals": {},
+    "late_usage": {"calls": 0, "input_tokens": 0, "output_tokens": 0},
     "damage": {
         "torn_bytes": 0,
         "corrupt_bytes": 0,

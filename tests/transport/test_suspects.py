@@ -262,3 +262,25 @@ def test_a_gap_that_is_closed_leaves_no_suspects(home, clock):
     assert sink.taken[-2:] == later
     assert (sink_row(home)["acked"], sink_row(home)["dead"]) == (5, 0)
     let_go(journal, shipper)
+
+
+def test_what_is_given_up_is_suspect_no_more(home, clock):
+    """A sink that is owed more than its bound: of the events that went, nobody waits for an answer."""
+    sink = ScriptedSink(lost, *[down] * 99)
+    earlier = journal_for(home, sink, segment_bytes=2_000)
+    left = len(record(earlier, 10))
+    let_go(earlier)
+    journal = journal_for(home, sink, segment_bytes=2_000)
+    shipper = shipper_for(journal, sink, clock=clock, backlog_bytes=15_000)
+    record(journal, 5)
+    pump(shipper, adopt=True)  # our own go first
+
+    seen = set()
+    while (dropped := sink_row(home)["dropped"]) <= left:
+        seen.add((dropped, len(shipper.suspects.since), note(home, shipper).suspect))
+        record(journal)
+        pump(shipper)
+
+    assert seen == {(0, 5, 5), (5, 5, 5), (10, 5, 5)}
+    assert (dropped, len(shipper.suspects.since), note(home, shipper).suspect) == (15, 0, 0)
+    let_go(journal, shipper)

@@ -48,7 +48,7 @@ def eventually(condition):
 def hurry(shipper):
     """Ask for a try now, and wait until there was one or it was refused."""
     shipper.hurry(1)
-    eventually(lambda: not shipper._skip_backoff)
+    eventually(lambda: not shipper._pump.skip_backoff)
     with shipper._turn:
         pass
 

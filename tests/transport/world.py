@@ -6,19 +6,17 @@ once in a segment is owed; one that was in memory only, when its process ended, 
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_metering import system
 from llm_metering.events import encode
 from llm_metering.sinks.base import Envelope
+from llm_metering.system import forks
 from llm_metering.transport import backlog, counters, writer
-from llm_metering.transport.frames import Kind, parse_frames
 from llm_metering.transport.journal import Journal
 from llm_metering.transport.operations import books
 from llm_metering.transport.shipper import Shipper
@@ -27,6 +25,7 @@ from tests.factories import make_event
 
 from .harness import FakeClock, interrupted
 from .kernel import Doom, Kernel, Killed, Turn
+from .on_disk import events_in, identify, letters, payloads
 from .processes import HandSyncer, Known, NoTurns, Process
 from .servers import AMBIGUOUS, Server, limits
 
@@ -101,8 +100,8 @@ class World:
         servers = self.servers[source]
         debts = [debt_of(server) for server in servers]
         journal = Journal(spool, source=source, debts=debts, segment_bytes=self.segment_bytes)
-        syncer = journal._syncer = HandSyncer(journal._write_and_sync, may_end=journal._is_done)
-        journal._held._limit = self.held_limit
+        journal._begin(HandSyncer)
+        journal._place.held._limit = self.held_limit
         shippers = [
             Shipper(
                 server,
@@ -116,8 +115,8 @@ class World:
             for server in servers
         ]
         for shipper in shippers:
-            shipper._dispatch.failed = self._watched(shipper._dispatch.failed)
-        process = Process(source, self.kernel.begin(), journal, syncer, shippers)
+            shipper._pump.dispatch.failed = self._watched(shipper._pump.dispatch.failed)
+        process = Process(source, self.kernel.begin(), journal, journal._syncer, shippers)
         self.processes.append(process)
         return process
 
@@ -179,7 +178,7 @@ class World:
         """End a process as the kernel does."""
         self.kernel.kill(process.running)
         for each in (process.journal, *process.shippers):
-            system._fork_aware.discard(each)
+            forks._fork_aware.discard(each)
         process.has_ended = True
         self._look(process)
         self.processes.remove(process)
@@ -240,8 +239,7 @@ class World:
         stem, _, key = path.stem.rpartition(".")
         segment = path.with_name(f"{stem}.seg")
         content = segment.read_bytes() if segment.exists() else b""
-        events = (frame for frame in parse_frames(content).frames if frame.kind == Kind.EVENT)
-        self.unsure[key] |= {identify(frame.payload) for frame in events}
+        self.unsure[key] |= {identify(payload) for payload in payloads(content)}
 
     def _on_taking(self, server: Server, envelope: Envelope) -> None:
         known = self.known.get(envelope.id)
@@ -252,48 +250,23 @@ class World:
         self._just_taken.append((key, envelope.id))
         if server.doing in AMBIGUOUS:
             self.again[key].add(envelope.id)
-        if not any(envelope.payload in events for events in self._events_on_disk()):
+        if not any(envelope.payload in events for events in events_in(self.spool)):
             # From memory: who comes after that process knows nothing of it.
             self.unsure[key].add(envelope.id)
 
     def _on_answer(self, server: Server, batch: Sequence[Envelope]) -> None:
         # One that was refused is settled once its letter is written, which a full disk may put off.
         settled = (server.answered & set(server.taken)) | set(self.letters(server))
-        for events in self._events_on_disk():
+        for events in events_in(self.spool):
             ids = [identify(payload) for payload in events]
             gap = next((at for at, each in enumerate(ids) if each not in settled), len(ids))
             behind = {each.id for each in batch} & set(ids[gap:])
             self.again[server.debt.key] |= behind
 
-    def _events_on_disk(self) -> list[list[bytes]]:
-        return [
-            [frame.payload for frame in parse_frames(content).frames if frame.kind == Kind.EVENT]
-            for content in self.contents()
-        ]
-
     def letters(self, server: Server) -> dict[str, str]:
         """The dead letters of a server, by id."""
         path = self.spool.dead_letters_path(server.debt.key)
-        found: dict[str, str] = {}
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                event = json.loads(line)["event"]
-            except json.JSONDecodeError:
-                assert self.reasons & {"kill", "full"}, "torn"
-                continue
-            assert event["id"] not in found, "a letter written twice"
-            found[event["id"]] = line
-        return found
-
-    def contents(self) -> Iterator[bytes]:
-        """What is in each segment."""
-        for name in self.spool.segments():
-            yield self.spool.segment_path(name).read_bytes()
-
-
-def identify(payload: bytes) -> str:
-    """The id of an event."""
-    return str(json.loads(payload)["id"])
+        return letters(path, may_be_torn=bool(self.reasons & {"kill", "full"}))
 
 
 def _swap(at: object, name: str, new: object) -> object:

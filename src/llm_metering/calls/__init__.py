@@ -1,6 +1,8 @@
 """The life of one LLM call, from its start to the one event that bills it; it knows no framework."""
 
+from .closing import Waits
 from .outcomes import outcome_of
+from .owners import current_task, owner_is_over
 from .settling import counts_of, needs_counting
 from .table import CallTable
 from .values import (
@@ -23,10 +25,13 @@ __all__ = [
     "Recorder",
     "Report",
     "Tokenizer",
+    "Waits",
     "counts_of",
+    "current_task",
     "date_of",
     "interrupted_event",
     "needs_counting",
     "outcome_of",
+    "owner_is_over",
     "utc_now",
 ]

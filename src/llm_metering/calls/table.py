@@ -13,79 +13,31 @@ that garbage collection, which may run such a finaliser inside any allocation, c
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections import deque
+import weakref
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
-from ..events import Status, UsageEvent, encode, new_event_id
-from ..exchange import Counted, Exchange, Output
-from ..subjects import Attribution, Rank
-from ..token_usage import TokenUsage
-from .settling import counts_of, needs_counting
-from .values import (
-    CallStart,
-    CallState,
-    Outcome,
-    Recorder,
-    Report,
-    Tokenizer,
-    date_of,
-    interrupted_event,
-    utc_now,
-)
+from ..events import Status
+from ..subjects import Rank
+from .call import Call, Failure, Key, in_flight
+from .closing import Reason, Waits, verdict
+from .memory import SettledCalls
+from .owners import current_task, forget_idle, owned_by_task, owner_is_over, owners_of
+from .reused import ReusedKeys
+from .values import CallStart, CallState, Outcome, Recorder, Report, Tokenizer, utc_now
+from .writing import EventWriter
 
 __all__ = ["CallTable"]
 
-REMEMBERED: Final = 20_000
-"""How many settled calls are remembered, to tell a late signal from an unknown call."""
+_WAITS: Final = Waits()
 
 
-class _Call:
-    __slots__ = (
-        "attribution",
-        "event_id",
-        "first_piece",
-        "flags",
-        "other_pieces",
-        "pieces",
-        "start",
-        "started",
-        "state",
-        "told",
-    )
-
-    def __init__(self, start: CallStart) -> None:
-        self.event_id = new_event_id()
-        self.start = start
-        self.attribution = start.attribution
-        self.started = time.perf_counter_ns()
-        self.first_piece: int | None = None
-        self.pieces: list[str] = []
-        self.other_pieces: list[str] = []
-        self.told = {start.teller: 1}
-        self.flags: tuple[str, ...] = ()
-        self.state = CallState.OPEN
-
-    def received(self) -> Output:
-        """The text that arrived; one told twice of the start is told twice of each piece."""
-        step = self.told[self.start.teller]
-        ways = ("".join(pieces[::step]) for pieces in (self.pieces, self.other_pieces))
-        # What was told in two ways is the same text; the way that tells more tells all of it.
-        return Output(texts=[max(ways, key=len)])
-
-
-_in_flight: dict[str, _Call] = {}
-"""The calls in flight of all tables of this process, by key.
-
-A call that two meters are told of, one of `install()` and one that its own handler was given, is
-one call: each meter records it, both under one id and for one subject, so that it counts once
-wherever their books meet."""
+_tables: weakref.WeakSet[CallTable] = weakref.WeakSet()
+"""All tables of this process, each of which may have been told of a call that another refuses."""
 
 
 class CallTable:
@@ -96,6 +48,9 @@ class CallTable:
         tokenizer: What counts where nobody reported.
         source: The CloudEvents source of the events.
         now: The clock that dates them, in aware UTC.
+        clock: A monotonic clock, in seconds.
+        waits: How long calls are waited for that nobody ends.
+        watch: Called when `sweep` has something to look after; may be called once too often.
     """
 
     def __init__(
@@ -105,15 +60,20 @@ class CallTable:
         *,
         source: str,
         now: Callable[[], datetime] = utc_now,
+        clock: Callable[[], float] = time.monotonic,
+        waits: Waits = _WAITS,
+        watch: Callable[[], object] = lambda: None,
     ) -> None:
         self._recorder = recorder
-        self._tokenizer = tokenizer
-        self._source = source
+        self._writer = EventWriter(recorder, tokenizer, source=source, now=now)
         self._now = now
-        self._open: dict[str, _Call] = {}
-        # By key, how many ends each handler is still to be told of.
-        self._settled: dict[str, dict[str, int]] = {}
-        self._settled_order: deque[str] = deque()
+        self._clock = clock
+        self._waits = waits
+        self._watch = watch
+        self._open: dict[Key, Call] = {}
+        self._reused = ReusedKeys()
+        self._settled = SettledCalls(recorder)
+        _tables.add(self)
 
     def __repr__(self) -> str:
         return f"<CallTable open={len(self._open)}>"
@@ -122,54 +82,76 @@ class CallTable:
         """Calls in flight."""
         return len(self._open)
 
-    def knows(self, key: str) -> bool:
+    def knows(self, key: Key) -> bool:
         """Whether a call of that key is in flight or was settled a short while ago."""
         return key in self._open or key in self._settled
 
-    def start(self, key: str, start: CallStart) -> None:
+    def start(self, key: Key, start: CallStart) -> None:
         """A call starts.
 
         The same start may be delivered several times, by a global handler and by one of the
         call's own: that is one call, billed to the subject of the highest rank. Two handlers
         that name different subjects of their own contradict each other; the first is billed.
+
+        A user may fix the run id of two calls. One after the other they are two calls; under way
+        at the same time as well, both flagged, since their ends look alike.
         """
+        name = key
         call = self._open.get(key)
-        if call is not None and call.start.request is start.request:
-            call.told[start.teller] = call.told.get(start.teller, 0) + 1
-            self._merge(call, start.attribution)
-            return
+        if (call is not None and call.start.request is not start.request) or key in self._reused:
+            key, call = self._reused.beside(key, start, self._open)
         if call is not None:
-            # The user fixed the run id of two calls that are in flight together. Their ends
-            # cannot be told apart; the first is closed with what is known of it.
-            self._abandon(key, "run_id_reused")
-        call = _in_flight.get(key)
-        if call is not None and start.request is not None and call.start.request is start.request:
-            call.told[start.teller] = call.told.get(start.teller, 0) + 1
-            self._open[key] = call
-            self._settled.pop(key, None)
-            self._merge(call, start.attribution)
+            self._tell_again(call, start)
+            return
+        call = in_flight.get((name, id(start.request))) if start.request is not None else None
+        if call is None:
+            call = Call(name, start, self._clock())
+            in_flight[call.identity] = call
+            call.owners = owners_of(start)
         else:
-            call = self._open[key] = _in_flight[key] = _Call(start)
-            self._settled.pop(key, None)
-        self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
+            # Another meter has it as well.
+            self._tell_again(call, start)
+        self._settled.forget(key)
+        self._open[key] = call
+        for owned in call.owners:
+            owned[self, key] = call
+        if self._reused:
+            self._reused.flag(name, self._open)
+        self._writer.note_open(call)
+        self._watch()
 
-    def kept(self, key: str) -> Any:
-        """What the front end keeps of a call in flight; `None` if none of that key is."""
-        call = self._open.get(key)
-        return None if call is None else call.start.kept
+    def is_paid(self, key: Key, request: object) -> bool:
+        """Whether somebody pays for the call, by what another handler told of its start."""
+        call = in_flight.get((key, id(request)))
+        return call is not None and call.attribution.rank is not Rank.NOBODY
 
-    def payer(self, key: str) -> str | None:
-        """Who pays for a call in flight; `None` if none of that key is."""
-        call = self._open.get(key)
-        return None if call is None else call.attribution.subject
+    def refuse(self, key: Key, request: object, reason: str) -> None:
+        """A call is not made: it leaves a count, and nothing where others were told of its start."""
+        call = in_flight.pop((key, id(request)), None)
+        if call is not None:
+            for table in list(_tables):
+                table.forget(call)
+        self._recorder.count("refused_calls", reason)
 
-    def is_streamed(self, key: str) -> bool:
-        """Whether a piece of a call in flight has arrived."""
-        call = self._open.get(key)
-        return call is not None and call.first_piece is not None
+    def forget(self, call: Call) -> None:
+        """A call, if it is in flight here, was not made."""
+        for key in [key for key, each in list(self._open.items()) if each is call]:
+            if self._open.pop(key, None) is not None:
+                call.state = CallState.SETTLED
+                self._recorder.note_closed(call.event_id)
+            for owned in call.owners:
+                owned.pop((self, key), None)
+
+    def get(self, key: Key, teller: str | None = None) -> Call | None:
+        """The call in flight that a piece belongs to, or the end that `teller` tells of."""
+        if self._reused and teller is None:
+            key = self._reused.of_piece(key, self._open)
+        elif self._reused and teller is not None:
+            key = self._reused.of_end(key, self._open, self._settled, teller)
+        return self._open.get(key)
 
     def piece(
-        self, key: str, text: str | None, *, teller: str = "", is_retold: bool = False
+        self, key: Key, text: str | None, *, teller: str = "", is_retold: bool = False
     ) -> None:
         """A streamed piece arrived.
 
@@ -178,194 +160,144 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
-            is_retold: It is told in a second way, in which all that is told in the first may be
-                told again.
+            is_retold: It is told in a second way, in which the first is told again.
         """
+        if self._reused:
+            key = self._reused.of_piece(key, self._open)
         call = self._open.get(key)
         if call is None or teller != call.start.teller:
             return
+        call.seen = self._clock()
         if call.first_piece is None:
             call.first_piece = time.perf_counter_ns()
+            self._follow(key, call)
         if text is not None:
             (call.other_pieces if is_retold else call.pieces).append(text)
 
-    def end(self, key: str, outcome: Outcome, report: Report, *, teller: str = "") -> None:
-        """A call ended; the first to say so settles it."""
-        call = self._take(key, teller)
-        if call is None:
-            self._ignore(key, outcome, teller)
-            return
-        arrived = call.pieces or call.other_pieces
-        if outcome == "refused" and report.usage is None and not arrived:
-            call.state = CallState.SETTLED
-            self._recorder.note_closed(call.event_id)
-            self._recorder.count("refused_calls", report.reason)
-            return
-        status: Status = "failed" if outcome == "refused" else outcome
-        self._settle(call, "cached" if report.cached else status, report)
+    def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
+        """A call ended; the first to say so settles it.
 
-    def drop(self, key: str, reason: str, *, teller: str = "") -> None:
-        """A call that was begun is none, and makes no event.
-
-        Args:
-            key: The call.
-            reason: Why, for `status`: it is a part of another one's request, or was never sent.
-            teller: Who says so.
+        An error that is not the last word (`Report.is_last`) waits for one that knows the usage.
         """
-        call = self._take(key, teller)
-        if call is not None:
-            call.state = CallState.SETTLED
-            self._recorder.note_closed(call.event_id)
-            self._recorder.count("ignored_signals", reason)
+        if self._reused:
+            key = self._reused.of_end(key, self._open, self._settled, teller)
+        call = self._open.get(key)
+        if call is not None and not report.is_last and report.usage is None:
+            if call.failure is None:
+                call.failure = Failure(outcome, report, teller, self._clock())
+            elif call.failure.teller == teller and call.told.get(teller, 1) == 1:
+                self._recorder.count("ignored_signals", outcome)
+            return
+        if call is None or not self._take(key, call, report, teller):
+            self._settled.tell(key, outcome, report, teller, self._now())
+            return
+        self._settle(call, outcome, report)
+        if outcome != "completed" and call.start.batch is not None:
+            owner_is_over(call.start.batch)
+
+    def sweep(self) -> float | None:
+        """Close what nobody ends, once it was waited for long enough.
+
+        Returns:
+            Seconds until this should be called again; `None` while nothing is in flight.
+        """
+        now = self._clock()
+        for key, call in list(self._open.items()):
+            self._close(key, call, verdict(call, now, self._waits))
+        self._reused.prune(self._open)
+        forget_idle()
+        return self._waits.sweep_every if self._open else None
+
+    def settle_decided(self) -> None:
+        """Wait no longer for calls that are over by all we know; none in flight is cut."""
+        for key, call in list(self._open.items()):
+            self._close(key, call, verdict(call, None, self._waits))
 
     def close(self) -> None:
         """Settle what is still open, as the process ends."""
-        for key in list(self._open):
-            self._abandon(key, "open_at_exit")
+        for key, call in list(self._open.items()):
+            self._close(key, call, verdict(call, None, self._waits) or "open_at_exit")
+
+    def leave(self, key: Key, call: Call) -> None:
+        """What a call was begun in is over; it is waited for a while."""
+        if call.left is None:
+            call.left = self._clock()
+
+    def cancel(self, key: Key, call: Call) -> None:
+        """The task of a call was cancelled, and nobody will say how it ended."""
+        self._close(key, call, "cancelled")
 
     def after_fork(self) -> None:
         """In a forked child: the calls in flight are the parent's to settle."""
         for key, call in self._open.items():
-            self._remember(key, call.told)
-            _in_flight.pop(key, None)
+            # What its end says here is not late: the parent is told of it as well.
+            self._settled.add(key, call, None)
+            in_flight.pop(call.identity, None)
         self._open.clear()
 
-    def _merge(self, call: _Call, attribution: Attribution) -> None:
+    def _tell_again(self, call: Call, start: CallStart) -> None:
+        call.told[start.teller] = call.told.get(start.teller, 0) + 1
         current = call.attribution
-        if (
-            attribution.rank == current.rank == Rank.HANDLER
-            and attribution.subject != current.subject
-        ):
-            call.flags = ("subject_conflict",)
-            return
-        payer, other = (
-            (attribution, current) if attribution.rank < current.rank else (current, attribution)
-        )
-        # What the other one knows to group by holds too; where they differ, the payer's does.
-        merged = replace(payer, dimensions={**other.dimensions, **payer.dimensions})
+        merged = start.attribution.beside(current)
         if merged != current:
             call.attribution = merged
-            self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
+            self._writer.note_open(call)
 
-    def _abandon(self, key: str, flag: str) -> None:
-        call = self._take(key)
-        if call is not None:
-            call.state = CallState.ABANDONED
-            report = Report()
-            if call.start.so_far is not None:
-                try:
-                    report = call.start.so_far()
-                except Exception:
-                    self._recorder.count("failures", "so_far")
-            self._settle(call, "aborted", replace(report, flags=(*report.flags, flag)))
-
-    def _take(self, key: str, teller: str | None = None) -> _Call | None:
-        """The call in flight, given to one caller only."""
-        call = self._open.get(key)
-        if call is None:
-            return None
-        teller = call.start.teller if teller is None else teller
-        # Before it leaves: at no moment may it look like a call that nobody knows.
-        expected = {each: n - (each == teller) for each, n in list(call.told.items())}
-        self._remember(key, expected)
-        if _in_flight.get(key) is call:
-            _in_flight.pop(key, None)
-        return self._open.pop(key, None)
-
-    def _ignore(self, key: str, outcome: Outcome, teller: str) -> None:
-        told = self._settled.get(key)
-        if told is None or told.get(teller) == 0:
-            self._recorder.count("ignored_signals", outcome)
-        elif teller in told:
-            # Another handler that was told of the start is told of the end as well.
-            told[teller] -= 1
-
-    def _remember(self, key: str, expected: dict[str, int]) -> None:
-        self._settled[key] = expected
-        self._settled_order.append(key)
-        if len(self._settled_order) > REMEMBERED:
-            self._settled.pop(self._settled_order.popleft(), None)
-
-    def _settle(self, call: _Call, status: Status, report: Report) -> None:
-        event = partial(self._event, call, status, report, self._now(), time.perf_counter_ns())
-        exchange = self._exchange_of(call, status, report)
-        if exchange is None:
-            self._recorder.record(call.event_id, encode(event(None)))
-            call.state = CallState.SETTLED
+    def _follow(self, key: Key, call: Call) -> None:
+        """Take note of the task in which a call's pieces come, if that is another one."""
+        if call.start.task is None:
             return
-        call.state = CallState.COUNTING
-        # The note is the event to record if this process dies before we have counted.
-        guessed = self._tokenizer.guess(exchange)
-        self._recorder.note_open(call.event_id, encode(event(guessed)))
-        self._tokenizer.submit(exchange, partial(self._settle_counted, call, event))
+        task = current_task()
+        if task is not None and task is not call.start.task:
+            call.producer = task
+            owned = owned_by_task(task)
+            owned[self, key] = call
+            call.owners = (*call.owners, owned)
 
-    def _settle_counted(
-        self, call: _Call, event: Callable[[Counted], UsageEvent], counted: Counted
-    ) -> None:
-        self._recorder.record(call.event_id, encode(event(counted)))
-        call.state = CallState.SETTLED
-
-    def _event(
-        self,
-        call: _Call,
-        status: Status,
-        report: Report,
-        now: datetime,
-        ended: int,
-        counted: Counted | None,
-    ) -> UsageEvent:
-        if counted is not None and status != "completed" and not counted.output_tokens:
-            # Nothing had arrived; what was generated by then is not known to be nothing.
-            counted = dataclasses.replace(counted, output_tokens=None)
-        usage, provenance, count_method = counts_of(status, report, counted)
-        flags = (*call.attribution.flags, *call.flags, *report.flags)
-        if usage is not None and not usage.is_consistent:
-            flags = (*flags, "usage_inconsistent")
-        first = call.first_piece
-        return replace(
-            interrupted_event(call.event_id, self._source, call.start, call.attribution, now),
-            time=date_of(report.created, now),
-            status=status,
-            provenance=provenance,
-            usage=usage,
-            measures=report.measures,
-            count_method=count_method,
-            provider=call.start.provider or report.provider,
-            operation=call.start.operation or report.operation,
-            model=report.model,
-            response_id=report.response_id,
-            batch_size=report.batch_size,
-            duration_ms=(ended - call.started) // 1_000_000,
-            time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
-            flags=flags,
-        )
-
-    def _exchange_of(self, call: _Call, status: Status, report: Report) -> Exchange | None:
-        """What there is to count; `None` if all is known, or nothing came back at all."""
-        if not needs_counting(status, report):
-            return None
+    def _close(self, key: Key, call: Call, reason: Reason | None) -> None:
+        if reason is None:
+            return
+        # Nobody who would be told of a failure of ours called: not one may keep the others open.
         try:
-            output = report.output() or call.received()
-            reported = report.usage is not None and report.usage != TokenUsage()
-            lives = reported or output or call.first_piece is not None
-            if status != "completed" and not lives:
-                # It may never have reached the provider: nobody can say what it cost.
-                return None
-            request = call.start.asked()
+            failure = call.failure
+            if failure is not None:
+                if self._take(key, call, failure.report, failure.teller):
+                    self._settle(call, failure.outcome, failure.report)
+                return
+            report = self._writer.so_far(call)
+            if reason != "cancelled":
+                report = replace(report, flags=(*report.flags, reason))
+            if self._take(key, call, report, None):
+                call.state = CallState.ABANDONED
+                self._settle(call, "aborted", report)
         except Exception:
-            # What the user handed over can be anything; the event is worth more than its estimate.
-            self._recorder.count("failures", "counting")
-            return None
-        if request is None and not output:
-            return None
-        return Exchange(
-            model=report.model or call.start.request_model,
-            provider=call.start.provider or report.provider,
-            request=request,
-            output=output,
-        )
+            self._recorder.count("failures", "closing")
 
-    def _interrupted(self, call: _Call) -> UsageEvent:
-        return interrupted_event(
-            call.event_id, self._source, call.start, call.attribution, self._now()
+    def _take(self, key: Key, call: Call, report: Report, teller: str | None) -> bool:
+        """Take a call out of those in flight; only one caller is given it."""
+        usage = report.usage
+        is_billed = report.cached or (
+            usage is not None and report.is_final and usage.total_tokens is not None
         )
+        # Before it leaves: at no moment may it look like a call that nobody knows.
+        is_closed = teller is None
+        told_by = call.start.teller if teller is None else teller
+        self._settled.add(key, call, told_by, is_billed=is_billed, is_closed=is_closed)
+        if self._open.pop(key, None) is None:
+            return False
+        if in_flight.get(call.identity) is call:
+            in_flight.pop(call.identity, None)
+        for owned in call.owners:
+            owned.pop((self, key), None)
+        return True
+
+    def _settle(self, call: Call, outcome: Outcome, report: Report) -> None:
+        if report.left_out:
+            self._writer.leave_out(call, "ignored_signals", report.left_out)
+            return
+        has_begun = call.pieces or call.other_pieces
+        if outcome == "refused" and report.usage is None and not has_begun:
+            self._writer.leave_out(call, "refused_calls", report.reason)
+            return
+        status: Status = "failed" if outcome == "refused" else outcome
+        self._writer.settle(call, "cached" if report.cached else status, report)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -47,6 +48,7 @@ class Recorder(Protocol):
     def note_open(self, event_id: str, payload: bytes) -> None: ...
     def note_closed(self, event_id: str) -> None: ...
     def count(self, name: str, key: str = "", amount: int = 1) -> None: ...
+    def note_late(self, usage: Mapping[str, str | int]) -> None: ...
 
 
 class Tokenizer(Protocol):
@@ -90,6 +92,9 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         so_far: Gives what is known of the call by now, should nobody say how it ends.
         teller: Which handler tells of it. Several may tell of one call, one of them several
             times, and one that did not tell of the start may tell of the end.
+        parent: What the call was begun in; once that is over (`owner_is_over`) it should be, too.
+        batch: Likewise what it has in common with others that end together or not at all.
+        task: The asyncio task that it was begun in and lives and dies with.
         kept: What the front end keeps of the call while it is in flight; the table never looks
             into it.
     """
@@ -104,6 +109,9 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     asked: Callable[[], Mapping[str, Any] | None] = _nothing
     so_far: Callable[[], Report] | None = None
     teller: str = ""
+    parent: Hashable = None
+    batch: Hashable = None
+    task: asyncio.Task[Any] | None = None
     kept: Any = None
 
     def __repr__(self) -> str:
@@ -141,12 +149,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         output: Gives the text of the answer, to be counted if need be.
         batch_size: How many prompts were sent in the one request, where the framework makes as
             many calls of it.
+        left_out: Why the call makes no event: it is a part of another one's request, or was never
+            sent.
         flags: What was odd.
         reason: For a refusal, a short name such as the status code.
+        is_last: Whether nothing more is to be expected. An error that is not the last word waits a
+            while for one with usage.
     """
 
     usage: TokenUsage | None = None
     is_final: bool = True
+    is_last: bool = True
     provider: str | None = None
     operation: str | None = None
     model: str | None = None
@@ -157,6 +170,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     is_countable: bool = True
     output: Callable[[], Output] = Output
     batch_size: int | None = None
+    left_out: str = ""
     flags: tuple[str, ...] = ()
     reason: str = ""
 

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from .. import system
-from ..transport.counters import count_segment, read_counters
+from ..transport.counters import read_counters
 from ..transport.frames import Kind, parse_frames
+from ..transport.segment_counts import count_segment
 from ..transport.spool import VERSION, Debt, SegmentName, Spool
 
 __all__ = ["Orphans", "Segments", "survey_segments"]

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MeteringError
-from . import config, dead, demo, doctor, drain, forget, replay, status, usage
+from . import config, dead, demo, doctor, drain, forget, late, replay, status, usage
 from .render import plain
 
 __all__ = ["app"]
@@ -37,6 +37,7 @@ app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)
 app.add_typer(dead.dead, name="dead")
+app.command("late")(late.late)
 app.command("replay")(replay.replay)
 app.command("forget")(forget.forget)
 app.command("config")(config.config)

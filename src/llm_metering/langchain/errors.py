@@ -84,6 +84,10 @@ def report_of_error(
         output=lambda: output_of(response),
         flags=found.flags,
         reason=reason,
+        # LangChain itself always hands one over. Who tells the handlers of an error without one is
+        # an integration, and it may tell of the end with its usage next: ChatBedrock, where a
+        # guardrail intervenes (langchain-aws 1.9.1, `llms/bedrock.py`).
+        is_last=response is not None,
     )
     if report.usage is None or not report.is_final:
         report = _completed(report, _reading_of(error, response))

@@ -1,18 +1,25 @@
-"""The handler that every call of the process goes through, once `install()` was called."""
+"""The handler that every call of the process goes through, once `install()` was called.
+
+Read in langchain-core 1.7.2, `tracers/context.py` (`register_configure_hook`) and
+`callbacks/manager.py` (`_configure`).
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.tracers.context import register_configure_hook
+from langchain_core.tracers import context
 
 from ..default_meter import get_meter
 from .handler import MeteringHandler
 
 __all__ = ["install", "uninstall"]
+
+_NAME: Final = "llm_metering_global_handler"
 
 
 class _GlobalHandler(MeteringHandler):
@@ -33,10 +40,9 @@ _global_handler: Final = _GlobalHandler()
 # A context variable with a default is seen in every thread and context, those that copy no
 # context included.
 _global_variable: Final[ContextVar[BaseCallbackHandler | None]] = ContextVar(
-    "llm_metering_global_handler", default=_global_handler
+    _NAME, default=_global_handler
 )
 _registration: Final = threading.Lock()
-_registered = False
 
 
 def install() -> None:
@@ -45,17 +51,35 @@ def install() -> None:
     Raises:
         MeteringError: If the default meter cannot be made of the settings there are.
     """
-    global _registered
     get_meter().start()
     with _registration:
-        if not _registered:
-            # For good: LangChain has no way to take a hook back (`tracers/context.py`), so the
-            # handler itself is switched on and off.
-            register_configure_hook(_global_variable, inheritable=True)
-            _registered = True
-    _global_handler.enabled = True
+        hooks = [hook[0] for hook in _hooks()]
+        if _global_variable not in hooks:
+            # Not inheritable: then LangChain adds it to each run anew and behind the handlers of
+            # the call and of the model, so that it knows who pays by them before it speaks.
+            # For good, since LangChain has no way to take a hook back: the handler itself is
+            # switched on and off.
+            context.register_configure_hook(_global_variable, inheritable=False)
+        _switch_off(*(each for each in hooks if each is not _global_variable))
+        _global_handler.enabled = True
 
 
 def uninstall() -> None:
     """Meter new calls no longer; calls in flight and handlers given explicitly go on."""
-    _global_handler.enabled = False
+    with _registration:
+        _switch_off(*(hook[0] for hook in _hooks()))
+        _global_handler.enabled = False
+
+
+def _hooks() -> Sequence[tuple[ContextVar[Any], Any, Any, Any]]:
+    # What is registered is asked where it is kept: a module of LangChain's that is imported anew
+    # has forgotten us. Should the name go, we are registered twice, which LangChain notices.
+    return getattr(context, "_configure_hooks", ())
+
+
+def _switch_off(*variables: ContextVar[Any]) -> None:
+    # Ours, of this module before it was imported anew, as in a notebook. If all of the package
+    # was, the call table of the one before knows nothing of ours: each call would be billed twice.
+    for variable in variables:
+        if variable.name == _NAME:
+            variable.get().enabled = False

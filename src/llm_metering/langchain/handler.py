@@ -6,6 +6,7 @@ Read in langchain-core 1.7.2, `langchain_core/callbacks/base.py` and `callbacks/
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,14 +15,13 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report
+from ..calls import CallStart, Outcome, Report, current_task, owner_is_over
 from ..default_meter import get_meter
-from ..errors import MissingExtraError
-from ..events import check_dimensions
+from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
-from ..subjects import attribute, check_subject
+from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
 from .batches import End, batch_of, end_in_batch
 from .errors import report_of_error
@@ -32,6 +32,8 @@ from .texts import chat_request, event_text, piece_text
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
+
+    from .metadata import enclosing_metadata
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
@@ -61,7 +63,8 @@ class MeteringHandler(BaseCallbackHandler):
     `install()`, see to it together that a call is billed once. It can be shared by threads
     and event loops, hashed, copied and pickled; a copy is the handler itself, and what is
     unpickled in another process records with that process's default meter. A failure to meter
-    never reaches the application; it is counted in `status` as one of `failures`.
+    never reaches the application; it is counted in `status` as one of `failures`. Where the meter
+    has `on_missing_subject="raise"`, a call that nobody pays for is refused before it is made.
 
     Args:
         subject: Who pays; without it, run metadata, `subject()` and the process's default say.
@@ -78,9 +81,10 @@ class MeteringHandler(BaseCallbackHandler):
     # of a call while the loop shuts down (`callbacks/manager.py`, `_ahandle_event_for_handler`).
     run_inline = True
 
-    ignore_chain = True
-    ignore_agent = True
-    ignore_retriever = True
+    # What is around a call is heard out only for its end: some calls end in no other way.
+    ignore_chain = False
+    ignore_agent = False
+    ignore_retriever = False
     ignore_retry = True
     ignore_custom_event = True
 
@@ -89,9 +93,8 @@ class MeteringHandler(BaseCallbackHandler):
     ) -> None:
         super().__init__()
         if subject is not None:
-            check_subject(subject)
-        check_dimensions(dimensions)
-        self._introduce(uuid4().hex, subject, meter, dimensions)
+            subject = check_subject(subject)
+        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions))
         # Here, so that a setting that is wrong is told now and not swallowed during a call;
         # and so that what an earlier process left begins to be shipped.
         self._meter.start()
@@ -120,6 +123,13 @@ class MeteringHandler(BaseCallbackHandler):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._name, self._subject, self._dimensions)
+
+    @property
+    def raise_error(self) -> bool:  # type: ignore[override]  # LangChain only reads it
+        """Whether LangChain lets pass what a hook has just raised: the refusal of a call alone."""
+        # It asks while it handles the error (`callbacks/manager.py`, `handle_event` and
+        # `_ahandle_event_for_handler`), so that whatever else should escape us stops there.
+        return isinstance(sys.exception(), MissingSubjectError)
 
     @property
     def _meter(self) -> Meter:
@@ -156,19 +166,33 @@ class MeteringHandler(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        """A chat model is called."""
+        """A chat model is called.
+
+        Raises:
+            MissingSubjectError: If nobody pays, and the settings refuse that.
+        """
         # Each handler of an async run gets an outer list of its own; the inner one is shared.
         asked = messages[0] if messages else []
         # A copy of the list: an agent goes on adding to its own while the model answers.
         request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
-        self._start("chat", asked, request, run_id, kwargs, model=serialized)
+        refusal = self._start("chat", asked, request, run_id, kwargs, model=serialized)
+        if refusal is not None:
+            raise refusal
 
     def on_llm_start(
         self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
     ) -> None:
-        """A completion model is called."""
-        request = {"prompt": prompts}
-        self._start("text_completion", prompts, lambda: request, run_id, kwargs, model=serialized)
+        """A completion model is called.
+
+        Raises:
+            MissingSubjectError: If nobody pays, and the settings refuse that.
+        """
+        asked = {"prompt": prompts}
+        refusal = self._start(
+            "text_completion", prompts, lambda: asked, run_id, kwargs, model=serialized
+        )
+        if refusal is not None:
+            raise refusal
 
     def on_llm_new_token(
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
@@ -189,9 +213,9 @@ class MeteringHandler(BaseCallbackHandler):
             usage = getattr(message, "usage_metadata", None)
             metadata = getattr(message, "response_metadata", None)
             if usage is not None or is_finished(metadata):
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_chunk(chunk, usage, metadata)
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_chunk(chunk, usage, metadata)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
@@ -207,9 +231,9 @@ class MeteringHandler(BaseCallbackHandler):
                 return
             calls = meter.calls
             if kind == "message-finish":
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_finish(event.get("usage"), event.get("metadata"))
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_finish(event.get("usage"), event.get("metadata"))
             elif (text := event_text(event)) is not None:
                 calls.piece(key, text, teller=self._name, is_retold=True)
         except Exception as error:
@@ -223,6 +247,30 @@ class MeteringHandler(BaseCallbackHandler):
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
 
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A chain, a graph or one of its nodes is over, and so should be the calls it made."""
+        owner_is_over(run_id)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A chain failed, or was left or cancelled."""
+        owner_is_over(run_id)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A tool is over."""
+        owner_is_over(run_id)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A tool failed."""
+        owner_is_over(run_id)
+
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A retriever is over."""
+        owner_is_over(run_id)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A retriever failed."""
+        owner_is_over(run_id)
+
     def _start(
         self,
         operation: str,
@@ -232,10 +280,12 @@ class MeteringHandler(BaseCallbackHandler):
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
         model: object = None,
-    ) -> None:
+    ) -> MissingSubjectError | None:
+        """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
-            return
-        with Guard("on_llm_start", self._note_failure):
+            return None
+        hook = "on_llm_start"
+        with Guard(hook, self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -243,20 +293,27 @@ class MeteringHandler(BaseCallbackHandler):
             attribution = attribute(
                 handler=self._subject,
                 metadata=metadata,
+                enclosing=enclosing_metadata,
                 default=meter.subject,
                 dimensions=self._dimensions,
+                rules=meter.rules,
             )
-            if flags:
-                attribution = replace(attribution, flags=(*attribution.flags, *flags))
             key = str(run_id)
+            if flags:
+                # It was made already.
+                attribution = replace(attribution, flags=(*attribution.flags, *flags))
+            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
+                refusal = meter.missing_subjects.refusal()
+                if refusal is not None:
+                    # In a guard of its own: it is refused even if it cannot be counted.
+                    with meter.guard(hook):
+                        meter.calls.refuse(key, request, "no_subject")
+                    return refusal
             provider = name_of(metadata.get("ls_provider"))
             parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             seen = Seen(
-                operation,
-                provider=provider,
-                model=model,
-                parameters=parameters,
-                batch=batch_of(key, parameters, kwargs.get("batch_size")),
+                operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
             start = CallStart(
                 attribution=attribution,
@@ -269,9 +326,13 @@ class MeteringHandler(BaseCallbackHandler):
                 asked=asked,
                 so_far=seen.report,
                 teller=self._name,
+                parent=kwargs.get("parent_run_id"),
+                batch=batch,
+                task=current_task(),
                 kept=seen,
             )
             meter.calls.start(key, start)
+        return None
 
     def _end(
         self, hook: str, error: BaseException | None, response: LLMResult | None, run_id: UUID
@@ -282,7 +343,8 @@ class MeteringHandler(BaseCallbackHandler):
             if meter is None:
                 return
             calls = meter.calls
-            seen: Seen | None = calls.kept(key)
+            call = calls.get(key, self._name)
+            seen: Seen | None = None if call is None else call.start.kept
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
@@ -301,9 +363,12 @@ class MeteringHandler(BaseCallbackHandler):
                 # What the run's metadata said is lost then, its subject too.
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
-            if seen is not None and report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=calls.is_streamed(key))
-            if seen is None or seen.batch is None:
+            if call is None or seen is None:
+                calls.end(key, outcome, report, teller=self._name)
+                return
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
+            if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))

@@ -15,14 +15,20 @@ from ..errors import InvalidArgumentError
 from ..events import (
     Status,
     UsageEvent,
-    check_dimensions,
     encode,
     new_event_id,
 )
 from ..exchange import Counted, Exchange, Output
 from ..extract import read
 from ..extract.reading import NOTHING, Reading
-from ..subjects import Attribution, attribute, check_subject
+from ..subjects import (
+    Attribution,
+    MissingSubjects,
+    Rank,
+    attribute,
+    check_subject,
+    plain_dimensions,
+)
 from ..token_usage import TokenUsage
 from .arguments import amount_of, check_name, keyed_id, model_of, moment_of, snapshot
 from .contents import exchange_of, flags_of, time_of, with_amount, with_count
@@ -65,6 +71,7 @@ class ResponseRecorder:
         tokenizer: What counts where a response reports nothing.
         source: The CloudEvents source of the events.
         default_subject: Who pays where nothing else says so.
+        missing_subjects: What is done where nobody is named at all.
         now: The clock, in aware UTC.
     """
 
@@ -75,12 +82,14 @@ class ResponseRecorder:
         *,
         source: str,
         default_subject: Callable[[], str | None],
+        missing_subjects: MissingSubjects | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._recorder = recorder
         self._tokenizer = tokenizer
         self._source = source
         self._default_subject = default_subject
+        self._missing_subjects = missing_subjects or MissingSubjects()
         self._now = now
         self._seen: dict[int, _Seen] = {}
 
@@ -89,13 +98,19 @@ class ResponseRecorder:
 
         Raises:
             SubjectError: If the subject is not a non-empty string, or a dimension unusable.
+            MissingSubjectError: If nobody pays, and the settings refuse that.
         """
         if subject is not None:
-            check_subject(subject)
+            subject = check_subject(subject)
         if dimensions is not None:
-            check_dimensions(dimensions)
+            dimensions = plain_dimensions(dimensions)
         default = self._default_subject() if subject is None else None
-        return attribute(handler=subject, default=default, dimensions=dimensions)
+        found = attribute(handler=subject, default=default, dimensions=dimensions)
+        if found.rank is Rank.NOBODY:
+            refusal = self._missing_subjects.refusal()
+            if refusal is not None:
+                raise refusal
+        return found
 
     def record(
         self,

@@ -7,24 +7,13 @@ Nothing is guessed: a value that cannot be used is refused by name, with the pla
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..errors import ConfigurationError
-from .checks import (
-    CHECKS,
-    DEFAULT_BACKLOG_BYTES,
-    DEFAULT_DURABILITY,
-    DEFAULT_EVENT_ID,
-    DEFAULT_RETENTION_BYTES,
-    DEFAULT_RETENTION_HOURS,
-    Durability,
-    Found,
-    expand_path,
-    mask_url,
-)
+from .checks import CHECKS, Found, expand_path, mask_url
+from .values import DEFAULT_SOURCE, SECRETS, VARIABLES, SettingRow, Settings
 
 __all__ = [
     "CONFIG_FILE",
@@ -41,108 +30,6 @@ __all__ = [
 
 CONFIG_FILE: Final = "llm-metering.toml"
 CONFIG_VARIABLE: Final = "LLM_METERING_CONFIG"
-DEFAULT_SOURCE: Final = "llm-metering"
-
-VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "home": ("LLM_METERING_HOME",),
-    "sinks": ("LLM_METERING_SINKS",),
-    "source": ("LLM_METERING_SOURCE",),
-    "subject": ("LLM_METERING_SUBJECT",),
-    "ledger": ("LLM_METERING_LEDGER",),
-    "durability": ("LLM_METERING_DURABILITY",),
-    "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
-    "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
-    "retention_bytes": ("LLM_METERING_RETENTION_BYTES",),
-    "event_type": ("LLM_METERING_EVENT_TYPE",),
-    "event_id": ("LLM_METERING_EVENT_ID",),
-    "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
-    "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
-}
-"""The settings, in the order they are shown, and the environment variables of each."""
-
-_SECRETS = frozenset({"openmeter_token"})
-
-
-class SettingRow(NamedTuple):
-    """One setting as `llm-metering config` shows it, without secrets.
-
-    Attributes:
-        setting: Its name as an argument.
-        value: What holds; for a secret `set` or `not set`.
-        origin: Where it comes from.
-    """
-
-    setting: str
-    value: str | int | float | tuple[str, ...] | None
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Settings:
-    """What holds, checked; made by `load_settings`.
-
-    Attributes:
-        home: The folder of the journal and the ledger, absolute.
-        sinks: URLs of the sinks beside the ledger.
-        source: The application's stable name, CloudEvents' `source`.
-        subject: Who pays for calls that nobody else was named for.
-        ledger: Whether usage is kept in the ledger on this machine.
-        durability: What a recorded event survives: the death of the `process`, a `power` cut, or
-            nothing (`memory`).
-        backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
-        retention_hours: How long the journal keeps what every sink has had, to be replayed;
-            0 deletes it at once.
-        retention_bytes: What that may take on disk; the oldest goes first.
-        event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
-        event_id: Under which id they send an event where their URL does not say: `call` is the
-            event's own, `response` the provider's response id.
-        openmeter_token: The API key that OpenMeter sinks send.
-        tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
-            they are not on this machine.
-        origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
-            `file /app/llm-metering.toml`, `default`.
-    """
-
-    home: Path
-    sinks: tuple[str, ...] = ()
-    source: str = DEFAULT_SOURCE
-    subject: str | None = None
-    ledger: bool = True
-    durability: Durability = DEFAULT_DURABILITY
-    backlog_bytes: int = DEFAULT_BACKLOG_BYTES
-    retention_hours: float = DEFAULT_RETENTION_HOURS
-    retention_bytes: int = DEFAULT_RETENTION_BYTES
-    event_type: str | None = None
-    event_id: str = DEFAULT_EVENT_ID
-    openmeter_token: str | None = None
-    tokenizer_download: bool = False
-    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    def describe(self) -> tuple[SettingRow, ...]:
-        """Each setting with its value and its origin, fit to be shown to anybody."""
-        shown: dict[str, str | int | float | tuple[str, ...] | None] = {
-            "home": str(self.home),
-            "sinks": tuple(mask_url(url) for url in self.sinks),
-            "source": self.source,
-            "subject": self.subject,
-            "ledger": self.ledger,
-            "durability": self.durability,
-            "backlog_bytes": self.backlog_bytes,
-            "retention_hours": self.retention_hours,
-            "retention_bytes": self.retention_bytes,
-            "event_type": self.event_type,
-            "event_id": self.event_id,
-            # Not even its last characters: a support ticket is no place for any part of a key.
-            "openmeter_token": "not set" if self.openmeter_token is None else "set",
-            "tokenizer_download": self.tokenizer_download,
-        }
-        return tuple(
-            SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES
-        )
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value, _ in self.describe())
-        return f"Settings({values})"
 
 
 def load_settings(**arguments: object) -> Settings:
@@ -158,7 +45,9 @@ def load_settings(**arguments: object) -> Settings:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
-            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`.
+            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`,
+            `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
+            `subject_token_secrets`, `metadata_dimensions`.
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.
@@ -182,7 +71,15 @@ def load_settings(**arguments: object) -> Settings:
             values[name] = CHECKS[name](found)
     if "home" not in values:
         values["home"] = _default_home()
-    return Settings(**values, origins=origins)
+    settings = Settings(**values, origins=origins)
+    if settings.subject_from_metadata == "signed" and not settings.subject_token_secrets:
+        # Every token would be refused, and every call billed to nobody.
+        raise ConfigurationError(
+            "subject_from_metadata",
+            "'signed' needs a secret to check signatures with; set "
+            f"{VARIABLES['subject_token_secrets'][0]} ({origins['subject_from_metadata']})",
+        )
+    return settings
 
 
 def require_destination(settings: Settings, extra_sinks: Iterable[object] = ()) -> None:
@@ -217,7 +114,7 @@ def _in_environment(name: str) -> Found | None:
         Found(os.environ[variable], f"environment {variable}")
         for variable in VARIABLES[name]
         # Deployments pass on the secrets they do not have as empty variables.
-        if variable in os.environ and not (name in _SECRETS and not os.environ[variable].strip())
+        if variable in os.environ and not (name in SECRETS and not os.environ[variable].strip())
     ]
     # Taking either would send usage to one of two accounts, perhaps the wrong one.
     if len({str(each.value).strip() for each in found}) > 1:
@@ -261,14 +158,15 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError("config", f"{path} is not valid TOML: {error}") from error
     for name in table:
-        if name in _SECRETS or name.upper() in VARIABLES["openmeter_token"]:
-            raise ConfigurationError(
-                name,
-                f"{path} holds a secret, and such a file ends up in version control; "
-                f"take it out and set {VARIABLES['openmeter_token'][0]} in the environment",
-            )
+        for secret in SECRETS:
+            if name == secret or name.upper() in VARIABLES[secret]:
+                raise ConfigurationError(
+                    name,
+                    f"{path} holds a secret, and such a file ends up in version control; "
+                    f"take it out and set {VARIABLES[secret][0]} in the environment",
+                )
         if name not in VARIABLES:
-            known = ", ".join(each for each in VARIABLES if each not in _SECRETS)
+            known = ", ".join(each for each in VARIABLES if each not in SECRETS)
             message = f"{path} sets it, but there is no such setting; there are {known}"
             raise ConfigurationError(name, message)
     return table

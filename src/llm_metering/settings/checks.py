@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from ..errors import ConfigurationError, SubjectError
 from ..subjects import check_subject
+from .found import Found, one_of, refusal
+from .paying import PAYING
 from .sources import source_problem
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "DEFAULT_EVENT_ID",
     "DEFAULT_RETENTION_BYTES",
     "DEFAULT_RETENTION_HOURS",
+    "DEFAULT_SILENT_CALL_HOURS",
     "EVENT_IDS",
     "EVENT_TYPE_WANTED",
     "Durability",
@@ -41,6 +44,7 @@ MIN_BACKLOG_BYTES: Final = 1 << 20
 DEFAULT_EVENT_ID: Final = "call"
 DEFAULT_RETENTION_HOURS: Final = 72
 DEFAULT_RETENTION_BYTES: Final = 256 << 20
+DEFAULT_SILENT_CALL_HOURS: Final = 1
 
 EVENT_IDS: Final = (DEFAULT_EVENT_ID, "response")
 """Under which ids events can be sent."""
@@ -56,20 +60,6 @@ _SECRET_PARAMETER = re.compile(
 _MASK = "***"
 _MAX_EVENT_TYPE = 200
 _FOR_EVER: Final = 10_000_000
-
-
-class Found(NamedTuple):
-    """A value nobody has checked yet.
-
-    Attributes:
-        value: As it was found.
-        origin: How to speak of the place.
-        folder: What a relative path in it is relative to; `None` is the working folder.
-    """
-
-    value: object
-    origin: str
-    folder: Path | None = None
 
 
 def mask_url(url: str) -> str:
@@ -116,14 +106,10 @@ def is_event_type(value: object) -> bool:
     return value.isprintable() and " " not in value
 
 
-def _refusal(name: str, found: Found, wanted: str) -> ConfigurationError:
-    return ConfigurationError(name, f"{wanted}, got {found.value!r} ({found.origin})")
-
-
 def _home(found: Found) -> Path:
     value = os.fspath(found.value) if isinstance(found.value, os.PathLike) else found.value
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise _refusal("home", found, "the path of a folder is wanted")
+        raise refusal("home", found, "the path of a folder is wanted")
     path = expand_path(value, "home")
     if found.folder is not None:
         path = found.folder / path
@@ -132,7 +118,7 @@ def _home(found: Found) -> Path:
         return path.absolute()
     except FileNotFoundError as error:
         wanted = "the working folder is gone, so an absolute path is wanted"
-        raise _refusal("home", found, wanted) from error
+        raise refusal("home", found, wanted) from error
 
 
 def _sinks(found: Found) -> tuple[str, ...]:
@@ -160,7 +146,7 @@ def _source(found: Found) -> str:
             "the application's name is wanted as a URI reference (in ASCII, without spaces), "
             f"such as 'my-app' or 'https://example.org/my-app', but {problem}"
         )
-        raise _refusal("source", found, wanted)
+        raise refusal("source", found, wanted)
     return source
 
 
@@ -176,15 +162,12 @@ def _switch(name: str, found: Found) -> bool:
     if isinstance(value, str):
         value = _SWITCH.get(value.strip().lower())
     if not isinstance(value, bool):
-        raise _refusal(name, found, "on or off is wanted (or true, false, 1, 0)")
+        raise refusal(name, found, "on or off is wanted (or true, false, 1, 0)")
     return value
 
 
 def _durability(found: Found) -> Durability:
-    for durability in DURABILITIES:
-        if found.value == durability:
-            return durability
-    raise _refusal("durability", found, f"one of {', '.join(DURABILITIES)} is wanted")
+    return one_of(DURABILITIES, "durability", found)
 
 
 def _backlog_bytes(found: Found) -> int:
@@ -193,11 +176,11 @@ def _backlog_bytes(found: Found) -> int:
         value = int(value) if value.strip().isdecimal() else None
     if type(value) is not int or value < MIN_BACKLOG_BYTES:
         wanted = f"a number of bytes from {MIN_BACKLOG_BYTES} is wanted"
-        raise _refusal("backlog_bytes", found, wanted)
+        raise refusal("backlog_bytes", found, wanted)
     return value
 
 
-def _retention_hours(found: Found) -> int | float:
+def _hours(name: str, found: Found, *, above_zero: bool = False) -> int | float:
     value = found.value
     if isinstance(value, str):
         try:
@@ -205,8 +188,12 @@ def _retention_hours(found: Found) -> int | float:
         except ValueError:
             value = None
     # bool is an int to Python, and `inf` and `nan` are numbers to it.
+    least = "more than 0" if above_zero else "from 0"
+    wanted = f"hours are wanted, {least} and below {_FOR_EVER}"
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOR_EVER:
-        raise _refusal("retention_hours", found, f"hours are wanted, from 0 and below {_FOR_EVER}")
+        raise refusal(name, found, wanted)
+    if above_zero and value == 0:
+        raise refusal(name, found, wanted)
     return int(value) if value == int(value) else value
 
 
@@ -215,19 +202,19 @@ def _retention_bytes(found: Found) -> int:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _refusal("retention_bytes", found, "a whole number of bytes is wanted, from 0")
+        raise refusal("retention_bytes", found, "a whole number of bytes is wanted, from 0")
     return value
 
 
 def _event_type(found: Found) -> str:
     if not isinstance(found.value, str) or not is_event_type(found.value):
-        raise _refusal("event_type", found, EVENT_TYPE_WANTED)
+        raise refusal("event_type", found, EVENT_TYPE_WANTED)
     return found.value
 
 
 def _event_id(found: Found) -> str:
     if not isinstance(found.value, str) or found.value not in EVENT_IDS:
-        raise _refusal("event_id", found, f"one of {', '.join(EVENT_IDS)} is wanted")
+        raise refusal("event_id", found, f"one of {', '.join(EVENT_IDS)} is wanted")
     return found.value
 
 
@@ -250,11 +237,13 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "ledger": partial(_switch, "ledger"),
     "durability": _durability,
     "backlog_bytes": _backlog_bytes,
-    "retention_hours": _retention_hours,
+    "retention_hours": partial(_hours, "retention_hours"),
     "retention_bytes": _retention_bytes,
     "event_type": _event_type,
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,
     "tokenizer_download": partial(_switch, "tokenizer_download"),
+    "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
+    **PAYING,
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

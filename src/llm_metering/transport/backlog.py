@@ -11,8 +11,8 @@ from typing import Final
 from .. import system
 from ..handoff import Turn
 from ..sinks.base import SinkLimits
-from .counters import collect_all
 from .cursor import Cursor, Item
+from .folding import collect_all
 from .held_cursor import HeldCursor
 from .journal import Journal
 from .progress import Progress
@@ -173,11 +173,11 @@ class Backlog:
         header = self._spool.header(name)
         return header is not None and any(debt.key == self._debt.key for debt in header.debts)
 
-    def give_up(self, name: SegmentName) -> int | None:
+    def give_up(self, name: SegmentName) -> list[str] | None:
         """Settle what is left of a segment as dropped.
 
         Returns:
-            How many events that was; `None` if the segment is still written, or another process
+            The ids of these events; `None` if the segment is still written, or another process
             has it.
         """
         if name.writer == self._journal.writer:

@@ -14,6 +14,7 @@ from .alarms import Alarms
 from .backlog import Backlog
 from .journal import Journal
 from .spool import Debt, SegmentName, Spool
+from .suspects import Suspects
 from .writer import SEGMENT_BYTES
 
 __all__ = ["DEFAULT_BACKLOG_BYTES", "DROPPED_AS", "Bound", "owed_bytes", "segment_bytes_below"]
@@ -59,21 +60,24 @@ class Bound:
         """Whether a segment was begun since the last look."""
         return self.journal.segments_begun != self._seen
 
-    def keep(self) -> bool:
+    def keep(self, suspects: Suspects) -> Suspects | None:
         """Give up the oldest events that are beyond the bound.
 
         Segments that another process has in hand are left to it. How far the bound is passed
         meanwhile depends on how much is recorded between two looks.
 
+        Args:
+            suspects: What the sink may have.
+
         Returns:
-            Whether any were given up.
+            Those of them that are left; `None` if no events were given up.
         """
         self._seen = self.journal.segments_begun
         owed = _owed(self.spool, self.debt)
         total = sum(size for _, size in owed)
         if total < self.limit * _TELL_FROM:
             self.alarms.ended("backlog", sink=self.debt.name)
-            return False
+            return None
         given_up = 0
         for name, size in owed:
             if total <= self.limit:
@@ -81,7 +85,8 @@ class Bound:
             events = self.backlog.give_up(name)
             if events is not None:
                 total -= size
-                given_up += events
+                given_up += len(events)
+                suspects = suspects.forget(frozenset(events))
         if given_up:
             self.journal.count("dropped", DROPPED_AS, given_up)
             self.alarms.sound(
@@ -96,7 +101,7 @@ class Bound:
             " are given up",
             sink=self.debt.name,
         )
-        return bool(given_up)
+        return suspects if given_up else None
 
 
 def _owed(spool: Spool, debt: Debt) -> list[tuple[SegmentName, int]]:

@@ -187,12 +187,12 @@ class Cursor:
         self.settled += passed
         return passed
 
-    def give_up(self) -> int:
-        """Settle all that is left as dropped; returns how many events that is."""
+    def give_up(self) -> list[str]:
+        """Settle all that is left as dropped; returns the ids of these events."""
         left = self.peek(_ALL)
         self._ack.dropped += len(left)
         self.settle(left, Delivery.all_accepted(left))
-        return len(left)
+        return [item.id for item in left]
 
     def _pass(self, settled: dict[int, bool]) -> int:
         """Take what is settled from what is ahead, and move the offset as far as that lets it."""

@@ -172,11 +172,17 @@ class Dispatcher:
             event_ids, since = cursor.in_doubt()
             self.suspects = self.suspects.join(event_ids, since=since)
 
-    def gave_up(self) -> None:
-        """Note that events were given up, and begin anew with what is known of refusals."""
+    def gave_up(self, suspects: Suspects) -> None:
+        """Note that events were given up, and begin anew with what is known of refusals.
+
+        Args:
+            suspects: Those that the sink may have, without the ones given up.
+        """
         self.own_settled = self._backlog.own_settled
         self.triage = Triage()
         self._held = {}
+        self.suspects = suspects
+        self._leave_note()
 
     def release(self) -> None:
         """Let go of all segments."""
@@ -208,7 +214,10 @@ class Dispatcher:
         elif standing.state != "ok" and now >= self._next_log:
             self._next_log = now + LOG_EVERY
             logger.warning("%s", told)
-        noted = (standing.state, standing.reason, len(self.suspects.since))
+        self._leave_note()
+
+    def _leave_note(self) -> None:
+        noted = (self.standing.state, self.standing.reason, len(self.suspects.since))
         if noted != self._noted:
             self._noted = noted
             note = SinkNote(self._debt, *noted)

@@ -1,4 +1,4 @@
-"""One sink's shipper: read, deliver, acknowledge; wait; begin again, for ever."""
+"""One sink's shipper: the thread that pumps, is woken, hurried and ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -15,23 +15,18 @@ from .. import system
 from ..handoff import Empty, SimpleQueue, Turn
 from ..sinks.base import Sink
 from .alarms import Alarms
-from .batches import Batch, Batches
-from .bounds import DEFAULT_BACKLOG_BYTES, Bound
-from .counters import collect
-from .cursor import Cursor
-from .dispatch import Dispatcher, SinkNote
+from .bounds import DEFAULT_BACKLOG_BYTES
+from .folding import collect
 from .journal import Journal
-from .policy import LINGER, Standing
+from .policy import Standing
+from .pump import Pump
 from .spool import Spool, debt_of
 from .suspects import Suspects
 
-__all__ = ["Shipper", "SinkNote"]
+__all__ = ["Shipper"]
 
 logger = logging.getLogger("llm_metering")
 
-ADOPT_EVERY: Final = 30.0
-LOOK_AGAIN_AFTER: Final = 0.1
-"""Seconds after which a writer that was locked when first seen is looked at once more."""
 _NEVER: Final = 1 << 62
 
 
@@ -68,11 +63,19 @@ class Shipper:
         self.debt = debt_of(sink)
         self._spool = spool
         self._journal = journal
-        self._alarms = Alarms() if alarms is None else alarms
-        self._backlog_bytes = backlog_bytes
         self._clock = clock
-        self._wall = wall
-        self._chance = chance
+        self._new_pump = partial(
+            Pump,
+            sink,
+            self.debt,
+            spool=spool,
+            journal=journal,
+            alarms=Alarms() if alarms is None else alarms,
+            backlog_bytes=backlog_bytes,
+            clock=clock,
+            wall=wall,
+            chance=chance,
+        )
         self._begin()
         system.on_fork(self)
 
@@ -88,53 +91,32 @@ class Shipper:
         self._closing = False
         self._close_by = 0.0
         self._mark: int | None = None
-        self._backlog = Batches(self._spool, self._journal, self.debt)
-        self._bound = Bound(
-            self._spool,
-            self._journal,
-            self.debt,
-            self._backlog,
-            self._alarms,
-            self._backlog_bytes,
-        )
-        self._dispatch = Dispatcher(
-            self.sink,
-            self.debt,
-            spool=self._spool,
-            backlog=self._backlog,
-            alarms=self._alarms,
-            clock=self._clock,
-            wall=self._wall,
-            chance=self._chance,
-            had=partial(self._journal.had_from_memory, self.debt.key),
-        )
+        self._pump = self._new_pump()
         self._urgent_until = 0
-        self._waiting_since: float | None = None
-        self._skip_backoff = False
-        self._next_adoption = 0.0
 
     def __repr__(self) -> str:
         return (
             f"<Shipper {self.sink.name} {self.standing.state} own_settled={self.own_settled}"
-            f" segments={len(self._backlog)} {self._dispatch.triage!r} {self.suspects!r}>"
+            f" segments={len(self._pump.backlog)} {self._pump.dispatch.triage!r}"
+            f" {self.suspects!r}>"
         )
 
     @property
     def own_settled(self) -> int:
         """How many of this process's own events are settled."""
         # Those in memory last: what is just being written to disk may be missed, not counted twice.
-        on_disk = self._dispatch.own_settled
+        on_disk = self._pump.dispatch.own_settled
         return on_disk + self._journal.settled_from_memory(self.debt.key)
 
     @property
     def standing(self) -> Standing:
         """How the sink stands."""
-        return self._dispatch.standing
+        return self._pump.dispatch.standing
 
     @property
     def suspects(self) -> Suspects:
         """Events that the sink may have, though it did not say so."""
-        return self._dispatch.suspects
+        return self._pump.dispatch.suspects
 
     @property
     def is_running(self) -> bool:
@@ -156,7 +138,7 @@ class Shipper:
     def hurry(self, recorded: int) -> None:
         """Send without lingering until that many own events are settled; skip one backoff."""
         self._urgent_until = max(self._urgent_until, recorded)
-        self._skip_backoff = True
+        self._pump.skip_backoff = True
         self.wake()
 
     def drain(self, *, deadline: float, own_only: bool = False, mark: int | None = None) -> bool:
@@ -171,16 +153,16 @@ class Shipper:
             Whether nothing is left that this process may ship, or the mark is reached.
         """
         if not own_only:
-            self._next_adoption = 0.0
+            self._pump.next_adoption = 0.0
         while True:
             if not self._turn.acquire(timeout=self._until(deadline)):
                 return False
             try:
                 if mark is not None and self.own_settled >= mark:
                     with contextlib.suppress(OSError):  # else the next process deletes it
-                        self._backlog.follow_journal()
+                        self._pump.backlog.follow_journal()
                     return True
-                wait = self._pump(urgent=True, adopt=not own_only)
+                wait = self._pump.once(urgent=True, adopt=not own_only)
             finally:
                 self._turn.release()
             if wait is None:
@@ -198,7 +180,7 @@ class Shipper:
         """
         self._close_by = deadline
         self._mark = self._journal.recorded
-        self._skip_backoff = True
+        self._pump.skip_backoff = True
         self._closing = True
         self._wakeups.put(None)
 
@@ -218,7 +200,7 @@ class Shipper:
         if not self._turn.acquire(timeout=self._until(self._close_by)):
             return False  # another thread is delivering, as `usage` does
         try:
-            self._dispatch.release()
+            self._pump.dispatch.release()
             for segment in self._journal.segments():
                 if segment.finished:
                     collect(self._spool, segment.name)
@@ -232,7 +214,7 @@ class Shipper:
 
     def after_fork(self) -> None:
         """Let go of the parent's segments in a forked child."""
-        self._backlog.disown()
+        self._pump.backlog.disown()
         self._begin()
 
     def _until(self, deadline: float) -> float:
@@ -256,17 +238,18 @@ class Shipper:
         while not self._closing:
             recorded = self._journal.recorded
             with self._turn:
-                wait = self._pump(urgent=self.own_settled < self._urgent_until, adopt=True)
+                urgent = self._closing or self.own_settled < self._urgent_until
+                wait = self._pump.once(urgent=urgent, adopt=True)
             self.wake_at = 0 if wait is None else recorded + self.sink.limits.max_events
             if wait is None and self._journal.recorded != recorded:
                 continue  # recorded after we looked and before `wake_at` said so
-            until_adoption = max(self._next_adoption - self._clock(), 0.0)
+            until_adoption = max(self._pump.next_adoption - self._clock(), 0.0)
             self._sleep(until_adoption if wait is None else min(wait, until_adoption))
         self.drain(deadline=self._close_by, own_only=True, mark=self._mark)
         if self._clock() >= self._close_by:
             # Nobody waits any more: another meter of this process may take over.
             with self._turn:
-                self._dispatch.release()
+                self._pump.dispatch.release()
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -276,71 +259,3 @@ class Shipper:
                 return
         while not self._wakeups.empty():
             self._wakeups.get()
-
-    def _pump(self, *, urgent: bool, adopt: bool) -> float | None:
-        """Deliver one batch if it is time.
-
-        Returns:
-            Seconds after which to call again, `None` if nothing waits.
-        """
-        try:
-            return self._try_pump(urgent=urgent, adopt=adopt)
-        except Exception as error:
-            self._dispatch.failed(error)
-            return LINGER
-
-    def _try_pump(self, *, urgent: bool, adopt: bool) -> float | None:
-        now = self._clock()
-        if self._skip_backoff:
-            self._skip_backoff = False
-            self._dispatch.next_try = min(self._dispatch.next_try, self._dispatch.floor_until)
-        if adopt and now >= self._next_adoption:
-            self._next_adoption = now + ADOPT_EVERY
-            self._backlog.collect_rest()
-            self._take_over(self._backlog.adopt())
-            if self._backlog.has_newcomers:
-                self._next_adoption = now + LOOK_AGAIN_AFTER
-            self._keep_within_bound()
-        elif adopt and self._backlog.can_adopt:
-            self._take_over(self._backlog.adopt_more())
-        if self._bound.is_due():
-            self._keep_within_bound()
-        own = self._dispatch.next_own()
-        if own is None:
-            self._waiting_since = None
-        elif self._waiting_since is None:
-            self._waiting_since = now
-        linger = 0.0 if own is None else self._linger(own, now, urgent=urgent)
-        # Our own events go first; while they wait for company, those of dead processes.
-        due = own if linger <= 0 else None
-        if due is None and adopt:
-            due = self._dispatch.next_adopted()
-        if due is None and adopt and self._backlog.can_adopt:
-            return 0.0
-        if due is None and own is None:
-            if self._dispatch.conclude():
-                return 0.0
-            due = self._dispatch.probe()
-        if due is None:
-            if adopt and self._backlog.has_newcomers:
-                return max(self._next_adoption - now, 0.0)
-            return linger or None
-        if now < self._dispatch.next_try:
-            return self._dispatch.next_try - now
-        if self._dispatch.offer(due) and due.cursor.own:
-            self._waiting_since = None  # else they have waited for company already
-        return max(self._dispatch.next_try - self._clock(), 0.0)
-
-    def _take_over(self, adopted: Iterable[Cursor]) -> None:
-        for cursor in adopted:
-            self._dispatch.adopt(cursor)
-
-    def _keep_within_bound(self) -> None:
-        if self._bound.keep():
-            self._dispatch.gave_up()
-
-    def _linger(self, own: Batch, now: float, *, urgent: bool) -> float:
-        at_once = own.is_full or urgent or self._closing or self._dispatch.is_searching
-        if at_once or self._waiting_since is None:
-            return 0.0
-        return max(self._waiting_since + LINGER - now, 0.0)

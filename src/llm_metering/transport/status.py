@@ -10,11 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
-from .counters import Counters, SegmentCounts, SinkCounts, count_segment, locked_counters
+from .counters import Counters, SinkCounts, locked_counters
+from .dispatch import SinkNote
 from .journal import Journal
+from .late import LATE_NOTES
 from .payloads import event_time
 from .quarantine import quarantined
-from .shipper import Shipper, SinkNote
+from .segment_counts import SegmentCounts, count_segment
+from .shipper import Shipper
 from .spool import Debt, Spool
 
 __all__ = ["add_live_state", "home_status"]
@@ -70,6 +73,9 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
         "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
+        "late_usage": {
+            what: sum(total.counts.get(name, {}).values()) for name, what in LATE_NOTES.items()
+        },
         "damage": {
             "torn_bytes": 0,
             "corrupt_bytes": 0,
@@ -113,6 +119,8 @@ def add_live_state(status: dict[str, Any], shippers: Iterable[Shipper], journal:
 
 
 def _add_count(status: dict[str, Any], name: str, key: str, amount: int) -> None:
+    if name in LATE_NOTES:  # by subject
+        name, key = "late_usage", LATE_NOTES[name]
     known = status.get(name)
     if isinstance(known, int):
         status[name] = known + amount

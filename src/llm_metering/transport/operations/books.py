@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...errors import ConfigurationError
-from ..counters import Counters, count_segment, locked_counters, read_counters
+from ..counters import Counters, locked_counters, read_counters
 from ..recovery import mend_segments, settle_writer
+from ..segment_counts import count_segment
 from ..spool import Debt, SegmentName, Spool
 
 __all__ = [

@@ -9,8 +9,10 @@ from typing import Final
 import msgspec
 
 from ... import system
-from ..counters import collect, count_segment, locked_counters
+from ..counters import locked_counters
+from ..folding import collect
 from ..recovery import tidy
+from ..segment_counts import count_segment
 from ..spool import Ack, Debt, SegmentName, Spool
 from .books import living_writers, segments_owed_to
 

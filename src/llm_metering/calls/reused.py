@@ -1,0 +1,85 @@
+"""Calls in flight at the same time under one key: a user may fix the run id of several.
+
+They are kept under keys of their own, made of the one they share. What is told under that one
+cannot be told apart for certain: it belongs to the earliest call that has not heard of it, of those
+begun in the same thread if there are any. So each end settles one call, and the sum is right.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Final
+
+from .call import Call, Key
+from .memory import SettledCalls
+from .values import CallStart
+
+__all__ = ["ReusedKeys"]
+
+_MANY: Final = 32
+_numbers: Final = count(1)
+
+
+class ReusedKeys(dict[Key, list[Key]]):
+    """The keys of calls that share one, in the order of their starts."""
+
+    def beside(
+        self, key: Key, start: CallStart, in_flight: Mapping[Key, Call]
+    ) -> tuple[Key, Call | None]:
+        """The call of a start under a key that others have as well.
+
+        Returns:
+            Its key, and the call itself if it is known already.
+        """
+        keys = self.get(key) or [key]
+        for each in keys:
+            known = in_flight.get(each)
+            if known is not None and known.start.request is start.request:
+                return each, known
+        if not any(each in in_flight for each in keys):
+            self.pop(key, None)  # one after the other again
+            return key, None
+        if len(keys) > _MANY:
+            keys = [each for each in keys if each in in_flight]
+        another = (key, next(_numbers))
+        self[key] = [*keys, another]
+        return another, None
+
+    def flag(self, key: Key, in_flight: Mapping[Key, Call]) -> None:
+        """Have the events of all that share a key say so."""
+        for each in self.get(key, ()):
+            call = in_flight.get(each)
+            if call is not None and "run_id_reused" not in call.flags:
+                call.flags = (*call.flags, "run_id_reused")
+
+    def of_piece(self, key: Key, in_flight: Mapping[Key, Call]) -> Key:
+        """The key of the call that a piece belongs to."""
+        keys = [each for each in self.get(key, ()) if each in in_flight]
+        here = threading.get_ident()
+        return next(
+            (each for each in keys if in_flight[each].thread == here), keys[0] if keys else key
+        )
+
+    def of_end(
+        self, key: Key, in_flight: Mapping[Key, Call], settled: SettledCalls, teller: str
+    ) -> Key:
+        """The key of the call that an end belongs to."""
+        keys: Sequence[Key] = self.get(key, ())
+        here = threading.get_ident()
+
+        def is_from_here(each: Key) -> bool:
+            call = in_flight.get(each)
+            return here == (settled.thread_of(each) if call is None else call.thread)
+
+        keys = [each for each in keys if is_from_here(each)] or keys
+        return next(
+            (each for each in keys if each in in_flight or settled.awaits(each, teller)), key
+        )
+
+    def prune(self, in_flight: Mapping[Key, Call]) -> None:
+        """Forget those of whom none is in flight."""
+        for key, keys in list(self.items()):
+            if not any(each in in_flight for each in keys):
+                self.pop(key, None)

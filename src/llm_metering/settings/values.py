@@ -1,0 +1,151 @@
+"""`Settings`: what holds, checked, and how it is shown without its secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ..subjects import METADATA_KEYS, FromMetadata, OnMissing
+from .checks import (
+    DEFAULT_BACKLOG_BYTES,
+    DEFAULT_DURABILITY,
+    DEFAULT_EVENT_ID,
+    DEFAULT_RETENTION_BYTES,
+    DEFAULT_RETENTION_HOURS,
+    DEFAULT_SILENT_CALL_HOURS,
+    Durability,
+    mask_url,
+)
+
+__all__ = ["DEFAULT_SOURCE", "SECRETS", "VARIABLES", "SettingRow", "Settings"]
+
+DEFAULT_SOURCE: Final = "llm-metering"
+
+VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "home": ("LLM_METERING_HOME",),
+    "sinks": ("LLM_METERING_SINKS",),
+    "source": ("LLM_METERING_SOURCE",),
+    "subject": ("LLM_METERING_SUBJECT",),
+    "ledger": ("LLM_METERING_LEDGER",),
+    "durability": ("LLM_METERING_DURABILITY",),
+    "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
+    "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
+    "retention_bytes": ("LLM_METERING_RETENTION_BYTES",),
+    "event_type": ("LLM_METERING_EVENT_TYPE",),
+    "event_id": ("LLM_METERING_EVENT_ID",),
+    "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
+    "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
+    "silent_call_hours": ("LLM_METERING_SILENT_CALL_HOURS",),
+    "on_missing_subject": ("LLM_METERING_ON_MISSING_SUBJECT",),
+    "subject_keys": ("LLM_METERING_SUBJECT_KEYS",),
+    "subject_from_metadata": ("LLM_METERING_SUBJECT_FROM_METADATA",),
+    "subject_token_secrets": ("LLM_METERING_SUBJECT_TOKEN_SECRETS",),
+    "metadata_dimensions": ("LLM_METERING_METADATA_DIMENSIONS",),
+}
+"""The settings, in the order they are shown, and the environment variables of each."""
+
+SECRETS: Final = frozenset({"openmeter_token", "subject_token_secrets"})
+
+
+class SettingRow(NamedTuple):
+    """One setting as `llm-metering config` shows it, without secrets.
+
+    Attributes:
+        setting: Its name as an argument.
+        value: What holds; for a secret `set` or `not set`.
+        origin: Where it comes from.
+    """
+
+    setting: str
+    value: str | int | float | tuple[str, ...] | None
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """What holds, checked; made by `load_settings`.
+
+    Attributes:
+        home: The folder of the journal and the ledger, absolute.
+        sinks: URLs of the sinks beside the ledger.
+        source: The application's stable name, CloudEvents' `source`.
+        subject: Who pays for calls that nobody else was named for.
+        ledger: Whether usage is kept in the ledger on this machine.
+        durability: What a recorded event survives: the death of the `process`, a `power` cut, or
+            nothing (`memory`).
+        backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
+        retention_hours: How long the journal keeps what every sink has had, to be replayed;
+            0 deletes it at once.
+        retention_bytes: What that may take on disk; the oldest goes first.
+        event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
+        event_id: Under which id they send an event where their URL does not say: `call` is the
+            event's own, `response` the provider's response id.
+        openmeter_token: The API key that OpenMeter sinks send.
+        tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
+            they are not on this machine.
+        silent_call_hours: After how long without a sign of life a call in flight is closed.
+        on_missing_subject: What is done about a call that nobody is named to pay for: it is kept
+            as `unattributed`, that and a log line (`warn`), or it is refused (`raise`).
+        subject_keys: The keys of run metadata that name who pays, first found wins.
+        subject_from_metadata: Whether such a name is taken as it stands (`trust`), by a signed
+            token only (`signed`), or never (`ignore`).
+        subject_token_secrets: The keys that may have signed such a token.
+        metadata_dimensions: The keys of run metadata whose values become dimensions.
+        origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
+            `file /app/llm-metering.toml`, `default`.
+    """
+
+    home: Path
+    sinks: tuple[str, ...] = ()
+    source: str = DEFAULT_SOURCE
+    subject: str | None = None
+    ledger: bool = True
+    durability: Durability = DEFAULT_DURABILITY
+    backlog_bytes: int = DEFAULT_BACKLOG_BYTES
+    retention_hours: float = DEFAULT_RETENTION_HOURS
+    retention_bytes: int = DEFAULT_RETENTION_BYTES
+    event_type: str | None = None
+    event_id: str = DEFAULT_EVENT_ID
+    openmeter_token: str | None = None
+    tokenizer_download: bool = False
+    silent_call_hours: float = DEFAULT_SILENT_CALL_HOURS
+    on_missing_subject: OnMissing = "unattributed"
+    subject_keys: tuple[str, ...] = METADATA_KEYS
+    subject_from_metadata: FromMetadata = "trust"
+    subject_token_secrets: tuple[bytes, ...] = ()
+    metadata_dimensions: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def describe(self) -> tuple[SettingRow, ...]:
+        """Each setting with its value and its origin, fit to be shown to anybody."""
+        shown: dict[str, str | int | float | tuple[str, ...] | None] = {
+            "home": str(self.home),
+            "sinks": tuple(mask_url(url) for url in self.sinks),
+            "source": self.source,
+            "subject": self.subject,
+            "ledger": self.ledger,
+            "durability": self.durability,
+            "backlog_bytes": self.backlog_bytes,
+            "retention_hours": self.retention_hours,
+            "retention_bytes": self.retention_bytes,
+            "event_type": self.event_type,
+            "event_id": self.event_id,
+            # Not even its last characters: a support ticket is no place for any part of a key.
+            "openmeter_token": "not set" if self.openmeter_token is None else "set",
+            "tokenizer_download": self.tokenizer_download,
+            "silent_call_hours": self.silent_call_hours,
+            "on_missing_subject": self.on_missing_subject,
+            "subject_keys": self.subject_keys,
+            "subject_from_metadata": self.subject_from_metadata,
+            "subject_token_secrets": "set" if self.subject_token_secrets else "not set",
+            "metadata_dimensions": self.metadata_dimensions,
+        }
+        return tuple(
+            SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES
+        )
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value, _ in self.describe())
+        return f"Settings({values})"

@@ -1,0 +1,34 @@
+"""Who pays for a call: names, scopes, run metadata, signed tokens, and the one order of precedence."""
+
+from .attribution import Attribution, Rank, attribute
+from .missing import ON_MISSING, MissingSubjects, OnMissing
+from .names import MAX_LENGTH, check_subject, plain_dimensions
+from .rules import (
+    FROM_METADATA,
+    MAX_DIMENSION_LENGTH,
+    METADATA_KEYS,
+    FromMetadata,
+    SubjectRules,
+)
+from .scopes import subject
+from .tokens import SubjectVerifier, sign_subject
+
+__all__ = [
+    "FROM_METADATA",
+    "MAX_DIMENSION_LENGTH",
+    "MAX_LENGTH",
+    "METADATA_KEYS",
+    "ON_MISSING",
+    "Attribution",
+    "FromMetadata",
+    "MissingSubjects",
+    "OnMissing",
+    "Rank",
+    "SubjectRules",
+    "SubjectVerifier",
+    "attribute",
+    "check_subject",
+    "plain_dimensions",
+    "sign_subject",
+    "subject",
+]
