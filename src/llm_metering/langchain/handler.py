@@ -213,9 +213,9 @@ class MeteringHandler(BaseCallbackHandler):
             usage = getattr(message, "usage_metadata", None)
             metadata = getattr(message, "response_metadata", None)
             if usage is not None or is_finished(metadata):
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_chunk(chunk, usage, metadata)
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_chunk(chunk, usage, metadata)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
@@ -231,9 +231,9 @@ class MeteringHandler(BaseCallbackHandler):
                 return
             calls = meter.calls
             if kind == "message-finish":
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_finish(event.get("usage"), event.get("metadata"))
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_finish(event.get("usage"), event.get("metadata"))
             elif (text := event_text(event)) is not None:
                 calls.piece(key, text, teller=self._name, is_retold=True)
         except Exception as error:
@@ -311,12 +311,9 @@ class MeteringHandler(BaseCallbackHandler):
                     return refusal
             provider = name_of(metadata.get("ls_provider"))
             parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             seen = Seen(
-                operation,
-                provider=provider,
-                model=model,
-                parameters=parameters,
-                batch=batch_of(key, parameters, kwargs.get("batch_size")),
+                operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
             start = CallStart(
                 attribution=attribution,
@@ -330,6 +327,7 @@ class MeteringHandler(BaseCallbackHandler):
                 so_far=seen.report,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
+                batch=batch,
                 task=current_task(),
                 kept=seen,
             )
@@ -345,7 +343,8 @@ class MeteringHandler(BaseCallbackHandler):
             if meter is None:
                 return
             calls = meter.calls
-            seen: Seen | None = calls.kept(key)
+            call = calls.get(key, self._name)
+            seen: Seen | None = None if call is None else call.start.kept
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
@@ -364,9 +363,12 @@ class MeteringHandler(BaseCallbackHandler):
                 # What the run's metadata said is lost then, its subject too.
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
-            if seen is not None and report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=calls.is_streamed(key))
-            if seen is None or seen.batch is None:
+            if call is None or seen is None:
+                calls.end(key, outcome, report, teller=self._name)
+                return
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
+            if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
