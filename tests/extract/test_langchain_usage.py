@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from llm_metering.errors import InvalidUsageError, UnknownUsageError
-from llm_metering.extract.langchain import extract_usage
+from llm_metering.extract.langchain import extract_usage, without_false_zeros
 from llm_metering.token_usage import TokenUsage
 
 PLAIN = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
@@ -169,6 +169,35 @@ PLAIN = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
             id="a lifetime alone",
         ),
         pytest.param(
+            {
+                **PLAIN,
+                "input_token_details": {
+                    "cache_creation": 30,
+                    "ephemeral_5m_input_tokens": 10,
+                    "ephemeral_1h_input_tokens": 20,
+                },
+            },
+            TokenUsage(
+                input_tokens=100,
+                output_tokens=20,
+                cache_creation_input_tokens=30,
+                cache_creation_5m_input_tokens=10,
+                cache_creation_1h_input_tokens=20,
+                reported_total_tokens=120,
+            ),
+            id="lifetimes beside their sum",
+        ),
+        pytest.param(
+            {**PLAIN, "total_tokens": 127, "output_token_details": {"flex_reasoning": 7}},
+            TokenUsage(
+                input_tokens=100,
+                output_tokens=27,
+                reasoning_output_tokens=7,
+                reported_total_tokens=127,
+            ),
+            id="reasoning beside the output",
+        ),
+        pytest.param(
             {**PLAIN, "input_token_details": {"image": 9}, "something": "else"},
             TokenUsage(input_tokens=100, output_tokens=20, reported_total_tokens=120),
             id="keys we do not count",
@@ -261,6 +290,54 @@ def test_counts_that_contradict_each_other_are_kept(change):
     assert not usage.is_consistent
 
 
+@pytest.mark.parametrize(
+    ("usage", "has_output", "expected"),
+    [
+        pytest.param(
+            TokenUsage(input_tokens=0, output_tokens=20, reported_total_tokens=20),
+            True,
+            TokenUsage(output_tokens=20),
+            id="no prompt",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=0, output_tokens=20, reported_total_tokens=20),
+            False,
+            TokenUsage(output_tokens=20),
+            id="no prompt of what nobody shows",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=100, output_tokens=0, cache_read_input_tokens=64),
+            True,
+            TokenUsage(input_tokens=100, cache_read_input_tokens=64),
+            id="no answer",
+        ),
+        pytest.param(
+            TokenUsage(input_tokens=0, output_tokens=0, cache_read_input_tokens=0),
+            True,
+            TokenUsage(),
+            id="nothing at all",
+        ),
+    ],
+)
+def test_a_zero_that_cannot_be_is_no_count(usage, has_output, expected):
+    """LangChain's packages write 0 where the provider did not say: it is not known, and no 0."""
+    assert without_false_zeros(usage, has_output=has_output) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "has_output"),
+    [
+        pytest.param(TokenUsage(input_tokens=100, output_tokens=0), False, id="an empty answer"),
+        pytest.param(TokenUsage(input_tokens=0, output_tokens=0), False, id="an empty call"),
+        pytest.param(TokenUsage(output_tokens=20), True, id="what is not known is not known"),
+        pytest.param(TokenUsage(input_tokens=1, output_tokens=1), True, id="counts"),
+    ],
+)
+def test_a_zero_that_can_be_is_kept(usage, has_output):
+    """An answer may be empty: then its 0 is the provider's."""
+    assert without_false_zeros(usage, has_output=has_output) is usage
+
+
 def test_an_error_names_keys_and_no_values():
     """What stands where usage should be may be a piece of an answer."""
     with pytest.raises(UnknownUsageError) as raised:
@@ -326,7 +403,12 @@ def test_any_json_is_read_or_refused(usage):
 
     assert found != TokenUsage()
     assert found.input_tokens == usage["input_tokens"]
-    assert found.output_tokens == usage["output_tokens"]
+    reported = usage["output_tokens"]
+    # Unless the total says that the reasoning is beside it.
+    assert found.output_tokens == reported or (
+        found.output_tokens == reported + found.reasoning_output_tokens
+        and found.total_tokens == usage["total_tokens"]
+    )
     assert found.reported_total_tokens == usage.get("total_tokens")
 
 

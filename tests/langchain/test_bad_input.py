@@ -149,7 +149,6 @@ CONVERSE = {"inputTokens": 100, "outputTokens": 20, "totalTokens": 120}
         pytest.param(usage(True, 20), {}, (None, None), "missing", ["invalid_usage"], id="a truth"),
         pytest.param(usage("100", 20), {}, (None, None), "missing", ["invalid_usage"], id="text"),
         pytest.param(usage(100.0, 20), {}, (100, 20), "reported", [], id="a whole float"),
-        pytest.param(usage(0, 0), {}, (0, 0), "reported", ["zero_usage"], id="zeros"),
     ],
 )
 def test_contradictory_usage(used, output, expected, provenance, flags, meter, events_of):
@@ -164,15 +163,19 @@ def test_contradictory_usage(used, output, expected, provenance, flags, meter, e
     assert summary(event) == ("completed", provenance, flags)
 
 
-def test_an_input_of_nothing_is_counted(meter, events_of):
-    """LangChain has no way to say that it was not told: no prompt has 0 tokens."""
-    message = AIMessage("answer", usage_metadata=usage(0, 20))
+@pytest.mark.parametrize(
+    ("output", "provenance"),
+    [pytest.param(20, "partial", id="the input"), pytest.param(0, "estimated", id="all")],
+)
+def test_zeros_that_cannot_be_true_are_counted(output, provenance, meter, events_of):
+    """LangChain has no way to say that it was not told: no prompt has 0 tokens, and no answer."""
+    message = AIMessage("answer", usage_metadata=usage(0, output))
 
     answered(message).invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
 
     (event,) = events_of(meter)
-    assert summary(event) == ("completed", "partial", ["zero_input"])
-    assert event.data["output_tokens"] == 20
+    assert summary(event) == ("completed", provenance, ["zero_usage"])
+    assert event.data["output_tokens"] == (output or event.data["output_tokens"]) > 0
     assert event.data["input_tokens"] > 0
     assert "reported_total_tokens" not in event.data
 

@@ -717,13 +717,14 @@ def test_counts_that_contradict_each_other_are_kept(meter, events_of):
 
 
 def test_an_explicit_zero_is_a_count(meter, events_of):
-    """A server that says 0 is believed."""
-    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    fake(usage).invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    """A server that says 0 of an empty answer is believed."""
+    usage = {"input_tokens": 100, "output_tokens": 0, "total_tokens": 100}
+    llm = GenericFakeChatModel(messages=iter([AIMessage("", usage_metadata=usage)]))
+    llm.invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
 
     (event,) = events_of(meter)
     assert summary(event) == ("acme", "completed", "reported")
-    assert event.data["total_tokens"] == 0
+    assert (event.data["output_tokens"], event.data["total_tokens"]) == (0, 100)
 
 
 def test_the_providers_own_total_is_kept(meter, events_of):

@@ -27,6 +27,7 @@ What it does with a request stands behind the name of the model, `gpt-x+slow+len
 | `+float` | whole numbers as floats |
 | `+cumulative` | OpenAI: each chunk of a stream carries the usage up to it |
 | `+usageinfinish` | OpenAI: the finishing chunk carries the usage, and the trailing one again |
+| `+unasked` | OpenAI: a stream's finishing chunk carries the usage, asked for or not |
 | `+xai` | OpenAI: reasoning is no part of the completion tokens, only of the total |
 | `+groq` | OpenAI: a stream's usage is in `x_groq` of the finishing chunk |
 | `+failed` | Responses: the response fails, with its usage |

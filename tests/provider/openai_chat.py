@@ -73,6 +73,8 @@ def frames(call: Call) -> Iterator[Frame]:
     usage = None if call.has("nousage") else usage_of(call)
     if call.has("groq") and usage:
         yield _chunk(call, finish, extra={"x_groq": {"id": call.name, "usage": usage}}, tells=True)
+    elif call.has("unasked") and usage:
+        yield _chunk(call, finish, usage=usage)
     elif call.has("usageinfinish"):
         yield _chunk(call, finish, usage=usage)
         yield _chunk(call, [], usage=usage)

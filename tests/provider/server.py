@@ -8,6 +8,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ __all__ = ["Server"]
 _MARKS: Final = {
     name: re.compile(rb"\[" + name.encode() + rb":([^\]\\\"]+)\]") for name in ("call", "subject")
 }
+NONE: Final[Mapping[str, str]] = {}
 _PATIENCE: Final = 60.0
 _SLOW: Final = 10
 
@@ -51,6 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     # A piece goes out when it is written, not when the next one is.
     disable_nagle_algorithm = True
     server: Server
+    request_name = "request"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
@@ -75,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"error": f"no {self.path}"})
             return
         call = Call(self._entry(route, raw, body), body)
+        self.request_name = f"request-{call.entry.number}"
         try:
             self._answer(call, route)
         except (_ClientLeftError, OSError):
@@ -98,7 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, route.shape.error(call, status))
             return
         call.entry.status = 200
-        for name in ("input", "cached", "written", "written_5m", "written_1h"):
+        call.entry.input = call.input
+        for name in route.shape.tells - {"reasoning"}:
             setattr(call.entry, name, getattr(call, name))
         if route.streamed and route.shape.frames is not None:
             self._stream(call, route.shape)
@@ -120,21 +125,23 @@ class _Handler(BaseHTTPRequestHandler):
         answer, text = shape.answer(call)
         entry = call.entry
         if not shape.name.endswith(("embeddings", "embed")):
-            entry.output, entry.reasoning, entry.pieces = call.output, call.reasoning, 1
+            entry.output, entry.pieces = call.output, 1
+            entry.reasoning = call.reasoning if "reasoning" in shape.tells else 0
         if call.has("hang"):
             self._wait_for_the_end()
         if call.has("die"):
             self.close_connection = True
             return
         entry.text_bytes = len(text.encode())
-        entry.usage_sent = "usage" in json.dumps(answer) or "eval_count" in answer
-        self._send(200, answer)
+        headers = shape.headers(call) if shape.headers else {}
+        entry.usage_sent = bool(headers) or "usage" in json.dumps(answer) or "eval_count" in answer
+        self._send(200, answer, headers)
 
     def _stream(self, call: Call, shape: Shape) -> None:
         self.send_response(200)
         self.send_header("Content-Type", shape.stream_type)
         self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self._end_headers()
         assert shape.frames is not None
         assert shape.error_frame is not None
         for frame in shape.frames(call):
@@ -142,16 +149,15 @@ class _Handler(BaseHTTPRequestHandler):
                 if call.edge("hang") == call.entry.pieces:
                     self._wait_for_the_end()
                 if call.edge("die") == call.entry.pieces:
-                    self.close_connection = True
                     return
                 if call.edge("errmid") == call.entry.pieces:
-                    self._write(call, shape.error_frame(call))
+                    self._write(call, shape, shape.error_frame(call))
                     break
                 self._wait_a_little(call)
-            self._write(call, frame)
+            self._write(call, shape, frame)
         self.wfile.write(b"0\r\n\r\n")
 
-    def _write(self, call: Call, frame: Frame) -> None:
+    def _write(self, call: Call, shape: Shape, frame: Frame) -> None:
         if self._has_left(0):
             raise _ClientLeftError
         entry = call.entry
@@ -159,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if frame.tokens:
             entry.pieces += 1
             entry.output += frame.tokens
-            entry.reasoning = call.reasoning
+            entry.reasoning = call.reasoning if "reasoning" in shape.tells else 0
             entry.text_bytes += len(frame.text.encode())
         entry.usage_sent = entry.usage_sent or frame.tells_usage
         self.wfile.write(b"%x\r\n%s\r\n" % (len(frame.data), frame.data))
@@ -182,13 +188,23 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return not self.connection.recv(1, socket.MSG_PEEK)
 
-    def _send(self, status: int, answer: Any) -> None:
+    def _send(self, status: int, answer: Any, headers: Mapping[str, str] = NONE) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == 429:
             # For SDKs that would else wait for seconds.
             self.send_header("retry-after-ms", "1")
-        self.end_headers()
+        self._end_headers()
         self.wfile.write(body)
+
+    def _end_headers(self) -> None:
+        self.send_header("x-amzn-RequestId", self.request_name)
+        # A connection for each request: many clients never close theirs, and the garbage collector
+        # that does it for them warns.
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True

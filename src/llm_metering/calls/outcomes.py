@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from .values import Outcome
 
 __all__ = ["outcome_of"]
+
+_DEEPEST: Final = 3
+"""As many errors that one was raised from are looked at; they could go round in a circle."""
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, str]:
@@ -16,10 +20,17 @@ def outcome_of(error: BaseException) -> tuple[Outcome, str]:
     `status_code` (openai 3.54.0, `openai/_exceptions.py`, `APIStatusError`), google-genai as `code`
     (3.4.0, `google/genai/errors.py`, `APIError`), botocore in `response["ResponseMetadata"]`
     (1.44, `botocore/exceptions.py`, `ClientError`), aiohttp as `status`, httpx in its `response`.
+    langchain-google-genai (4.4.2, `chat_models.py`, `_handle_client_error`) raises one of its own,
+    which has no status, from that of the SDK.
     """
     if isinstance(error, GeneratorExit | asyncio.CancelledError | KeyboardInterrupt | SystemExit):
         return "aborted", ""
     status = _status_of(error)
+    cause = error.__cause__
+    for _ in range(_DEEPEST):
+        if status is not None or cause is None:
+            break
+        status, cause = _status_of(cause), cause.__cause__
     # 408 is a request that timed out on its way: whether it was worked on nobody knows.
     if status is not None and 400 <= status < 500 and status != 408:
         return "refused", str(status)

@@ -6,7 +6,16 @@ inclusive, as ours are; the details are parts of them. Two providers' packages s
 their own way: langchain-openai puts the service tier in front
 (`langchain_openai/chat_models/base.py`, `_create_usage_metadata`: `flex_cache_read`,
 `priority_reasoning`), langchain-anthropic and langchain-aws keep cache writes by their lifetime
-(`ephemeral_5m_input_tokens`, `ephemeral_1h_input_tokens`) and leave `cache_creation` at 0 then.
+(`ephemeral_5m_input_tokens`, `ephemeral_1h_input_tokens`) and leave `cache_creation` at 0 then;
+langchain-anthropic 0.3.22 keeps their sum in it.
+
+Most of them write 0 where the provider did not count (`_create_usage_metadata`; langchain-anthropic 1.7.7, `_create_usage_metadata`, for a
+`message_delta` without input), which `without_false_zeros` undoes. langchain-xai adds the reasoning,
+which xAI counts beside the completion, only where it is not called `flex_reasoning`; nor does
+langchain-openai add it that calls xAI by its base URL.
+
+What langchain-aws makes of the headers of Bedrock's InvokeModel has OpenAI's names and the cache
+beside the prompt (langchain-aws 1.9.1, `llms/bedrock.py`, `prepare_output`).
 """
 
 from __future__ import annotations
@@ -16,9 +25,14 @@ from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..token_usage import TokenUsage
-from .native import tolerant
+from .native import add, tolerant
 
-__all__ = ["extract_usage"]
+__all__ = [
+    "extract_usage",
+    "extract_usage_of_headers",
+    "is_usage_of_headers",
+    "without_false_zeros",
+]
 
 _TOTALS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _TIERS: Final = ("", "flex_", "priority_")
@@ -46,21 +60,73 @@ def extract_usage(usage: object) -> TokenUsage:
     written_5m = ingoing.get("ephemeral_5m_input_tokens")
     written_1h = ingoing.get("ephemeral_1h_input_tokens")
     written = _tiered(ingoing, "cache_creation")
-    if written_5m or written_1h:
-        written = _sum(written, written_5m, written_1h)
+    if not written and (written_5m or written_1h):
+        written = _sum(written_5m, written_1h)
+    reasoning = _tiered(outgoing, "reasoning")
+    output = usage["output_tokens"]
+    if reasoning and _is_beside(
+        usage["input_tokens"], output, reasoning, usage.get("total_tokens")
+    ):
+        output += reasoning
     return TokenUsage(
         input_tokens=usage["input_tokens"],
-        output_tokens=usage["output_tokens"],
+        output_tokens=output,
         cache_read_input_tokens=_tiered(ingoing, "cache_read"),
         cache_creation_input_tokens=written,
         cache_creation_5m_input_tokens=written_5m,
         cache_creation_1h_input_tokens=written_1h,
-        reasoning_output_tokens=_tiered(outgoing, "reasoning"),
+        reasoning_output_tokens=reasoning,
         input_audio_tokens=ingoing.get("audio"),
         output_audio_tokens=outgoing.get("audio"),
         reported_total_tokens=usage.get("total_tokens"),
         as_reported=True,
     )
+
+
+def is_usage_of_headers(usage: Mapping[str, Any]) -> bool:
+    """Whether this is what langchain-aws made of the headers of an InvokeModel."""
+    return "cache_write_input_tokens" in usage
+
+
+@tolerant
+def extract_usage_of_headers(usage: Mapping[str, Any]) -> TokenUsage:
+    """Read what langchain-aws made of the headers of an InvokeModel.
+
+    Raises:
+        InvalidUsageError: If a count is no count.
+    """
+    read, written = usage.get("cache_read_input_tokens"), usage["cache_write_input_tokens"]
+    return TokenUsage(
+        input_tokens=add(usage.get("prompt_tokens"), read, written),
+        output_tokens=usage.get("completion_tokens"),
+        cache_read_input_tokens=read,
+        cache_creation_input_tokens=written,
+        reported_total_tokens=usage.get("total_tokens"),
+        as_reported=True,
+    )
+
+
+def without_false_zeros(usage: TokenUsage, *, has_output: bool) -> TokenUsage:
+    """The usage without the zeros that say no more than that nobody counted; itself if it has none.
+
+    No call has a prompt of no tokens, and no answer that is not empty has none.
+    """
+    has_input = usage.input_tokens != 0 or not (has_output or usage.output_tokens)
+    if has_input and (usage.output_tokens != 0 or not has_output):
+        return usage
+    counts: dict[str, int | None] = dict(usage.counts())
+    # Zeros of details come from the same place.
+    for name in [name for name, count in counts.items() if count == 0]:
+        counts[name] = None
+    # The total is a sum of LangChain's own over those zeros.
+    return TokenUsage(**counts, as_reported=True)
+
+
+def _is_beside(prompt: object, completion: object, reasoning: object, total: object) -> bool:
+    """Whether the provider's total says that the completion does not hold the reasoning."""
+    if not (type(prompt) is type(completion) is type(reasoning) is type(total) is int):
+        return False
+    return completion >= 0 and total == prompt + completion + reasoning
 
 
 def _tiered(details: Mapping[str, Any], name: str) -> Any:

@@ -6,7 +6,6 @@ Read in langchain-core 1.7.2, `langchain_core/language_models/chat_models.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace as with_changes
 from typing import Final
 
 import msgspec
@@ -15,13 +14,15 @@ from msgspec.structs import replace
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..extract import read_usage
 from ..extract.flags import INVALID_USAGE, ZERO_USAGE, unknown_usage_flag
-from ..extract.langchain import extract_usage
+from ..extract.langchain import (
+    extract_usage,
+    extract_usage_of_headers,
+    is_usage_of_headers,
+    without_false_zeros,
+)
 from ..token_usage import TokenUsage
 
 __all__ = ["NOTHING_FOUND", "Found", "is_cached", "read_counts", "read_foreign"]
-
-ZERO_INPUT: Final = "zero_input"
-"""The integration reports output, and an input of 0, which no prompt has."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -35,25 +36,16 @@ class Found(msgspec.Struct, frozen=True):
         return replace(self, flags=(*self.flags, *flags)) if flags else self
 
     def judged(self, *, has_answer: bool) -> Found:
-        """The same, where zeros can be true.
-
-        LangChain's usage has no way to say that a count is not known: langchain-openai 1.7.3
-        (`chat_models/base.py`, `_create_usage_metadata`), langchain-anthropic 1.7.7 and others put
-        a 0. An input of 0 beside output is one of those. No tokens at all beside an answer is
-        what the provider says, as far as we can tell; it is kept, and flagged.
+        """The same without zeros that cannot be true, flagged.
 
         Args:
             has_answer: Whether there was an answer that cannot have cost nothing.
         """
         usage = self.usage
-        if usage is None or usage.input_tokens != 0:
+        if usage is None or (usage.input_tokens and usage.output_tokens):
             return self
-        if usage.output_tokens:
-            counts = with_changes(
-                usage, input_tokens=None, reported_total_tokens=None, as_reported=True
-            )
-            return Found(counts, (*self.flags, ZERO_INPUT))
-        return self.flagged(ZERO_USAGE) if has_answer and usage.output_tokens == 0 else self
+        known = without_false_zeros(usage, has_output=has_answer)
+        return self if known is usage else Found(known, (*self.flags, ZERO_USAGE))
 
 
 NOTHING_FOUND: Final = Found()
@@ -88,7 +80,8 @@ def read_foreign(usage: object) -> Found:
     if not usage or not isinstance(usage, Mapping):
         return NOTHING_FOUND
     try:
-        return Found(read_usage(usage))
+        read = extract_usage_of_headers if is_usage_of_headers(usage) else read_usage
+        return Found(read(usage))
     except InvalidUsageError:
         return Found(flags=(INVALID_USAGE,))
     except UnknownUsageError as error:
