@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -142,7 +142,24 @@ class CallTable:
             for owned in call.owners:
                 owned.pop((self, key), None)
 
-    def piece(self, key: Key, text: str | None, *, teller: str = "") -> None:
+    def kept(self, key: Key) -> Any:
+        """What the front end keeps of a call in flight; `None` if none of that key is."""
+        call = self._open.get(key)
+        return None if call is None else call.start.kept
+
+    def payer(self, key: Key) -> str | None:
+        """Who pays for a call in flight; `None` if none of that key is."""
+        call = self._open.get(key)
+        return None if call is None else call.attribution.subject
+
+    def is_streamed(self, key: Key) -> bool:
+        """Whether a piece of a call in flight has arrived."""
+        call = self._open.get(key)
+        return call is not None and call.first_piece is not None
+
+    def piece(
+        self, key: Key, text: str | None, *, teller: str = "", is_retold: bool = False
+    ) -> None:
         """A streamed piece arrived.
 
         Args:
@@ -150,6 +167,8 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
+            is_retold: It is told in a second way, in which all that is told in the first may be
+                told again.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
@@ -161,7 +180,7 @@ class CallTable:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
-            call.pieces.append(text)
+            (call.other_pieces if is_retold else call.pieces).append(text)
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
@@ -183,6 +202,18 @@ class CallTable:
         self._settle(call, outcome, report)
         if outcome != "completed" and call.start.batch is not None:
             owner_is_over(call.start.batch)
+
+    def drop(self, key: Key, reason: str, *, teller: str | None = None) -> None:
+        """A call that was begun is none, and makes no event.
+
+        Args:
+            key: The call.
+            reason: Why, for `status`: it is a part of another one's request, or was never sent.
+            teller: Who says so.
+        """
+        call = self._open.get(key)
+        if call is not None and self._take(key, call, Report(), teller):
+            self._writer.drop(call, reason)
 
     def sweep(self) -> float | None:
         """Close what nobody ends, once it was waited for long enough.
@@ -289,7 +320,7 @@ class CallTable:
         return True
 
     def _settle(self, call: Call, outcome: Outcome, report: Report) -> None:
-        if outcome == "refused" and report.usage is None and not call.pieces:
+        if outcome == "refused" and report.usage is None and not call.has_pieces:
             self._writer.refuse(call, report.reason)
             return
         status: Status = "failed" if outcome == "refused" else outcome

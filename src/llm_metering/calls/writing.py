@@ -53,6 +53,12 @@ class EventWriter:
         self._recorder.note_closed(call.event_id)
         self._recorder.count("refused_calls", reason)
 
+    def drop(self, call: Call, reason: str) -> None:
+        """A call that was none has no event."""
+        call.state = CallState.SETTLED
+        self._recorder.note_closed(call.event_id)
+        self._recorder.count("ignored_signals", reason)
+
     def settle(self, call: Call, status: Status, report: Report) -> None:
         """Record the event of a call, at once or when it is counted."""
         event = partial(self._event, call, status, report, self._now(), time.perf_counter_ns())
@@ -102,6 +108,7 @@ class EventWriter:
             operation=call.start.operation or report.operation,
             model=report.model,
             response_id=report.response_id,
+            batch_size=report.batch_size,
             duration_ms=(ended - call.started) // 1_000_000,
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             flags=flags,
