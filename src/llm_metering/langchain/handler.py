@@ -22,6 +22,7 @@ from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
+from .refusing import batch_of, refusal_of
 from .results import operation_of, report_of
 from .texts import chat_request, piece_text
 
@@ -239,8 +240,7 @@ class MeteringHandler(BaseCallbackHandler):
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
-        hook = "on_llm_start"
-        with Guard(hook, self._note_failure):
+        with Guard("on_llm_start", self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -257,12 +257,9 @@ class MeteringHandler(BaseCallbackHandler):
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
-                refusal = meter.missing_subjects.refusal()
+            elif attribution.rank is Rank.NOBODY or kwargs.get("batch_size", 1) != 1:
+                refusal = refusal_of(meter, attribution, key, request, kwargs)
                 if refusal is not None:
-                    # In a guard of its own: it is refused even if it cannot be counted.
-                    with meter.guard(hook):
-                        meter.calls.refuse(key, request, "no_subject")
                     return refusal
             start = CallStart(
                 attribution=attribution,
@@ -275,7 +272,7 @@ class MeteringHandler(BaseCallbackHandler):
                 asked=asked,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
-                batch=_batch_of(kwargs),
+                batch=batch_of(kwargs),
                 task=current_task(),
             )
             meter.calls.start(key, start)
@@ -317,18 +314,6 @@ def _remember(meter: Meter) -> None:
     global _default_meters
     if all(each is not meter for each in _default_meters):
         _default_meters = (*_default_meters, meter)[-_METERS:]
-
-
-def _batch_of(kwargs: Mapping[str, Any]) -> int | None:
-    """What the calls of one `generate` have in common: their very parameters.
-
-    One that fails ends it, and of those that had been answered by then nobody is told
-    (`language_models/chat_models.py`, `generate`).
-    """
-    parameters = kwargs.get("invocation_params")
-    if parameters is None or kwargs.get("batch_size", 1) == 1:
-        return None
-    return id(parameters)
 
 
 def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
