@@ -870,7 +870,7 @@ def fail(*args, **kwargs):
         pytest.param((CallTable, "piece"), id="piece"),
         pytest.param((CallTable, "end"), id="end"),
         pytest.param(("llm_metering.langchain.handler", "attribute"), id="attribution"),
-        pytest.param(("llm_metering.langchain.results", "extract_usage"), id="extraction"),
+        pytest.param(("llm_metering.langchain.usages", "extract_usage"), id="extraction"),
         pytest.param(("llm_metering.calls.writing", "encode"), id="encoding"),
     ],
 )
@@ -916,7 +916,7 @@ def test_a_failed_extraction_settles_the_call(
     taps, provenance, flags, home, sink, chat, monkeypatch
 ):
     """A bug in reading LangChain's usage leaves what a tap has read, or that nothing is known."""
-    monkeypatch.setattr("llm_metering.langchain.results.extract_usage", fail)
+    monkeypatch.setattr("llm_metering.langchain.usages.extract_usage", fail)
 
     with Meter(home=home, sinks=[sink], taps=taps) as meter:
         chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})

@@ -15,21 +15,27 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from .. import taps
-from ..calls import CallStart, Outcome, Report, current_task, outcome_of, owner_is_over
+from ..calls import CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
+from .advice import advise
+from .batches import End, batch_of, end_in_batch
+from .errors import report_of_error
+from .refusing import refusal_of
+from .repeats import answers_of
 from .results import operation_of, report_of
-from .texts import chat_request, piece_text
+from .seen import Seen
+from .streaming import take_event, take_token
+from .tapping import begin, complete
+from .texts import chat_request
 
 try:
-    from langchain_core.callbacks import BaseCallbackHandler
-
     from .metadata import enclosing_metadata
+    from .surroundings import HearsSurroundings
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-__all__ = ["MeteringHandler"]
+__all__ = ["MeteringHandler", "calls_in_flight"]
 
 logger = logging.getLogger("llm_metering")
 
@@ -50,7 +56,7 @@ _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
 
 
-class MeteringHandler(BaseCallbackHandler):
+class MeteringHandler(HearsSurroundings):
     """Meter every LLM call of the LangChain objects it is given to.
 
     The handler holds no state of its own: any number of them, and the global one of
@@ -169,7 +175,7 @@ class MeteringHandler(BaseCallbackHandler):
         asked = messages[0] if messages else []
         # A copy of the list: an agent goes on adding to its own while the model answers.
         request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
-        refusal = self._start("chat", asked, request, run_id, kwargs)
+        refusal = self._start("chat", asked, request, run_id, kwargs, model=serialized)
         if refusal is not None:
             raise refusal
 
@@ -182,7 +188,9 @@ class MeteringHandler(BaseCallbackHandler):
             MissingSubjectError: If nobody pays, and the settings refuse that.
         """
         asked = {"prompt": prompts}
-        refusal = self._start("text_completion", prompts, lambda: asked, run_id, kwargs)
+        refusal = self._start(
+            "text_completion", prompts, lambda: asked, run_id, kwargs, model=serialized
+        )
         if refusal is not None:
             raise refusal
 
@@ -190,11 +198,24 @@ class MeteringHandler(BaseCallbackHandler):
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """A piece of a stream arrived."""
-        key = str(run_id)
-        with Guard("on_llm_new_token", self._note_failure):
+        # No `Guard`: to make one costs as much as the rest.
+        try:
+            key = str(run_id)
             meter = self._meter_of(key)
             if meter is not None:
-                meter.calls.piece(key, piece_text(token, kwargs.get("chunk")), teller=self._name)
+                take_token(meter.calls, key, token, kwargs.get("chunk"), self._name)
+        except Exception as error:
+            self._note_failure("on_llm_new_token", error)
+
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """An event of a v3 stream arrived."""
+        try:
+            key = str(run_id)
+            meter = self._meter_of(key)
+            if meter is not None:
+                take_event(meter.calls, key, event, self._name)
+        except Exception as error:
+            self._note_failure("on_stream_event", error)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """A model answered."""
@@ -204,30 +225,6 @@ class MeteringHandler(BaseCallbackHandler):
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain, a graph or one of its nodes is over, and so should be the calls it made."""
-        owner_is_over(run_id)
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain failed, or was left or cancelled."""
-        owner_is_over(run_id)
-
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool is over."""
-        owner_is_over(run_id)
-
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool failed."""
-        owner_is_over(run_id)
-
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever is over."""
-        owner_is_over(run_id)
-
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever failed."""
-        owner_is_over(run_id)
-
     def _start(
         self,
         operation: str,
@@ -236,12 +233,12 @@ class MeteringHandler(BaseCallbackHandler):
         run_id: UUID,
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
+        model: object = None,
     ) -> MissingSubjectError | None:
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
-        hook = "on_llm_start"
-        with Guard(hook, self._note_failure):
+        with Guard("on_llm_start", self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -255,21 +252,19 @@ class MeteringHandler(BaseCallbackHandler):
                 rules=meter.rules,
             )
             key = str(run_id)
+            parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
-                refusal = meter.missing_subjects.refusal()
+            elif attribution.rank is Rank.NOBODY or batch is not None:
+                refusal = refusal_of(meter, attribution, key, request, parameters, batch)
                 if refusal is not None:
-                    # In a guard of its own: it is refused even if it cannot be counted.
-                    with meter.guard(hook):
-                        meter.calls.refuse(key, request, "no_subject")
                     return refusal
             provider = name_of(metadata.get("ls_provider"))
-            so_far = None
-            # Several calls at once: the answers could not be told apart.
-            if kwargs.get("batch_size") == 1 and meter.settings.taps:
-                so_far = taps.begin(key, request, provider).so_far
+            seen = Seen(
+                operation, provider=provider, model=model, parameters=parameters, batch=batch
+            )
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -279,11 +274,12 @@ class MeteringHandler(BaseCallbackHandler):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=so_far,
+                so_far=begin(meter, request, provider, seen, kwargs),
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
-                batch=_batch_of(kwargs),
+                batch=batch,
                 task=current_task(),
+                kept=seen,
             )
             meter.calls.start(key, start)
         return None
@@ -296,47 +292,50 @@ class MeteringHandler(BaseCallbackHandler):
             meter = self._meter_of(key)
             if meter is None:
                 return
+            calls = meter.calls
+            call = calls.get(key, self._name)
+            seen: Seen | None = None if call is None else call.start.kept
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
             # LangChain's in-memory cache changes the very message objects when it answers a later
             # call with them.
             with meter.guard(hook):
-                reason = ""
-                if error is not None:
-                    outcome, reason = outcome_of(error)
-                report = report_of(response, reason, is_whole=error is None)
+                if error is None:
+                    report = report_of(response, seen)
+                else:
+                    outcome, report = report_of_error(error, response, seen)
+                if answers_of(calls).is_repeated(key, report):
+                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
-                if meter.settings.taps and (tapped := taps.find(key)) is not None:
-                    tapped.end()
-                    report = tapped.complete(report, is_whole=error is None)
-                    if error is None and tapped.has_failed:
-                        outcome = "failed"
-            if not meter.calls.knows(key):
+                outcome, report = complete(seen, outcome, report)
+            if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
                 # What the run's metadata said is lost then, its subject too.
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
-            meter.calls.end(key, outcome, report, teller=self._name)
+            if call is None or seen is None:
+                calls.end(key, outcome, report, teller=self._name)
+                return
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
+            if seen.batch is None:
+                calls.end(key, outcome, report, teller=self._name)
+            else:
+                end = End(key, outcome, report, error, getattr(response, "llm_output", None))
+                end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+
+
+def calls_in_flight() -> bool:
+    """Whether calls are in flight with the default meter, or with one that was."""
+    return any(len(meter.calls) for meter in _default_meters)
 
 
 def _remember(meter: Meter) -> None:
     global _default_meters
     if all(each is not meter for each in _default_meters):
         _default_meters = (*_default_meters, meter)[-_METERS:]
-
-
-def _batch_of(kwargs: Mapping[str, Any]) -> int | None:
-    """What the calls of one `generate` have in common: their very parameters.
-
-    One that fails ends it, and of those that had been answered by then nobody is told
-    (`language_models/chat_models.py`, `generate`).
-    """
-    parameters = kwargs.get("invocation_params")
-    if parameters is None or kwargs.get("batch_size", 1) == 1:
-        return None
-    return id(parameters)
 
 
 def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
