@@ -74,8 +74,10 @@ async def pieces_came(meter, count):
     async with asyncio.timeout(WAIT):
         while True:
             calls = list(meter.calls._open.values())
-            if calls and sum(bool(piece) for piece in calls[0].pieces) >= count:
-                return
+            if calls:
+                told = (calls[0].pieces, calls[0].other_pieces)
+                if max(sum(map(bool, pieces)) for pieces in told) >= count:
+                    return
             await asyncio.sleep(0.01)
 
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task
+from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -294,6 +294,8 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
+            # Chunks of two calls of one run id cannot be told apart.
+            chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
@@ -301,9 +303,9 @@ class MeteringHandler(HearsSurroundings):
             # call with them.
             with meter.guard(hook):
                 if error is None:
-                    report = report_of(response, seen)
+                    report = report_of(response, chunks)
                 else:
-                    outcome, report = report_of_error(error, response, seen)
+                    outcome, report = report_of_error(error, response, chunks)
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
