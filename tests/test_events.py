@@ -234,6 +234,14 @@ def test_the_call_shape_is_frozen():
     assert hashlib.sha256(encode(FULL)).hexdigest() == FULL_DIGEST
 
 
+def test_a_request_with_several_prompts_says_how_many():
+    """It is one call, and its size is in `data`; a request with one prompt says nothing."""
+    data = make_event(batch_size=3).data()
+
+    assert (data["calls"], data["batch_size"]) == (1, 3)
+    assert "batch_size" not in make_event().data()
+
+
 @given(event=usage_events())
 def test_every_event_is_a_valid_cloud_event(event):
     """Whatever is in it: the JSON is valid, holds no null, and reads back as it was."""

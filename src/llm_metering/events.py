@@ -72,6 +72,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
             `web_search_requests`, `billed_input_tokens`, ….
         duration_ms: From the start of the call to its end, in milliseconds.
         time_to_first_token_ms: From the start to the first streamed piece, in milliseconds.
+        batch_size: How many prompts the one request held, where it held several.
         count_method: How we counted, where the provider did not.
         flags: What was odd about the call, as short names.
         dimensions: The user's own strings to group by; they become keys of `data`.
@@ -103,6 +104,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     duration_ms: int | None = None
     time_to_first_token_ms: int | None = None
+    batch_size: int | None = None
     count_method: str | None = None
     flags: tuple[str, ...] = ()
     dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -174,6 +176,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
             data["run_id"] = self.run_id
         if self.response_id is not None:
             data["response_id"] = self.response_id
+        if self.batch_size is not None:
+            data["batch_size"] = self.batch_size
         if self.count_method is not None:
             data["count_method"] = self.count_method
         if self.flags:
@@ -204,9 +208,10 @@ DATA_KEYS: Final = frozenset(
         *(each.name for each in fields(TokenUsage)),
         *MEASURES,
         *("prompt_tokens", "completion_tokens", "calls", "duration_ms", "time_to_first_token_ms"),
-        *("provenance", "status", "framework", "run_id", "response_id", "count_method", "flags"),
+        *("provenance", "status", "framework", "run_id", "response_id", "batch_size"),
+        *("count_method", "flags"),
         # Reserved for what later events carry, so that nobody's dimension stands in their way.
-        *("batch_size", "reservation_id", "quantity", "unit", "tokens", "type"),
+        *("reservation_id", "quantity", "unit", "tokens", "type"),
         # A query that groups by it means the one who pays.
         "subject",
     ]

@@ -42,7 +42,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "langgraph_1": lambda: _has("langgraph", 1, 0),
 }
 
-MODULES: Final[Mapping[str, str]] = {}
+MODULES: Final[Mapping[str, str]] = {"test_agents.py": "create_agent"}
 """What a module needs to be imported at all, by its file name."""
 
 GONE: Final = frozenset(["configurable_in_metadata"])

@@ -867,7 +867,7 @@ def fail(*args, **kwargs):
         pytest.param((CallTable, "piece"), id="piece"),
         pytest.param((CallTable, "end"), id="end"),
         pytest.param(("llm_metering.langchain.handler", "attribute"), id="attribution"),
-        pytest.param(("llm_metering.langchain.results", "extract_usage"), id="extraction"),
+        pytest.param(("llm_metering.langchain.usages", "extract_usage"), id="extraction"),
         pytest.param(("llm_metering.calls.writing", "encode"), id="encoding"),
     ],
 )
@@ -904,7 +904,7 @@ def test_a_setting_that_went_bad_never_reaches_the_application(chat, home, tmp_p
 
 def test_a_failed_extraction_settles_the_call(meter, chat, events_of, monkeypatch):
     """A bug in reading the usage leaves an event that says that nothing is known."""
-    monkeypatch.setattr("llm_metering.langchain.results.extract_usage", fail)
+    monkeypatch.setattr("llm_metering.langchain.usages.extract_usage", fail)
 
     chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
 

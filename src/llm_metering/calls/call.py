@@ -45,9 +45,12 @@ class Call:
     Attributes:
         identity: By what every table knows it: the same request object under the same key. While it is
             in flight it holds its request, whose `id` is therefore nobody else's.
+        pieces: The text of a stream, and in `other_pieces` the same told in a second way.
         told: How often each handler told of the start.
         seen: The last sign of life, by the table's clock.
         owners: The calls of each owner that it was begun in, itself among them.
+        pieces: The text that arrived.
+        other_pieces: The same text, as it was told in a second way.
         left: When what the call was begun in was over, though the call was not; else `None`.
         failure: An error that is perhaps followed by the usage.
         thread: The thread it was begun in.
@@ -62,6 +65,7 @@ class Call:
         "flags",
         "identity",
         "left",
+        "other_pieces",
         "owners",
         "pieces",
         "producer",
@@ -81,6 +85,7 @@ class Call:
         self.started = time.perf_counter_ns()
         self.first_piece: int | None = None
         self.pieces: list[str] = []
+        self.other_pieces: list[str] = []
         self.told = {start.teller: 1}
         self.flags: tuple[str, ...] = ()
         self.state = CallState.OPEN
@@ -93,7 +98,10 @@ class Call:
 
     def received(self) -> Output:
         """The text that arrived; one told twice of the start is told twice of each piece."""
-        return Output(texts=["".join(self.pieces[:: self.told[self.start.teller]])])
+        step = self.told[self.start.teller]
+        ways = ("".join(pieces[::step]) for pieces in (self.pieces, self.other_pieces))
+        # What was told in two ways is the same text; the way that tells more tells all of it.
+        return Output(texts=[max(ways, key=len)])
 
 
 in_flight: Final[dict[tuple[Key, int], Call]] = {}

@@ -150,7 +150,17 @@ class CallTable:
             for owned in call.owners:
                 owned.pop((self, key), None)
 
-    def piece(self, key: Key, text: str | None, *, teller: str = "") -> None:
+    def get(self, key: Key, teller: str | None = None) -> Call | None:
+        """The call in flight that a piece belongs to, or the end that `teller` tells of."""
+        if self._reused and teller is None:
+            key = self._reused.of_piece(key, self._open)
+        elif self._reused and teller is not None:
+            key = self._reused.of_end(key, self._open, self._settled, teller)
+        return self._open.get(key)
+
+    def piece(
+        self, key: Key, text: str | None, *, teller: str = "", is_retold: bool = False
+    ) -> None:
         """A streamed piece arrived.
 
         Args:
@@ -158,6 +168,7 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
+            is_retold: It is told in a second way, in which the first is told again.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
@@ -169,7 +180,7 @@ class CallTable:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
-            call.pieces.append(text)
+            (call.other_pieces if is_retold else call.pieces).append(text)
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
@@ -261,7 +272,7 @@ class CallTable:
                 if self._take(key, call, failure.report, failure.teller):
                     self._settle(call, failure.outcome, failure.report)
                 return
-            report = self._so_far(call)
+            report = self._writer.so_far(call)
             if reason != "cancelled":
                 report = replace(report, flags=(*report.flags, reason))
             if self._take(key, call, report, None):
@@ -269,14 +280,6 @@ class CallTable:
                 self._settle(call, "aborted", report)
         except Exception:
             self._recorder.count("failures", "closing")
-
-    def _so_far(self, call: Call) -> Report:
-        if call.start.so_far is not None:
-            try:
-                return call.start.so_far()
-            except Exception:
-                self._recorder.count("failures", "so_far")
-        return Report()
 
     def _take(self, key: Key, call: Call, report: Report, teller: str | None) -> bool:
         """Take a call out of those in flight; only one caller is given it."""
@@ -297,8 +300,12 @@ class CallTable:
         return True
 
     def _settle(self, call: Call, outcome: Outcome, report: Report) -> None:
-        if outcome == "refused" and report.usage is None and not call.pieces:
-            self._writer.refuse(call, report.reason)
+        if report.left_out:
+            self._writer.leave_out(call, "ignored_signals", report.left_out)
+            return
+        has_begun = call.pieces or call.other_pieces
+        if outcome == "refused" and report.usage is None and not has_begun:
+            self._writer.leave_out(call, "refused_calls", report.reason)
             return
         status: Status = "failed" if outcome == "refused" else outcome
         self._writer.settle(call, "cached" if report.cached else status, report)

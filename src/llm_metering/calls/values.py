@@ -95,6 +95,8 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         parent: What the call was begun in; once that is over (`owner_is_over`) it should be, too.
         batch: Likewise what it has in common with others that end together or not at all.
         task: The asyncio task that it was begun in and lives and dies with.
+        kept: What the front end keeps of the call while it is in flight; the table never looks
+            into it.
     """
 
     attribution: Attribution
@@ -110,6 +112,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     parent: Hashable = None
     batch: Hashable = None
     task: asyncio.Task[Any] | None = None
+    kept: Any = None
 
     def __repr__(self) -> str:
         # Not the request: it is a prompt.
@@ -144,6 +147,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         cached: The framework's cache answered; no provider was asked.
         is_countable: Whether what was not reported may be counted.
         output: Gives the text of the answer, to be counted if need be.
+        batch_size: How many prompts were sent in the one request, where the framework makes as
+            many calls of it.
+        left_out: Why the call makes no event: it is a part of another one's request, or was never
+            sent.
         flags: What was odd.
         reason: For a refusal, a short name such as the status code.
         is_last: Whether nothing more is to be expected. An error that is not the last word waits a
@@ -162,6 +169,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool = False
     is_countable: bool = True
     output: Callable[[], Output] = Output
+    batch_size: int | None = None
+    left_out: str = ""
     flags: tuple[str, ...] = ()
     reason: str = ""
 

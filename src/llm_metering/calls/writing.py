@@ -47,11 +47,20 @@ class EventWriter:
         """Leave the event to record if this process dies before the call ends."""
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
 
-    def refuse(self, call: Call, reason: str) -> None:
-        """A call that the provider refused has no event."""
+    def leave_out(self, call: Call, counter: str, reason: str) -> None:
+        """A call that cost nothing of its own has no event, and is counted."""
         call.state = CallState.SETTLED
         self._recorder.note_closed(call.event_id)
-        self._recorder.count("refused_calls", reason)
+        self._recorder.count(counter, reason)
+
+    def so_far(self, call: Call) -> Report:
+        """What the front end knows of a call that nobody ends."""
+        if call.start.so_far is not None:
+            try:
+                return call.start.so_far()
+            except Exception:
+                self._recorder.count("failures", "so_far")
+        return Report()
 
     def settle(self, call: Call, status: Status, report: Report) -> None:
         """Record the event of a call, at once or when it is counted."""
@@ -102,6 +111,7 @@ class EventWriter:
             operation=call.start.operation or report.operation,
             model=report.model,
             response_id=report.response_id,
+            batch_size=report.batch_size,
             duration_ms=(ended - call.started) // 1_000_000,
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             flags=flags,

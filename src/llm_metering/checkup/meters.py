@@ -31,7 +31,7 @@ _TOKENS: Final[Mapping[str, frozenset[str]]] = {
 """The properties that hold numbers of tokens, by shape."""
 
 _OTHERS: Final[Mapping[str, frozenset[str]]] = {
-    "call": DATA_KEYS - {"tokens", "type", "batch_size", "reservation_id"},
+    "call": DATA_KEYS - {"tokens", "type", "reservation_id"},
     "kind": MEASURES | {"calls", "quantity"},
     "openai": frozenset(),
     "litellm": frozenset(["cost"]),

@@ -15,16 +15,21 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task, outcome_of, owner_is_over
+from ..calls import CallStart, Outcome, Report, current_task, owner_is_over
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
 from ..guard import Guard
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
-from .refusing import batch_of, refusal_of
+from .advice import advise
+from .batches import End, batch_of, end_in_batch
+from .errors import report_of_error
+from .refusing import refusal_of
+from .repeats import answers_of
 from .results import operation_of, report_of
-from .texts import chat_request, piece_text
+from .seen import Seen, is_finished
+from .texts import chat_request, event_text, piece_text
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -48,6 +53,8 @@ _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValue
 # went, or the new meter would bill it a second time.
 _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
+
+_TELLING: Final = frozenset(["content-block-start", "content-block-delta", "message-finish"])
 
 
 class MeteringHandler(BaseCallbackHandler):
@@ -169,7 +176,7 @@ class MeteringHandler(BaseCallbackHandler):
         asked = messages[0] if messages else []
         # A copy of the list: an agent goes on adding to its own while the model answers.
         request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
-        refusal = self._start("chat", asked, request, run_id, kwargs)
+        refusal = self._start("chat", asked, request, run_id, kwargs, model=serialized)
         if refusal is not None:
             raise refusal
 
@@ -182,7 +189,9 @@ class MeteringHandler(BaseCallbackHandler):
             MissingSubjectError: If nobody pays, and the settings refuse that.
         """
         asked = {"prompt": prompts}
-        refusal = self._start("text_completion", prompts, lambda: asked, run_id, kwargs)
+        refusal = self._start(
+            "text_completion", prompts, lambda: asked, run_id, kwargs, model=serialized
+        )
         if refusal is not None:
             raise refusal
 
@@ -190,11 +199,46 @@ class MeteringHandler(BaseCallbackHandler):
         self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
     ) -> None:
         """A piece of a stream arrived."""
-        key = str(run_id)
-        with Guard("on_llm_new_token", self._note_failure):
+        # No `Guard`: to make one costs as much as the rest.
+        try:
+            key = str(run_id)
             meter = self._meter_of(key)
-            if meter is not None:
-                meter.calls.piece(key, piece_text(token, kwargs.get("chunk")), teller=self._name)
+            if meter is None:
+                return
+            calls = meter.calls
+            chunk = kwargs.get("chunk")
+            message = getattr(chunk, "message", None)
+            calls.piece(key, piece_text(token, message), teller=self._name)
+            if message is None:
+                return
+            usage = getattr(message, "usage_metadata", None)
+            metadata = getattr(message, "response_metadata", None)
+            if usage is not None or is_finished(metadata):
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_chunk(chunk, usage, metadata)
+        except Exception as error:
+            self._note_failure("on_llm_new_token", error)
+
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """An event of a v3 stream arrived; many a provider tells of its text as tokens, too."""
+        try:
+            kind = event.get("event")
+            if not isinstance(kind, str) or kind not in _TELLING:
+                return
+            key = str(run_id)
+            meter = self._meter_of(key)
+            if meter is None:
+                return
+            calls = meter.calls
+            if kind == "message-finish":
+                call = calls.get(key)
+                if call is not None and isinstance(call.start.kept, Seen):
+                    call.start.kept.take_finish(event.get("usage"), event.get("metadata"))
+            elif (text := event_text(event)) is not None:
+                calls.piece(key, text, teller=self._name, is_retold=True)
+        except Exception as error:
+            self._note_failure("on_stream_event", error)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """A model answered."""
@@ -236,6 +280,7 @@ class MeteringHandler(BaseCallbackHandler):
         run_id: UUID,
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
+        model: object = None,
     ) -> MissingSubjectError | None:
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
@@ -254,26 +299,34 @@ class MeteringHandler(BaseCallbackHandler):
                 rules=meter.rules,
             )
             key = str(run_id)
+            parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY or kwargs.get("batch_size", 1) != 1:
-                refusal = refusal_of(meter, attribution, key, request, kwargs)
+            elif attribution.rank is Rank.NOBODY or batch is not None:
+                refusal = refusal_of(meter, attribution, key, request, batch, parameters)
                 if refusal is not None:
                     return refusal
+            provider = name_of(metadata.get("ls_provider"))
+            seen = Seen(
+                operation, provider=provider, model=model, parameters=parameters, batch=batch
+            )
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
                 operation=operation,
-                provider=name_of(metadata.get("ls_provider")),
+                provider=provider,
                 request_model=name_of(metadata.get("ls_model_name")),
                 run_id=key,
                 request=request,
                 asked=asked,
+                so_far=seen.report,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
-                batch=batch_of(kwargs),
+                batch=batch,
                 task=current_task(),
+                kept=seen,
             )
             meter.calls.start(key, start)
         return None
@@ -286,23 +339,37 @@ class MeteringHandler(BaseCallbackHandler):
             meter = self._meter_of(key)
             if meter is None:
                 return
+            calls = meter.calls
+            call = calls.get(key, self._name)
+            seen: Seen | None = None if call is None else call.start.kept
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
             # LangChain's in-memory cache changes the very message objects when it answers a later
             # call with them.
             with meter.guard(hook):
-                reason = ""
-                if error is not None:
-                    outcome, reason = outcome_of(error)
-                report = report_of(response, reason, is_whole=error is None)
-            if not meter.calls.knows(key):
+                if error is None:
+                    report = report_of(response, seen)
+                else:
+                    outcome, report = report_of_error(error, response, seen)
+                if answers_of(calls).is_repeated(key, report):
+                    report = replace(report, flags=(*report.flags, "repeated_answer"))
+            if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
                 # What the run's metadata said is lost then, its subject too.
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
-            meter.calls.end(key, outcome, report, teller=self._name)
+            if call is None or seen is None:
+                calls.end(key, outcome, report, teller=self._name)
+                return
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
+            if seen.batch is None:
+                calls.end(key, outcome, report, teller=self._name)
+            else:
+                end = End(key, outcome, report, error, getattr(response, "llm_output", None))
+                end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
 
 
 def calls_in_flight() -> bool:

@@ -8,14 +8,14 @@ of before the request is made, asynchronously even those after one that was refu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from ..errors import MissingSubjectError
 from ..meter import Meter
 from ..subjects import Attribution, Rank
+from .batches import Batch
 
-__all__ = ["batch_of", "refusal_of"]
+__all__ = ["refusal_of"]
 
 # The parameters themselves, not their `id`, which could soon be another object's.
 _refused: Final[deque[object]] = deque(maxlen=16)
@@ -26,7 +26,8 @@ def refusal_of(
     attribution: Attribution,
     key: str,
     request: object,
-    kwargs: Mapping[str, Any],
+    batch: Batch | None,
+    parameters: object,
 ) -> MissingSubjectError | None:
     """What to raise in place of the call; it is counted, and others that were told forget it.
 
@@ -35,10 +36,9 @@ def refusal_of(
         attribution: Who pays, by what this handler knows.
         key: What the call is called by.
         request: Its request object.
-        kwargs: What LangChain tells of its start.
+        batch: The calls that it is begun with, if any.
+        parameters: Its parameters, by which those are known.
     """
-    batch = batch_of(kwargs)
-    parameters = kwargs.get("invocation_params")
     if batch is not None and any(each is parameters for each in list(_refused)):
         refusal: MissingSubjectError | None = MissingSubjectError()
     elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
@@ -53,15 +53,3 @@ def refusal_of(
     with meter.guard("on_llm_start"):
         meter.calls.refuse(key, request, "no_subject", batch=batch)
     return refusal
-
-
-def batch_of(kwargs: Mapping[str, Any]) -> int | None:
-    """What the calls of one `generate` have in common: their very parameters.
-
-    One that fails ends it, and of those that had been answered by then nobody is told
-    (`language_models/chat_models.py`, `generate`).
-    """
-    parameters = kwargs.get("invocation_params")
-    if parameters is None or kwargs.get("batch_size", 1) == 1:
-        return None
-    return id(parameters)

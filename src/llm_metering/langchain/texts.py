@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exchange import Output
+from .answers import generations_of, mapping
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-__all__ = ["chat_request", "output_of", "piece_text"]
+__all__ = ["chat_request", "event_text", "output_of", "piece_text"]
 
 _ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 _PARAMETERS: Final = ("model", "model_name", "tools", "functions", "response_format", "system")
@@ -58,25 +59,23 @@ def _tool_call(call: Mapping[str, Any]) -> tuple[str, str]:
 
 def output_of(response: LLMResult | None) -> Output:
     """The answer, of all choices."""
-    if response is None:
-        return Output()
     texts: list[str] = []
     reasoning: list[str] = []
     calls: list[tuple[str, str]] = []
-    for group in response.generations:
-        for generation in group:
-            message = getattr(generation, "message", None)
-            if message is None:
-                texts.append(generation.text)
-                continue
-            texts.append(_text(message.content, "text"))
-            shown = getattr(message, "additional_kwargs", {}).get("reasoning_content")
-            reasoning.append(shown if isinstance(shown, str) else _reasoning(message.content))
-            calls += map(_tool_call, getattr(message, "tool_calls", ()))
-            calls += [
-                (call.get("name") or "", call.get("args") or "")
-                for call in getattr(message, "invalid_tool_calls", ())
-            ]
+    for generation in generations_of(response):
+        message = getattr(generation, "message", None)
+        if message is None:
+            texts.append(_text(getattr(generation, "text", None), "text"))
+            continue
+        content = getattr(message, "content", None)
+        texts.append(_text(content, "text"))
+        shown = mapping(getattr(message, "additional_kwargs", None)).get("reasoning_content")
+        reasoning.append(shown if isinstance(shown, str) else _reasoning(content))
+        calls += map(_tool_call, _mappings(getattr(message, "tool_calls", None)))
+        calls += [
+            (str(call.get("name") or ""), str(call.get("args") or ""))
+            for call in _mappings(getattr(message, "invalid_tool_calls", None))
+        ]
     return Output(
         texts=[text for text in texts if text],
         reasoning=[text for text in reasoning if text],
@@ -84,15 +83,58 @@ def output_of(response: LLMResult | None) -> Output:
     )
 
 
-def piece_text(token: object, chunk: object) -> str | None:
-    """The text of a streamed piece; `None` if it holds no output, as the one with the usage does."""
-    text = _text(token, "text")
-    message = getattr(chunk, "message", None)
-    for call in getattr(message, "tool_call_chunks", None) or ():
-        text += (call.get("name") or "") + (call.get("args") or "")
+def _mappings(values: object) -> list[Mapping[str, Any]]:
+    if not isinstance(values, list | tuple):
+        return []
+    return [value for value in values if isinstance(value, Mapping)]
+
+
+def piece_text(token: object, message: object) -> str | None:
+    """The text of a streamed piece; `None` if it holds no output, as the one with the usage does.
+
+    Args:
+        token: The text as LangChain hands it over, or the blocks of the message.
+        message: The message of the chunk, if it has one.
+    """
+    text = token if type(token) is str else _blocks_text(token)
+    calls = getattr(message, "tool_call_chunks", None)
+    if calls:
+        for call in _mappings(calls):
+            for part in (call.get("name"), call.get("args")):
+                text += part if isinstance(part, str) else ""
     if text:
         return text
+    if message is not None and (extra := getattr(message, "additional_kwargs", None)):
+        shown = extra.get("reasoning_content") if isinstance(extra, dict) else None
+        if isinstance(shown, str) and shown:
+            return shown
     return "" if token else None
+
+
+def event_text(event: Mapping[str, Any]) -> str | None:
+    """The text of an event of a v3 stream; `None` if it holds none.
+
+    Source: langchain-protocol 0.0.20, `langchain_protocol/protocol.py`, `ContentBlockDelta`.
+    """
+    kind = event.get("event")
+    if kind == "content-block-delta":
+        delta = event.get("delta")
+        if not isinstance(delta, dict):
+            return None
+        found = delta.get("text") or delta.get("reasoning") or delta.get("args")
+        return found if isinstance(found, str) else ""
+    if kind == "content-block-start":
+        content = event.get("content")
+        name = content.get("name") if isinstance(content, dict) else None
+        return name if isinstance(name, str) and name else None
+    return None
+
+
+def _blocks_text(blocks: object) -> str:
+    """The text of a chunk's blocks, reasoning that is shown included: it is output as well."""
+    if not isinstance(blocks, list):
+        return ""
+    return _text(blocks, "text") + _reasoning(blocks)
 
 
 def _text(content: object, key: str) -> str:

@@ -1,0 +1,118 @@
+"""`Answer`: what LangChain hands over as the result of a call, looked into without trusting it.
+
+Read in langchain-core 1.7.2, `langchain_core/outputs/llm_result.py` and
+`langchain_core/language_models/chat_models.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ..extract.reading import NOTHING, name_of
+from .usages import is_cached
+
+__all__ = ["Answer", "generations_of", "mapping"]
+
+_AMAZONS: Final = "amazon-bedrock-invocationMetrics"
+_OLLAMAS: Final = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else nothing: integrations may put anything anywhere."""
+    return value if isinstance(value, Mapping) else NOTHING
+
+
+def generations_of(response: object) -> Iterator[Any]:
+    """All generations of a result, in order."""
+    groups = getattr(response, "generations", None)
+    for group in groups if isinstance(groups, list | tuple) else ():
+        yield from group if isinstance(group, list | tuple) else ()
+
+
+class Answer:
+    """The first generation of a result, and what stands beside it.
+
+    Never a sum over generations: with n > 1 each repeats the usage of the whole request.
+
+    Attributes:
+        generation: The generation; `None` if there is none.
+        last: The last generation.
+        message: Its message; `None` for a completion.
+        usage: The usage of the message.
+        metadata: What the message says of the response.
+        output: What the integration says of the request.
+    """
+
+    __slots__ = ("generation", "last", "message", "metadata", "output", "usage")
+
+    def __init__(self, response: object) -> None:
+        generations = [*generations_of(response)]
+        self.generation: Any = generations[0] if generations else None
+        self.last: Any = generations[-1] if generations else None
+        self.message: Any = getattr(self.generation, "message", None)
+        self.usage: object = getattr(self.message, "usage_metadata", None)
+        self.metadata = mapping(getattr(self.message, "response_metadata", None))
+        self.output = mapping(getattr(response, "llm_output", None))
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered."""
+        for place in (self.metadata, self.output):
+            for name in ("model_name", "model"):
+                if (model := name_of(place.get(name))) is not None:
+                    return model
+        return None
+
+    @property
+    def response_id(self) -> str | None:
+        """The provider's name for the answer; LangChain's own ids are none."""
+        found = name_of(self.metadata.get("id")) or name_of(self.output.get("id"))
+        if found is None and "ResponseMetadata" in self.metadata:
+            found = name_of(mapping(self.metadata["ResponseMetadata"]).get("RequestId"))
+        return found
+
+    @property
+    def has_text(self) -> bool:
+        """Whether something was generated that we can see."""
+        if self.message is None:
+            return bool(getattr(self.generation, "text", None))
+        return bool(
+            getattr(self.message, "content", None) or getattr(self.message, "tool_calls", None)
+        )
+
+    @property
+    def is_marked_as_cached(self) -> bool:
+        """Whether LangChain says that its cache answered."""
+        return is_cached(self.usage)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a message without an id, a usage or anything else around its text.
+
+        LangChain gives an id to each message that a model generates, before it tells of the end
+        (`BaseChatModel._generate_with_cache`). Only what its cache held as a plain `Generation`
+        passes by that, and by the mark of cached answers (`_convert_cached_generations`).
+        """
+        return (
+            self.message is not None
+            and getattr(self.message, "id", "") is None
+            and not self.usage
+            and not self.metadata
+            and not self.output
+        )
+
+    def native_usages(self) -> Iterator[object]:
+        """Where integrations leave a usage as their provider spelt it."""
+        # Of a stream that langchain-aws 1.9.1 put together itself, each chunk is a generation: the
+        # last one has the counts, of which its own sums leave out the cache.
+        yield mapping(getattr(self.last, "generation_info", None)).get(_AMAZONS)
+        yield self.output.get("token_usage")
+        yield self.output.get("usage")
+        info = mapping(getattr(self.generation, "generation_info", None))
+        yield info.get("usage_metadata")
+        for place in (info, self.metadata):
+            # langchain-ollama 1.1.0 makes no usage of them where one is missing, and for
+            # completions never (`chat_models.py`, `_get_usage_metadata_from_generation_info`;
+            # `llms.py`, `_generate`).
+            yield {name: place[name] for name in _OLLAMAS if place.get(name) is not None}

@@ -1,0 +1,151 @@
+"""What LangChain says of a call that raised: how it ended, and what it had used by then.
+
+An answer may be billed and end in an error all the same: a structured answer that was cut by its
+length (openai 3.54.0, `_exceptions.py`, `LengthFinishReasonError`), a stream that broke, a consumer
+that left. What the application is not given is in what LangChain made of the exception
+(langchain-core 1.7.2, `language_models/chat_models.py`, `_generate_response_from_error`), in the
+exception itself, or in the chunks that were seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from ..calls import Outcome, Report, outcome_of
+from ..extract import read
+from ..extract.reading import Reading
+from .answers import Answer, generations_of, mapping
+from .results import found_in
+from .seen import Seen, is_finished
+from .texts import output_of
+from .usages import NOTHING_FOUND, Found
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
+
+__all__ = ["outcome_of_run", "report_of_error"]
+
+_CAUSES: Final = 4
+_LONGEST: Final = 1_000_000
+"""Characters of a body that is read."""
+
+
+def outcome_of_run(error: BaseException) -> tuple[Outcome, str]:
+    """The outcome of a call that raised `error`, and for a refusal the status code.
+
+    Some integrations raise an exception of their own from the provider's, which has the status:
+    langchain-google-genai 4.4.2, `chat_models.py`, `_handle_client_error`.
+    """
+    outcome = _outcome_of(error)
+    cause, left = error.__cause__, _CAUSES
+    while outcome[0] == "failed" and cause is not None and left:
+        if (earlier := _outcome_of(cause))[0] == "refused":
+            return earlier
+        cause, left = cause.__cause__, left - 1
+    return outcome
+
+
+def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    try:
+        return outcome_of(error)
+    except Exception:
+        # A property of somebody else's exception may do anything.
+        return "failed", ""
+
+
+def report_of_error(
+    error: BaseException, response: LLMResult | None, seen: Seen | None
+) -> tuple[Outcome, Report]:
+    """How a call ended that raised, and what is known of it.
+
+    Args:
+        error: What it raised.
+        response: What `on_llm_error` got besides, if anything: the chunks of a stream as one
+            message, then a message made of the HTTP response of the error.
+        seen: What was seen of the call before; `None` if its start was not.
+    """
+    outcome, reason = outcome_of_run(error)
+    answer = Answer(response)
+    if answer.is_marked_as_cached:
+        # What failed is what was to be done with the answer.
+        return outcome, Report(cached=True, model=answer.model, response_id=answer.response_id)
+    # The chunks first: LangChain's message lacks the one that was being delivered.
+    found = NOTHING_FOUND if seen is None else seen.found()
+    if found.usage is None:
+        found = found_in(answer, seen).flagged(*found.flags)
+    report = Report(
+        usage=found.usage,
+        is_final=is_finished(answer.metadata) or (seen is not None and seen.is_finished),
+        model=answer.model or (None if seen is None else seen.answered_by),
+        response_id=answer.response_id,
+        output=lambda: output_of(response),
+        flags=found.flags,
+        reason=reason,
+        # LangChain itself always hands one over. Who tells the handlers of an error without one is
+        # an integration, and it may tell of the end with its usage next: ChatBedrock, where a
+        # guardrail intervenes (langchain-aws 1.9.1, `llms/bedrock.py`).
+        is_last=response is not None,
+    )
+    if report.usage is None or not report.is_final:
+        report = _completed(report, _reading_of(error, response))
+    found = Found(report.usage, report.flags).judged(has_answer=answer.has_text)
+    if outcome == "refused" and found.usage is not None and not any(found.usage.counts().values()):
+        # A refusal that says so: nothing was used.
+        found = NOTHING_FOUND
+    return outcome, replace(report, usage=found.usage, flags=found.flags)
+
+
+def _completed(report: Report, reading: Reading | None) -> Report:
+    """The report, with what the body of the answer says besides."""
+    if reading is None:
+        return report
+    return replace(
+        report,
+        usage=reading.usage,
+        is_final=reading.is_final,
+        model=report.model or reading.model,
+        response_id=report.response_id or reading.response_id,
+        created=reading.created,
+        measures=reading.measures,
+        flags=(*report.flags, *reading.flags),
+    )
+
+
+def _reading_of(error: BaseException, response: object) -> Reading | None:
+    """The body of an answer inside of an error, if it reports a usage."""
+    for body in _bodies_of(error, response):
+        if body is None or (isinstance(body, str | bytes) and len(body) > _LONGEST):
+            continue
+        reading = read(body)
+        if reading.usage is not None:
+            return reading
+    return None
+
+
+def _bodies_of(error: BaseException, response: object) -> Iterator[object]:
+    for generation in generations_of(response):
+        metadata = mapping(getattr(getattr(generation, "message", None), "response_metadata", None))
+        yield metadata.get("body")
+    each: BaseException | None = error
+    for _ in range(_CAUSES):
+        if each is None:
+            return
+        for name in ("completion", "body", "response"):
+            body = _attribute(each, name)
+            if name != "response" or isinstance(body, Mapping):
+                yield body
+            elif type(body).__module__.partition(".")[0] == "httpx":
+                # What was not read yet raises, and is not fetched.
+                yield _attribute(body, "content")
+        each = each.__cause__
+
+
+def _attribute(holder: object, name: str) -> Any:
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        # As above.
+        return None

@@ -1,0 +1,57 @@
+"""Answers that come a second time: a gateway's cache, or a server that gives its ids again.
+
+LangChain marks what its own cache answers. A cache in front of the provider replays the whole
+response, under the id it had. That is no proof: a server may draw its ids from a few, as Ollama
+does, or make them of the second, and a model may return one object for ever. So such a call is
+billed as it reports, and flagged for who wants to know.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Final
+
+from ..calls import CallTable, Report
+
+__all__ = ["REMEMBERED", "Answers", "answers_of"]
+
+REMEMBERED: Final = 10_000
+"""How many answers are remembered."""
+
+
+class Answers:
+    """The answers that were billed lately, told apart by id, model and counts."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[object, ...], str] = {}
+        self._order: deque[tuple[object, ...]] = deque()
+
+    def is_repeated(self, key: str, report: Report) -> bool:
+        """Whether another call has had the very answer that this one has; it is remembered.
+
+        Args:
+            key: The call; its end may be told of several times.
+            report: What its answer says.
+        """
+        usage = report.usage
+        if report.response_id is None or usage is None:
+            return False
+        answer = (report.response_id, report.model, usage.input_tokens, usage.output_tokens)
+        known = self._calls.get(answer)
+        if known is not None:
+            return known != key
+        self._calls[answer] = key
+        self._order.append(answer)
+        if len(self._order) > REMEMBERED:
+            self._calls.pop(self._order.popleft(), None)
+        return False
+
+
+_answers: Final[weakref.WeakKeyDictionary[CallTable, Answers]] = weakref.WeakKeyDictionary()
+
+
+def answers_of(calls: CallTable) -> Answers:
+    """The answers that were billed by a table."""
+    answers = _answers.get(calls)
+    return _answers.setdefault(calls, Answers()) if answers is None else answers
