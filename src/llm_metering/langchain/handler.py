@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task, owner_is_over
+from ..calls import CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -28,13 +28,13 @@ from .errors import report_of_error
 from .refusing import refusal_of
 from .repeats import answers_of
 from .results import operation_of, report_of
-from .seen import Seen, is_finished
-from .texts import chat_request, event_text, piece_text
+from .seen import Seen
+from .streaming import take_event, take_token
+from .texts import chat_request
 
 try:
-    from langchain_core.callbacks import BaseCallbackHandler
-
     from .metadata import enclosing_metadata
+    from .surroundings import HearsSurroundings
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
@@ -54,10 +54,8 @@ _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValue
 _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
 
-_TELLING: Final = frozenset(["content-block-start", "content-block-delta", "message-finish"])
 
-
-class MeteringHandler(BaseCallbackHandler):
+class MeteringHandler(HearsSurroundings):
     """Meter every LLM call of the LangChain objects it is given to.
 
     The handler holds no state of its own: any number of them, and the global one of
@@ -203,40 +201,18 @@ class MeteringHandler(BaseCallbackHandler):
         try:
             key = str(run_id)
             meter = self._meter_of(key)
-            if meter is None:
-                return
-            calls = meter.calls
-            chunk = kwargs.get("chunk")
-            message = getattr(chunk, "message", None)
-            calls.piece(key, piece_text(token, message), teller=self._name)
-            if message is None:
-                return
-            usage = getattr(message, "usage_metadata", None)
-            metadata = getattr(message, "response_metadata", None)
-            if usage is not None or is_finished(metadata):
-                call = calls.get(key)
-                if call is not None and isinstance(call.start.kept, Seen):
-                    call.start.kept.take_chunk(chunk, usage, metadata)
+            if meter is not None:
+                take_token(meter.calls, key, token, kwargs.get("chunk"), self._name)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """An event of a v3 stream arrived; many a provider tells of its text as tokens, too."""
+        """An event of a v3 stream arrived."""
         try:
-            kind = event.get("event")
-            if not isinstance(kind, str) or kind not in _TELLING:
-                return
             key = str(run_id)
             meter = self._meter_of(key)
-            if meter is None:
-                return
-            calls = meter.calls
-            if kind == "message-finish":
-                call = calls.get(key)
-                if call is not None and isinstance(call.start.kept, Seen):
-                    call.start.kept.take_finish(event.get("usage"), event.get("metadata"))
-            elif (text := event_text(event)) is not None:
-                calls.piece(key, text, teller=self._name, is_retold=True)
+            if meter is not None:
+                take_event(meter.calls, key, event, self._name)
         except Exception as error:
             self._note_failure("on_stream_event", error)
 
@@ -247,30 +223,6 @@ class MeteringHandler(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
-
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain, a graph or one of its nodes is over, and so should be the calls it made."""
-        owner_is_over(run_id)
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain failed, or was left or cancelled."""
-        owner_is_over(run_id)
-
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool is over."""
-        owner_is_over(run_id)
-
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool failed."""
-        owner_is_over(run_id)
-
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever is over."""
-        owner_is_over(run_id)
-
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever failed."""
-        owner_is_over(run_id)
 
     def _start(
         self,
@@ -305,7 +257,7 @@ class MeteringHandler(BaseCallbackHandler):
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
             elif attribution.rank is Rank.NOBODY or batch is not None:
-                refusal = refusal_of(meter, attribution, key, request, batch, parameters)
+                refusal = refusal_of(meter, attribution, key, request, parameters, batch)
                 if refusal is not None:
                     return refusal
             provider = name_of(metadata.get("ls_provider"))

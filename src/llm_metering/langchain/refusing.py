@@ -26,8 +26,8 @@ def refusal_of(
     attribution: Attribution,
     key: str,
     request: object,
-    batch: Batch | None,
     parameters: object,
+    batch: Batch | None,
 ) -> MissingSubjectError | None:
     """What to raise in place of the call; it is counted, and others that were told forget it.
 
@@ -36,8 +36,8 @@ def refusal_of(
         attribution: Who pays, by what this handler knows.
         key: What the call is called by.
         request: Its request object.
-        batch: The calls that it is begun with, if any.
-        parameters: Its parameters, by which those are known.
+        parameters: The parameters of the call, the same object for all that are sent together.
+        batch: The calls that it was begun with.
     """
     if batch is not None and any(each is parameters for each in list(_refused)):
         refusal: MissingSubjectError | None = MissingSubjectError()
@@ -48,6 +48,7 @@ def refusal_of(
     if refusal is None:
         return None
     if batch is not None:
+        batch.keys.pop(key, None)
         _refused.append(parameters)
     # In a guard of its own: it is refused even if it cannot be counted.
     with meter.guard("on_llm_start"):
