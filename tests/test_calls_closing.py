@@ -431,9 +431,13 @@ class Task:
 
     def __init__(self):
         self.callbacks = []
+        self.is_done = False
 
     def add_done_callback(self, callback):
         self.callbacks.append(callback)
+
+    def done(self):
+        return self.is_done
 
     def cancelled(self):
         return True

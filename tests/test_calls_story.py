@@ -22,16 +22,19 @@ class Task:
 
     def __init__(self):
         self.callbacks = []
-        self.is_cancelled = False
+        self.is_cancelled = self.is_done = False
 
     def add_done_callback(self, callback):
         self.callbacks.append(callback)
+
+    def done(self):
+        return self.is_done
 
     def cancelled(self):
         return self.is_cancelled
 
     def end(self, *, cancelled):
-        self.is_cancelled = cancelled
+        self.is_done, self.is_cancelled = True, cancelled
         for callback in self.callbacks:
             callback(self)
 
@@ -68,7 +71,9 @@ class Told:
         if self.failed is not None and (now is None or now >= self.failed + WAITS.failure):
             self.settle("failed")
         elif self.left is not None and (
-            self.seen <= self.left if now is None else now >= max(self.left, self.seen) + WAITS.left
+            (self.seen <= self.left and (self.task is None or self.task.is_done))
+            if now is None
+            else now >= max(self.left, self.seen) + WAITS.left
         ):
             self.settle("left_behind")
         elif now is not None and now >= self.seen + WAITS.silence:

@@ -30,6 +30,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "create_agent": lambda: _has("langchain", 1, 0),
     # `configurable` values of a call in its metadata, until they went to LangSmith's tracer only.
     "configurable_in_metadata": lambda: not _has("langchain-core", 1, 3),
+    "configurable_gone": lambda: _has("langchain-core", 1, 3),
     # The integrations' later versions, which report more of what a provider sends.
     "openai_1": lambda: _has("langchain-openai", 1, 0),
     "anthropic_1": lambda: _has("langchain-anthropic", 1, 0),
@@ -41,7 +42,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "langgraph_1": lambda: _has("langgraph", 1, 0),
 }
 
-MODULES: Final[Mapping[str, str]] = {}
+MODULES: Final[Mapping[str, str]] = {"test_agents.py": "create_agent"}
 """What a module needs to be imported at all, by its file name."""
 
 GONE: Final = frozenset(["configurable_in_metadata"])

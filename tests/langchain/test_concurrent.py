@@ -184,7 +184,8 @@ def test_a_thousand_calls_at_once(provider: Provider, meter: Meter, sink: Memory
             continue  # it left before it had begun
         (event,) = events[call.number]
         assert event.subject == call.subject
-        assert event.data["status"] == "aborted"
+        # Some leave when all of the answer is there, and only they do not know it yet.
+        assert event.data["status"] == "aborted" or event.data["provenance"] == "reported"
         assert event.data["provenance"] in PROVENANCES
         if event.data["provenance"] == "reported":
             assert metered(event) == tokens_of(entries[call.number])

@@ -35,6 +35,8 @@ What it does with a request stands behind the name of the model, `gpt-x+slow+len
 | `+twodeltas` | Anthropic: two `message_delta`, each with the counts up to it |
 | `+shrinking` | Gemini: the counts of the prompt are larger in a stream's first chunks |
 | `+toolprompt` | Gemini: tokens of a tool's results beside the prompt's |
+| `+guardrail` | Bedrock: a guardrail intervened |
+| `+noheaders` | Bedrock: the counts stand in the body alone |
 | `+nocache` | Ollama: no `prompt_eval_count`, as for a prompt that is in its cache |
 
 `[call:abc]` and `[subject:acme]` anywhere in a request name it in the books, as do OpenAI's `user`

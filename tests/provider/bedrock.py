@@ -1,8 +1,9 @@
 """Amazon Bedrock: Converse and InvokeModel, and the binary streams of both.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html,
-`…ConverseStream`, `…InvokeModel` (a Titan text model and Anthropic's messages), and for the streams
-https://smithy.io/2.0/aws/amazon-eventstream.html. `inputTokens` excludes the cache.
+`…ConverseStream`, `…InvokeModel` (Titan models of text and of embeddings and Anthropic's messages),
+https://docs.aws.amazon.com/bedrock/latest/userguide/guardrails-use-invoke-api.html, and for the
+streams https://smithy.io/2.0/aws/amazon-eventstream.html. `inputTokens` excludes the cache.
 """
 
 from __future__ import annotations
@@ -85,10 +86,17 @@ def invoke(call: Call) -> tuple[dict[str, Any], str]:
     """The body of an answer in the shape of the model's maker, and its text."""
     if _is_anthropics(call):
         return anthropic.answer(call)
+    if call.embeds:
+        counts = {} if call.has("nousage") else {"inputTextTokenCount": call.input}
+        return {"embedding": [0.25, 0.5, float(call.entry.number)], **counts}, ""
     text = "".join(piece.text for piece in call.pieces())
     reason = "LENGTH" if call.has("length") else "FINISH"
     result = {"tokenCount": call.output, "outputText": text, "completionReason": reason}
-    return {"inputTextTokenCount": call.input, "results": [result]}, text
+    body: dict[str, Any] = {"inputTextTokenCount": call.input, "results": [result]}
+    if call.has("guardrail"):
+        body["amazon-bedrock-guardrailAction"] = "INTERVENED"
+        body["amazon-bedrock-trace"] = {"guardrail": {"input": {}}}
+    return body, text
 
 
 def invoke_frames(call: Call) -> Iterator[Frame]:
@@ -117,8 +125,10 @@ def headers(call: Call) -> dict[str, str]:
         "Cache-Read-Input": call.cached,
         "Cache-Write-Input": call.written,
     }
-    if call.has("nousage"):
+    if call.has("nousage", "noheaders"):
         return {}
+    if call.embeds:
+        counts = {"Input": call.input}
     return {f"X-Amzn-Bedrock-{name}-Token-Count": str(count) for name, count in counts.items()}
 
 

@@ -81,6 +81,11 @@ class Call:
         return self.traits[name] or _EDGE if self.has(name) else None
 
     @property
+    def embeds(self) -> bool:
+        """Whether the model is one that embeds."""
+        return "embed" in self.base
+
+    @property
     def served(self) -> str:
         """The model that answers, which is not called as it was asked for."""
         return f"{self.base}-2026-11"

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._wait_a_little(call)
         answer, text = shape.answer(call)
         entry = call.entry
-        if not shape.name.endswith(("embeddings", "embed")):
+        if not (shape.name.endswith(("embeddings", "embed")) or call.embeds):
             entry.output, entry.pieces = call.output, 1
             entry.reasoning = call.reasoning if "reasoning" in shape.tells else 0
         if call.has("hang"):

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from . import anthropic, bedrock, gemini, ollama, openai_chat, openai_others, openai_responses
+from . import (
+    anthropic,
+    bedrock,
+    cohere,
+    gemini,
+    ollama,
+    openai_chat,
+    openai_others,
+    openai_responses,
+    sagemaker,
+)
 from .calls import Call, Frame
 
 __all__ = ["Route", "route_of"]
@@ -70,6 +80,8 @@ _BY_ENDING: Final[Mapping[str, Shape]] = {
     "/api/chat": _ollama,
     "/api/generate": _ollama,
     "/api/embed": _embedding("ollama.embed", ollama),
+    "/v1/embed": _embedding("cohere.embed", cohere),
+    "/invocations": Shape("sagemaker", sagemaker.answer, None, sagemaker.error, None),
 }
 _gemini = _of("gemini", gemini, tells=REASONING)
 _gemini_embedding = _embedding("gemini.embeddings", gemini)
@@ -101,7 +113,7 @@ _BY_AMAZONS_METHOD: Final[Mapping[str, tuple[Shape, bool]]] = {
     "invoke-with-response-stream": (_invoke, True),
 }
 _AMAZONS_MODEL: Final = re.compile(r"/model/([^/]+)/([a-z-]+)$")
-_MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments)/([^/:]+)(?::(\w+))?")
+_MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments|endpoints)/([^/:]+)(?::(\w+))?")
 
 
 def route_of(path: str, body: Mapping[str, Any]) -> Route | None:

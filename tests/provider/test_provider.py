@@ -340,3 +340,38 @@ def test_usage_that_comes_twice(trait, provider, client):
     assert len(usages) > 1
     assert usages[-1].completion_tokens == provider.entry.output
     assert sum(usage.prompt_tokens for usage in usages) > provider.entry.input
+
+
+def test_coheres_embeddings(provider, post):
+    """The tokens stand in the units that are billed."""
+    answer = post("/v1/embed", {"model": "embed-x", "texts": ["a", "b"]}).json()
+
+    entry = provider.entry
+    assert answer["meta"]["billed_units"] == {"input_tokens": entry.input}
+    assert len(answer["embeddings"]["float"]) == 2
+    assert (entry.output, entry.model) == (0, "embed-x")
+
+
+@pytest.mark.parametrize("model", ["amazon.titan-embed-x", "amazon.titan-text-x"])
+def test_bedrocks_models(model, provider, post):
+    """The headers say the same as the body, and as the books."""
+    answer = post(f"/model/{model}/invoke", {"inputText": "a"})
+
+    entry = provider.entry
+    said, headers = answer.json(), answer.headers
+    assert said["inputTextTokenCount"] == entry.input
+    if "embed" in model:
+        assert int(headers["x-amzn-bedrock-input-token-count"]) == said["inputTextTokenCount"]
+        assert (entry.output, len(said["embedding"])) == (0, 3)
+    else:
+        assert int(headers["x-amzn-bedrock-output-token-count"]) == entry.output > 0
+        assert said["results"][0]["tokenCount"] == entry.output
+
+
+def test_sagemakers_endpoints(provider, post):
+    """They say nothing of tokens; the books know."""
+    answer = post("/endpoints/mine/invocations", {"inputs": "a"}).json()
+
+    assert answer[0]["generated_text"]
+    assert (provider.entry.model, provider.entry.usage_sent) == ("mine", False)
+    assert provider.entry.output > 0

@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_type
 
+from langchain_core.embeddings import Embeddings
+
 import llm_metering
 from llm_metering import Meter, MeteringError, TokenUsage, UsageEvent, UsageReport, subject
-from llm_metering.langchain import MeteringHandler
+from llm_metering.langchain import MeteringHandler, metered_embeddings
 from llm_metering.sinks.base import Delivery, Envelope, Sink, SinkLimits
 
 
@@ -26,6 +28,12 @@ def configuring() -> None:
         assert_type(meter, Meter)
         assert_type(meter.statistics(), dict[str, Any])
     assert_type(llm_metering.__version__, str)
+
+
+def embedding(embeddings: Embeddings, meter: Meter) -> None:
+    """What is metered is used in place of what it was made of."""
+    metered = metered_embeddings(embeddings, "customer-42", meter=meter, feature="search")
+    assert_type(metered, Embeddings)
 
 
 async def configuring_async() -> None:

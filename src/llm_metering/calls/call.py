@@ -45,6 +45,7 @@ class Call:
     Attributes:
         identity: By what every table knows it: the same request object under the same key. While it is
             in flight it holds its request, whose `id` is therefore nobody else's.
+        pieces: The text of a stream, and in `other_pieces` the same told in a second way.
         told: How often each handler told of the start.
         seen: The last sign of life, by the table's clock.
         owners: The calls of each owner that it was begun in, itself among them.

@@ -47,10 +47,15 @@ def verdict(call: Call, now: float | None, waits: Waits) -> Reason | None:
     if call.failure is not None and (now is None or now - call.failure.time >= waits.failure):
         return "failed"
     if call.left is not None and (
-        # A call that has shown signs of life since is in flight, whatever it was begun in.
-        call.seen <= call.left if now is None else now - max(call.left, call.seen) >= waits.left
+        _is_over(call, call.left) if now is None else now - max(call.left, call.seen) >= waits.left
     ):
         return "left_behind"
     if now is not None and now - call.seen >= waits.silence:
         return "gone_silent"
     return None
+
+
+def _is_over(call: Call, left: float) -> bool:
+    """Whether nothing speaks for a call whose owner is over: no sign of life since, no task that runs."""
+    task = call.start.task
+    return call.seen <= left and (task is None or task.done())

@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers import context
 
 from ..default_meter import get_meter
-from .handler import MeteringHandler
+from .handler import MeteringHandler, calls_in_flight
 
 __all__ = ["install", "uninstall"]
 
@@ -34,6 +34,23 @@ class _GlobalHandler(MeteringHandler):
     @property
     def _accepts_calls(self) -> bool:
         return self.enabled
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]  # LangChain only reads it
+        """Not once it is switched off."""
+        # An inline handler keeps the start of an async completion model from the user's others:
+        # https://github.com/langchain-ai/langchain/issues/39633
+        return self.enabled
+
+    @property
+    def ignore_chat_model(self) -> bool:
+        """Switched off, it is told of no start."""
+        return not self.enabled
+
+    @property
+    def ignore_llm(self) -> bool:
+        """Switched off, it is told of ends as long as calls are in flight."""
+        return not (self.enabled or calls_in_flight())
 
 
 _global_handler: Final = _GlobalHandler()

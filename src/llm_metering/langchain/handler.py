@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-__all__ = ["MeteringHandler"]
+__all__ = ["MeteringHandler", "calls_in_flight"]
 
 logger = logging.getLogger("llm_metering")
 
@@ -325,6 +325,11 @@ class MeteringHandler(HearsSurroundings):
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+
+
+def calls_in_flight() -> bool:
+    """Whether calls are in flight with the default meter, or with one that was."""
+    return any(len(meter.calls) for meter in _default_meters)
 
 
 def _remember(meter: Meter) -> None:

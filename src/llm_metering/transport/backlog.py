@@ -23,8 +23,8 @@ from .tally import Tally
 __all__ = ["Backlog"]
 
 HELD_AT_ONCE: Final = 8
-"""Segments with their files open; a long outage leaves thousands, and the application has only
-so many descriptors."""
+"""Segments with their files open, beside those that hold an event which is held back; a long outage
+leaves thousands, and the application has only so many descriptors."""
 
 COLLECTED_AT_ONCE: Final = 8
 """Segments that are let go together while there is more to send."""
@@ -75,6 +75,8 @@ class Backlog:
         self._debt = debt
         self._own: list[Cursor] = []
         self._adopted: list[Cursor] = []
+        # How many events are held back, which are few: each may be all that is left of a segment.
+        self._held_back = 0
         self._through: dict[SegmentName, Tally | None] = {}
         self._progress = Progress()
         self._orphans: deque[SegmentName] = deque()
@@ -90,7 +92,7 @@ class Backlog:
     @property
     def can_adopt(self) -> bool:
         """Whether there were more orphans than could be taken at once, and there is room now."""
-        return bool(self._orphans) and not self._adopted
+        return bool(self._orphans) and len(self._adopted) <= self._held_back
 
     @property
     def own_settled(self) -> int:
@@ -158,7 +160,7 @@ class Backlog:
 
     def _take_orphans(self) -> list[Cursor]:
         adopted: list[Cursor] = []
-        while self._orphans and len(self._adopted) < HELD_AT_ONCE:
+        while self._orphans and len(self._adopted) < HELD_AT_ONCE + self._held_back:
             name = self._orphans.popleft()
             cursor = Cursor.acquire(self._spool, name, self._debt)
             if cursor is None:

@@ -53,6 +53,7 @@ class Batches(Backlog):
 
     def next_adopted(self, limits: SinkLimits, triage: Triage) -> Batch | None:
         """The next events of dead processes."""
+        self._held_back = len(triage.held)
         batch = self._choose(self._adopted, limits, triage)
         if batch is None:
             self._collect_new()
@@ -75,7 +76,12 @@ class Batches(Backlog):
         # triage speaks of, and a batch of others.
         aside = len(triage.held) + len(triage.heard)
         wide = replace(limits, max_events=2 * limits.max_events + aside, max_bytes=sys.maxsize)
-        for cursor in list(cursors):
+        # While it is paused, each time one of another segment, and then another one of that.
+        start = 0
+        if triage.paused and cursors:
+            turn, start = divmod(triage.turn, len(cursors))
+            triage = replace(triage, turn=turn)
+        for cursor in (*cursors[start:], *cursors[:start]):
             waiting = cursor.peek(wide)
             if not waiting:
                 self._let_go(cursor)
