@@ -303,10 +303,13 @@ class MeteringHandler(HearsSurroundings):
             # LangChain's in-memory cache changes the very message objects when it answers a later
             # call with them.
             with meter.guard(hook):
+                # Not all chunks of a call that shares its run id were known to be its own.
+                is_sure = call is not None and "run_id_reused" not in call.flags
+                watched = seen if is_sure else None
                 if error is None:
-                    report = report_of(response, seen)
+                    report = report_of(response, watched)
                 else:
-                    outcome, report = report_of_error(error, response, seen)
+                    outcome, report = report_of_error(error, response, watched)
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
@@ -318,13 +321,13 @@ class MeteringHandler(HearsSurroundings):
             if call is None or seen is None:
                 calls.end(key, outcome, report, teller=self._name)
                 return
-            if report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=call.first_piece is not None)
             if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
 
 
 def calls_in_flight() -> bool:
