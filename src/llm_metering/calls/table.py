@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import Final
 
@@ -125,12 +125,20 @@ class CallTable:
         call = in_flight.get((key, id(request)))
         return call is not None and call.attribution.rank is not Rank.NOBODY
 
-    def refuse(self, key: Key, request: object, reason: str) -> None:
-        """A call is not made: it leaves a count, and nothing where others were told of its start."""
-        call = in_flight.pop((key, id(request)), None)
-        if call is not None:
-            for table in list(_tables):
-                table.forget(call)
+    def refuse(
+        self, key: Key, request: object, reason: str, *, batch: Hashable | None = None
+    ) -> None:
+        """A call is not made: it leaves a count, and nothing where others were told of its start.
+
+        Nor are those that were to be sent together with it.
+        """
+        refused = in_flight.get((key, id(request)))
+        for call in list(in_flight.values()):
+            with_it = batch is not None and call.start.batch == batch and call.first_piece is None
+            if call is refused or with_it:
+                in_flight.pop(call.identity, None)
+                for table in list(_tables):
+                    table.forget(call)
         self._recorder.count("refused_calls", reason)
 
     def forget(self, call: Call) -> None:

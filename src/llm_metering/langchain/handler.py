@@ -25,6 +25,7 @@ from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
 from .batches import End, batch_of, end_in_batch
 from .errors import report_of_error
+from .refusing import refusal_of
 from .repeats import answers_of
 from .results import operation_of, report_of
 from .seen import Seen
@@ -236,8 +237,7 @@ class MeteringHandler(HearsSurroundings):
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
-        hook = "on_llm_start"
-        with Guard(hook, self._note_failure):
+        with Guard("on_llm_start", self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -251,19 +251,16 @@ class MeteringHandler(HearsSurroundings):
                 rules=meter.rules,
             )
             key = str(run_id)
+            parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
-                refusal = meter.missing_subjects.refusal()
+            elif attribution.rank is Rank.NOBODY or batch is not None:
+                refusal = refusal_of(meter, attribution, key, request, parameters, batch)
                 if refusal is not None:
-                    # In a guard of its own: it is refused even if it cannot be counted.
-                    with meter.guard(hook):
-                        meter.calls.refuse(key, request, "no_subject")
                     return refusal
             provider = name_of(metadata.get("ls_provider"))
-            parameters = kwargs.get("invocation_params")
-            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             seen = Seen(
                 operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
