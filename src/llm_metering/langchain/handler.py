@@ -317,13 +317,13 @@ class MeteringHandler(HearsSurroundings):
             if call is None or seen is None:
                 calls.end(key, outcome, report, teller=self._name)
                 return
-            if report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=call.first_piece is not None)
             if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
 
 
 def calls_in_flight() -> bool:
