@@ -19,7 +19,7 @@ from langgraph.types import RetryPolicy
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
-from .books import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked, chat_of
 
 
 def invoke(runnable, prompt, config):
