@@ -222,6 +222,7 @@ def test_each_request_is_one_exact_event(make, way, provider, meter, events_of):
     assert {vector[2] for vector in vectors} == set(map(float, numbers))
 
 
+@pytest.mark.needs("google_genai_4")
 @every_way
 def test_what_the_provider_does_not_report_is_counted(way, provider, meter, events_of):
     """Gemini's own API tells nothing of embeddings: the texts are counted, and the event says so."""
