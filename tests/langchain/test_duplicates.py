@@ -20,7 +20,7 @@ from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.sinks.memory import MemorySink
 
-from .books import asked, billed, booked, chat_of
+from .lines import asked, billed, booked, chat_of
 
 PROMPT = asked("acme")
 
