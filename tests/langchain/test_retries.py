@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
-from .lines import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked, chat_of
 
 
 def invoke(runnable, prompt, config):
