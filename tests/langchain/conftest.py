@@ -20,6 +20,13 @@ from tests.unruly_provider import UnrulyProvider
 collect_ignore = [name for name, need in MODULES.items() if missing(need)]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Bear a warning that langgraph 0.6 provokes on langchain-core 0.3 as it is imported."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:The default value of `allowed_objects` will change"
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the installed LangChain cannot do; see `capabilities`."""
     chosen, others = [], []

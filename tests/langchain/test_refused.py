@@ -16,6 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_openai import OpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 
 import llm_metering
@@ -170,6 +171,34 @@ def test_of_a_batch_only_what_nobody_pays_for(strict, provider, events_of):
     assert billed(events_of(strict)) == owed(provider)
     assert {event.subject for event in events_of(strict)} == {"acme", "other"}
     assert strict.statistics()["refused_calls"] == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("nobody", [0, 1, 2])
+def test_prompts_that_are_sent_together_are_refused_together(
+    asynchronous, nobody, strict, provider, events_of
+):
+    """A completion model sends them as one request: it is not made, and none of them stays open."""
+    handler = MeteringHandler()
+    llm = OpenAI(
+        model="gpt-x",
+        base_url=provider.openai_url,
+        api_key="x",
+        default_headers={"Connection": "close"},
+    )
+    configs = [{"callbacks": [handler], "metadata": {"subject": "acme"}} for _ in range(3)]
+    configs[nobody].pop("metadata")
+    texts = [prompt("acme")] * 3
+    with pytest.raises(MissingSubjectError):
+        asyncio.run(llm.abatch(texts, configs)) if asynchronous else llm.batch(texts, configs)
+
+    assert provider.entries == []
+    assert len(strict.calls) == 0
+    assert strict.statistics()["open_calls"] == 0
+    configs[nobody]["metadata"] = {"subject": "acme"}
+    asyncio.run(llm.abatch(texts, configs)) if asynchronous else llm.batch(texts, configs)
+    assert len(provider.entries) == 1
+    assert {event.subject for event in events_of(strict)} == {"acme"}
 
 
 class Rude(BaseCallbackHandler):

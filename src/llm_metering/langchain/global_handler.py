@@ -52,6 +52,8 @@ class _GlobalHandler(MeteringHandler):
         """Switched off, it is told of ends as long as calls are in flight."""
         return not (self.enabled or calls_in_flight())
 
+    ignore_chain = ignore_agent = ignore_retriever = ignore_llm
+
 
 _global_handler: Final = _GlobalHandler()
 # A context variable with a default is seen in every thread and context, those that copy no

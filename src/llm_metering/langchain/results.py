@@ -36,7 +36,7 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
     found = found_in(answer, seen)
     if found.usage is None and seen is not None:
         found = seen.found().flagged(*found.flags)
-    found = found.judged(has_answer=answer.has_text)
+    found = found.judged(has_answer=answer.has_output)
     return Report(
         usage=found.usage,
         model=answer.model,

@@ -36,11 +36,6 @@ class MissingSubjects:
         self._unsaid = 0
         self._next_log = 0.0
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether such a call must not be made."""
-        return self._policy == "raise"
-
     def refusal(self) -> MissingSubjectError | None:
         """What to raise before such a call is made; `None` lets it pass, and is heard of it."""
         if self._policy == "raise":
