@@ -27,8 +27,8 @@ from tenacity import RetryError
 from tokenizers import Tokenizer, models
 
 import llm_metering
-from llm_metering import subject
-from llm_metering.errors import InvalidArgumentError, SubjectError
+from llm_metering import Meter, subject
+from llm_metering.errors import InvalidArgumentError, MissingSubjectError, SubjectError
 from llm_metering.langchain import metered_embeddings
 from llm_metering.sinks.memory import MemorySink
 
@@ -412,6 +412,36 @@ def test_nobody_pays_is_kept_and_flagged(provider, meter, events_of):
 
     (event,) = events_of(meter)
     assert (event.subject, event.data["flags"]) == ("unattributed", ["unattributed"])
+
+
+@every_way
+@pytest.mark.parametrize("make", [openai, None], ids=["openai", "another"])
+def test_nobody_pays_is_refused_where_that_is_set(make, way, home, provider):
+    """`on_missing_subject="raise"`: before anything is sent; with a payer all is as ever."""
+    embeddings = make(provider) if make else DeterministicFakeEmbedding(size=4)
+    sink = MemorySink()
+    with Meter(home=home, sinks=[sink], on_missing_subject="raise") as meter:
+        metered = metered_embeddings(embeddings, meter=meter)
+
+        with pytest.raises(MissingSubjectError):
+            way(metered)
+        assert provider.entries == []
+        with subject("acme"):
+            way(metered)
+
+        assert meter.statistics()["failures"] == 0
+    assert [event.subject for event in sink.events] == ["acme"]
+
+
+def test_another_method_is_refused_as_well(home, provider):
+    """What goes past LangChain's interface goes past no rule about who pays."""
+    with Meter(home=home, sinks=[MemorySink()], on_missing_subject="raise") as meter:
+        metered = metered_embeddings(cohere(provider), meter=meter)
+
+        with pytest.raises(MissingSubjectError):
+            metered.embed(TEXTS, input_type="search_query")
+
+    assert provider.entries == []
 
 
 class Parallel(OpenAIEmbeddings):
