@@ -158,9 +158,7 @@ class CallTable:
             key = self._reused.of_end(key, self._open, self._settled, teller)
         return self._open.get(key)
 
-    def piece(
-        self, key: Key, text: str | None, *, teller: str = "", is_retold: bool = False
-    ) -> None:
+    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> None:
         """A streamed piece arrived.
 
         Args:
@@ -168,7 +166,7 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
-            is_retold: It is told in a second way, in which the first is told again.
+            retold: It is told in a second way, in which the first is told again.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
@@ -180,7 +178,7 @@ class CallTable:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
-            (call.other_pieces if is_retold else call.pieces).append(text)
+            (call.other_pieces if retold else call.pieces).append(text)
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
@@ -303,8 +301,7 @@ class CallTable:
         if report.left_out:
             self._writer.leave_out(call, "ignored_signals", report.left_out)
             return
-        has_begun = call.pieces or call.other_pieces
-        if outcome == "refused" and report.usage is None and not has_begun:
+        if outcome == "refused" and report.usage is None and not (call.pieces or call.other_pieces):
             self._writer.leave_out(call, "refused_calls", report.reason)
             return
         status: Status = "failed" if outcome == "refused" else outcome

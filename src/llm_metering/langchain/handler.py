@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task
+from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -295,6 +295,8 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
+            # Chunks of two calls of one run id cannot be told apart.
+            chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
@@ -302,9 +304,9 @@ class MeteringHandler(HearsSurroundings):
             # call with them.
             with meter.guard(hook):
                 if error is None:
-                    report = report_of(response, seen)
+                    report = report_of(response, chunks)
                 else:
-                    outcome, report = report_of_error(error, response, seen)
+                    outcome, report = report_of_error(error, response, chunks)
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
@@ -318,13 +320,13 @@ class MeteringHandler(HearsSurroundings):
             if call is None or seen is None:
                 calls.end(key, outcome, report, teller=self._name)
                 return
-            if report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=call.first_piece is not None)
             if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
 
 
 def calls_in_flight() -> bool:

@@ -38,9 +38,12 @@ def take_event(calls: CallTable, key: str, event: Mapping[str, Any], teller: str
         if seen is not None:
             seen.take_finish(event.get("usage"), event.get("metadata"))
     elif (text := event_text(event)) is not None:
-        calls.piece(key, text, teller=teller, is_retold=True)
+        calls.piece(key, text, teller=teller, retold=True)
 
 
 def _seen_of(calls: CallTable, key: str) -> Seen | None:
     call = calls.get(key)
-    return call.start.kept if call is not None and isinstance(call.start.kept, Seen) else None
+    # Whose chunk it is cannot be told for certain where several calls share a run id.
+    if call is None or "run_id_reused" in call.flags:
+        return None
+    return call.start.kept if isinstance(call.start.kept, Seen) else None
