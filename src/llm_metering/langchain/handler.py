@@ -295,7 +295,7 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
-            # Chunks of two calls of one run id cannot be told apart.
+            # Chunks of two calls of one run id cannot be told apart, nor can their ends.
             chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
@@ -310,7 +310,7 @@ class MeteringHandler(HearsSurroundings):
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
-                outcome, report = complete(seen, outcome, report)
+                outcome, report = complete(chunks, outcome, report)
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
