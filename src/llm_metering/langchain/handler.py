@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
+from .. import taps
 from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
@@ -264,6 +265,10 @@ class MeteringHandler(HearsSurroundings):
             seen = Seen(
                 operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
+            so_far = seen.report
+            # Several calls at once: the answers could not be told apart.
+            if kwargs.get("batch_size") == 1 and meter.settings.taps:
+                so_far = partial(_so_far, seen, taps.begin(key, request, provider))
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -273,7 +278,7 @@ class MeteringHandler(HearsSurroundings):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=seen.report,
+                so_far=so_far,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
                 batch=batch,
@@ -306,6 +311,14 @@ class MeteringHandler(HearsSurroundings):
                     report = report_of(response, chunks)
                 else:
                     outcome, report = report_of_error(error, response, chunks)
+            with meter.guard("taps"):
+                if meter.settings.taps and (tapped := taps.find(key)) is not None:
+                    tapped.end()
+                    if call is None or RUN_ID_REUSED not in call.flags:
+                        report = tapped.complete(report, is_whole=error is None)
+                        if error is None and tapped.has_failed:
+                            outcome = "failed"
+            with meter.guard(hook):
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
@@ -324,6 +337,11 @@ class MeteringHandler(HearsSurroundings):
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
             if report.usage is None and outcome == "completed":
                 advise(seen, is_streamed=call.first_piece is not None)
+
+
+def _so_far(seen: Seen, tapped: taps.TappedCall) -> Report:
+    """What is known of a call that nobody says the end of."""
+    return tapped.complete(seen.report(), is_whole=False)
 
 
 def calls_in_flight() -> bool:
