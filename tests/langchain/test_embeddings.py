@@ -582,6 +582,7 @@ def test_a_lost_answer_is_an_event_without_counts(make, provider, meter, events_
     assert "input_tokens" not in event.data
 
 
+@pytest.mark.needs("mistralai_1")
 def test_a_server_that_fails_may_have_worked(provider, meter, events_of):
     """An httpx client hands out a 500 as an answer: it is no refusal, and no answer either."""
     metered = metered_embeddings(mistral(provider, "embed-x+refuse500"), "acme", meter=meter)
