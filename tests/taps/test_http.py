@@ -243,7 +243,7 @@ def test_what_is_not_said_at_the_end(replays, call, library):
     """Of a call whose end nobody tells, what passed is known."""
     whole(library, replays.url("own/body"))
 
-    assert call.so_far().usage == USAGE
+    assert call.complete(Report(is_final=False), is_whole=False).usage == USAGE
 
 
 def test_a_call_within_a_call(replays):

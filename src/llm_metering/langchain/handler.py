@@ -299,6 +299,7 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
+            tapped = taps.find(key) if meter.settings.taps else None
             # Chunks of two calls of one run id cannot be told apart.
             chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
@@ -311,16 +312,17 @@ class MeteringHandler(HearsSurroundings):
                     report = report_of(response, chunks)
                 else:
                     outcome, report = report_of_error(error, response, chunks)
+                is_repeated = answers_of(calls).is_repeated(key, report)
+                # What came over the wire is no answer of a cache of LangChain's.
+                if is_repeated and not (tapped is not None and tapped.saw_answer):
+                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
-                if meter.settings.taps and (tapped := taps.find(key)) is not None:
+                if tapped is not None:
                     tapped.end()
                     if call is None or RUN_ID_REUSED not in call.flags:
                         report = tapped.complete(report, is_whole=error is None)
                         if error is None and tapped.has_failed:
                             outcome = "failed"
-            with meter.guard(hook):
-                if answers_of(calls).is_repeated(key, report):
-                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633

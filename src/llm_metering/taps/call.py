@@ -72,6 +72,11 @@ class TappedCall:
         bodies.append(body)
         return body
 
+    @property
+    def saw_answer(self) -> bool:
+        """Whether the provider answered, as far as we read along."""
+        return bool(self._bodies or self._readings)
+
     def end(self) -> None:
         """The call has ended."""
         if self.is_over:
@@ -98,10 +103,6 @@ class TappedCall:
         # Some integrations pass over an error in the middle of a stream.
         self.has_failed = [reading.ending for reading in readings] == ["failed"]
         return completed(report, readings, flags=self._flags, is_whole=is_whole)
-
-    def so_far(self) -> Report:
-        """What is known of a call that nobody says the end of."""
-        return completed(Report(is_final=False), self._read(), flags=self._flags, is_whole=False)
 
     def _streamed(self) -> bool:
         return any(body.has_lines for body in self._bodies)

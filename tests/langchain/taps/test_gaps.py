@@ -23,7 +23,7 @@ from tests.langchain.taps.answers import ANTHROPIC, BROKEN, COHERE, MISTRAL
             "openai-running-totals",
             "stream",
             {"input_tokens": 100, "output_tokens": 20, "provenance": "reported"},
-            ["usage_differs"],
+            ["cumulative_usage"],
             id="totals so far, which LangChain adds up",
         ),
         pytest.param("openai", "stream", {"response_id": "chatcmpl-1"}, [], id="id of a stream"),
