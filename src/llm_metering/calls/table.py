@@ -26,7 +26,7 @@ from ..subjects import Rank
 from .call import Call, Failure, Key, in_flight
 from .closing import Reason, Waits, verdict
 from .memory import SettledCalls
-from .owners import current_task, forget_idle, owned_by_task, owner_is_over, owners_of
+from .owners import current_task, forget_idle, owned_by_task, owners_of
 from .reused import ReusedKeys
 from .values import CallStart, CallState, Outcome, Recorder, Report, Tokenizer, utc_now
 from .writing import EventWriter
@@ -143,7 +143,12 @@ class CallTable:
                 owned.pop((self, key), None)
 
     def kept(self, key: Key) -> Any:
-        """What the front end keeps of a call in flight; `None` if none of that key is."""
+        """What the front end keeps of a call in flight; `None` if none of that key is, or several.
+
+        Of several it would be a mixture of what was told of each.
+        """
+        if self._reused and key in self._reused:
+            return None
         call = self._open.get(key)
         return None if call is None else call.start.kept
 
@@ -200,8 +205,6 @@ class CallTable:
             self._settled.tell(key, outcome, report, teller, self._now())
             return
         self._settle(call, outcome, report)
-        if outcome != "completed" and call.start.batch is not None:
-            owner_is_over(call.start.batch)
 
     def drop(self, key: Key, reason: str, *, teller: str | None = None) -> None:
         """A call that was begun is none, and makes no event.
