@@ -235,6 +235,7 @@ class Meter:
 
         Raises:
             SubjectError: If the subject or a dimension is not usable.
+            MissingSubjectError: If nobody pays, and `on_missing_subject` refuses that.
             InvalidArgumentError: If another argument is not.
             InvalidUsageError: If the quantity is no finite number from 0.
         """
@@ -320,6 +321,7 @@ class Meter:
 
         Raises:
             SubjectError: If the subject or a dimension is not usable.
+            MissingSubjectError: If nobody pays, and `on_missing_subject` refuses that.
             InvalidArgumentError: If it is no stream, or another argument is not usable.
         """
         for name, value in (("provider", provider), ("model", model), ("operation", operation)):

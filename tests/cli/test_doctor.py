@@ -122,6 +122,12 @@ def test_settings_that_lead_nowhere_are_a_failure(run, monkeypatch):
     [
         pytest.param("LLM_METERING_SINK", "x", "settings.variables", id="misspelt"),
         pytest.param("OPENMETER_API_KEY", KEY, "settings.openmeter_token", id="key without a sink"),
+        pytest.param(
+            "LLM_METERING_SUBJECT_TOKEN_SECRETS",
+            "k" * 32,
+            "settings.subject_from_metadata",
+            id="secrets that nothing needs",
+        ),
     ],
 )
 def test_what_was_meant_and_does_not_hold_is_said(run, monkeypatch, name, value, check):

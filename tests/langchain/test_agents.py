@@ -25,7 +25,7 @@ import llm_metering
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
-from .books import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked, chat_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated"),

@@ -179,8 +179,9 @@ def test_one_request_that_fails_is_one_event(way, meter, events_of):
 
 
 def test_a_batch_is_forgotten_with_its_calls(meter):
-    """What the runs of a batch have in common is kept no longer than they are."""
+    """What the runs of a batch have in common is kept until the next sweep at most."""
     Completions().batch(PROMPTS, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    meter.calls.sweep()
 
     assert not _batches
 

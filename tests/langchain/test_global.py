@@ -170,11 +170,9 @@ def test_a_module_that_is_imported_anew(reload, default_meter, provider, events_
         assert len(provider.entries) == 3
         assert len(events_of(default_meter)) == 2
     finally:
-        context._configure_hooks[:] = [
-            hook
-            for hook in [*known, *context._configure_hooks]
-            if hook[0].name != global_handler._NAME
-        ]
+        # The very list that older cores have imported by name; a new one would be theirs no more.
+        known[:] = [hook for hook in known if hook[0].name != global_handler._NAME]
+        context._configure_hooks = known
 
 
 def test_a_package_that_is_imported_anew_meters_once(tmp_path):
@@ -310,3 +308,25 @@ def test_calls_in_flight_when_it_is_undone(asynchronous, default_meter, provider
 
     assert books_agree() == {"acme"}
     assert len(default_meter.calls) == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_switched_off_it_is_called_no_more(asynchronous, default_meter, provider, monkeypatch):
+    """It stays registered; LangChain would call it in a thread for each hook of an async run."""
+    llm_metering.install()
+    llm_metering.uninstall()
+    called = []
+    for name in dir(BaseCallbackHandler):
+        if name.startswith("on_") and name != "on_text":
+            monkeypatch.setattr(
+                global_handler._GlobalHandler,
+                name,
+                lambda *args, name=name, **kwargs: called.append(name),
+            )
+    chain = RunnableLambda(lambda text: text) | gpt(provider)
+    if asynchronous:
+        asyncio.run(chain.ainvoke("x"))
+    else:
+        chain.invoke("x")
+
+    assert called == []

@@ -16,6 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_openai import OpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 
 import llm_metering
@@ -172,6 +173,34 @@ def test_of_a_batch_only_what_nobody_pays_for(strict, provider, events_of):
     assert strict.statistics()["refused_calls"] == 1
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("nobody", [0, 1, 2])
+def test_prompts_that_are_sent_together_are_refused_together(
+    asynchronous, nobody, strict, provider, events_of
+):
+    """A completion model sends them as one request: it is not made, and none of them stays open."""
+    handler = MeteringHandler()
+    llm = OpenAI(
+        model="gpt-x",
+        base_url=provider.openai_url,
+        api_key="x",
+        default_headers={"Connection": "close"},
+    )
+    configs = [{"callbacks": [handler], "metadata": {"subject": "acme"}} for _ in range(3)]
+    configs[nobody].pop("metadata")
+    texts = [prompt("acme")] * 3
+    with pytest.raises(MissingSubjectError):
+        asyncio.run(llm.abatch(texts, configs)) if asynchronous else llm.batch(texts, configs)
+
+    assert provider.entries == []
+    assert len(strict.calls) == 0
+    assert strict.statistics()["open_calls"] == 0
+    configs[nobody]["metadata"] = {"subject": "acme"}
+    asyncio.run(llm.abatch(texts, configs)) if asynchronous else llm.batch(texts, configs)
+    assert len(provider.entries) == 1
+    assert {event.subject for event in events_of(strict)} == {"acme"}
+
+
 class Rude(BaseCallbackHandler):
     """A handler of somebody else's that fails, and does not insist."""
 
@@ -315,13 +344,17 @@ def test_an_end_without_a_start_is_billed_and_not_refused(strict, provider, even
 
 
 def test_calls_for_nobody_can_be_told_in_the_log(home, sink, provider, caplog, events_of):
-    """Under `warn` they are made, and one line a minute says so, without a word of theirs."""
+    """Under `warn` they are made, and one line a minute says so, without a word of theirs.
+
+    However many handlers are told of a call, it is one.
+    """
     with Meter(home=home, sinks=[sink], on_missing_subject="warn") as meter:
-        handler = MeteringHandler(meter=meter)
+        handlers = [MeteringHandler(meter=meter), MeteringHandler(meter=meter)]
         with caplog.at_level(logging.WARNING, "llm_metering"):
             for _ in range(3):
-                gpt(provider).invoke("a secret", {"callbacks": [handler]})
+                gpt(provider).invoke("a secret", {"callbacks": handlers})
         assert len(events_of(meter)) == 3
+        assert meter.missing_subjects._unsaid == 2
 
     (record,) = caplog.records
     assert "no subject" in record.getMessage()

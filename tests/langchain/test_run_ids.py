@@ -204,6 +204,33 @@ def test_a_fixed_run_id_for_calls_at_the_same_time(
     assert (status["ignored_signals"], status["late_usage"]["calls"]) == ({}, 0)
 
 
+def test_a_batch_of_prompts_of_which_one_fails(meter, handler, model, provider, events_of):
+    """Of one answered before it LangChain tells nobody: an event, of which nothing is known.
+
+    The one behind it was never sent, and is none.
+    """
+
+    class Twice(type(model())):
+        """Answers the first prompt, and fails at the second."""
+
+        def _generate(self, messages, *args, **kwargs):
+            if messages[0].content == "bad":
+                raise GuardrailError
+            return super()._generate(messages, *args, **kwargs)
+
+    llm = Twice(**{**model().__dict__, "base_url": provider.openai_url, "api_key": "x"})
+    prompts = [[HumanMessage(text)] for text in ("good", "bad", "never asked")]
+    with pytest.raises(GuardrailError):
+        llm.generate(prompts, callbacks=[handler])
+
+    events = events_of(meter)
+    assert [told(event) for event in events] == [
+        ("failed", "missing", None),
+        ("failed", "missing", ["sibling_failed"]),
+    ]
+    assert len(provider.entries) == 1
+
+
 def test_a_batch_of_prompts_of_which_one_fails_asynchronously(
     meter, handler, model, provider, events_of
 ):

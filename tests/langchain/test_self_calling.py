@@ -19,7 +19,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 import llm_metering
 from llm_metering.langchain import MeteringHandler
 
-from .books import asked, billed, booked
+from .bill_lines import asked, billed, booked
 
 AWS = {"region_name": "us-east-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
 ONCE = Config(retries={"total_max_attempts": 1})

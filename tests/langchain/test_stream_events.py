@@ -66,6 +66,37 @@ def test_totals_in_a_v3_stream(way, script, meter, events_of):
     assert summary(event) == ("completed", "reported", ["cumulative_usage"])
 
 
+def parts_with_details():
+    """A stream of Gemini, which tells of its cache in the first chunk."""
+    return [
+        chunk(
+            "one ",
+            used=usage(100, 5, input_token_details={"cache_read": 64}),
+            model_provider="google_genai",
+        ),
+        chunk(
+            "two",
+            used=usage(0, 15, input_token_details={"cache_read": 0}),
+            model_provider="google_genai",
+            finish_reason="STOP",
+        ),
+    ]
+
+
+@both
+def test_the_details_of_parts_in_a_v3_stream(way, meter, events_of):
+    """LangChain takes the last part's details for those of all: 0 tokens read from the cache."""
+    llm = Scripted(script=parts_with_details, tells=True)
+
+    answer = way(llm, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+
+    (event,) = events_of(meter)
+    assert answer.usage_metadata["input_token_details"]["cache_read"] == 0
+    assert counts_of(event) == (100, 20)
+    assert event.data["cache_read_input_tokens"] == 64
+    assert summary(event) == ("completed", "reported", [])
+
+
 def tool_call():
     """A stream that speaks and calls a tool."""
     called = chunk()

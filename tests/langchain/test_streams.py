@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from uuid import uuid4
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import HumanMessage
 
 from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
@@ -355,5 +357,25 @@ def test_pieces_in_blocks_are_counted(blocks, meter, home, sink):
     meter.close()
 
     (event,) = sink.events
+    assert event.data["provenance"] == "estimated"
+    assert event.data["output_tokens"] == count_of("x", "one two three").output_tokens
+
+
+def test_text_that_an_integration_tells_of(meter, events_of):
+    """It hands over the text of its chunk, which is a kind of str of LangChain's own."""
+    handler, run = MeteringHandler("acme", meter=meter), uuid4()
+
+    handler.on_chat_model_start(
+        {},
+        [[HumanMessage("x")]],
+        run_id=run,
+        metadata={"ls_provider": "openai", "ls_model_name": "tiny"},
+    )
+    for text in ("one ", "two ", "three"):
+        piece = chunk(text)
+        handler.on_llm_new_token(piece.text, chunk=piece, run_id=run)
+    meter.calls.close()
+
+    (event,) = events_of(meter)
     assert event.data["provenance"] == "estimated"
     assert event.data["output_tokens"] == count_of("x", "one two three").output_tokens

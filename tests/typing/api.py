@@ -7,7 +7,7 @@ writes no longer checks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -60,6 +60,14 @@ async def decorated() -> None:
     """What is decorated is called as before."""
     assert_type(handler({}, None), int)
     assert_type(await answer("why?"), bytes)
+
+
+def signing() -> None:
+    """A signed subject is a string, whatever its end is given in."""
+    key = "k" * 32
+    assert_type(llm_metering.sign_subject("customer-42", key, audience="shop", expires=60), str)
+    assert_type(llm_metering.sign_subject("customer-42", key.encode(), expires=timedelta(1)), str)
+    assert_type(llm_metering.sign_subject("customer-42", key, expires=datetime.now(UTC)), str)
 
 
 def waiting() -> None:

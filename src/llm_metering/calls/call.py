@@ -49,6 +49,8 @@ class Call:
         told: How often each handler told of the start.
         seen: The last sign of life, by the table's clock.
         owners: The calls of each owner that it was begun in, itself among them.
+        pieces: The text that arrived.
+        other_pieces: The same text, as it was told in a second way.
         left: When what the call was begun in was over, though the call was not; else `None`.
         failure: An error that is perhaps followed by the usage.
         thread: The thread it was begun in.
@@ -100,11 +102,6 @@ class Call:
         ways = ("".join(pieces[::step]) for pieces in (self.pieces, self.other_pieces))
         # What was told in two ways is the same text; the way that tells more tells all of it.
         return Output(texts=[max(ways, key=len)])
-
-    @property
-    def has_pieces(self) -> bool:
-        """Whether text arrived."""
-        return bool(self.pieces or self.other_pieces)
 
 
 in_flight: Final[dict[tuple[Key, int], Call]] = {}

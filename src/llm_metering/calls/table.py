@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -125,12 +125,20 @@ class CallTable:
         call = in_flight.get((key, id(request)))
         return call is not None and call.attribution.rank is not Rank.NOBODY
 
-    def refuse(self, key: Key, request: object, reason: str) -> None:
-        """A call is not made: it leaves a count, and nothing where others were told of its start."""
-        call = in_flight.pop((key, id(request)), None)
-        if call is not None:
-            for table in list(_tables):
-                table.forget(call)
+    def refuse(
+        self, key: Key, request: object, reason: str, *, batch: Hashable | None = None
+    ) -> None:
+        """A call is not made: it leaves a count, and nothing where others were told of its start.
+
+        Nor are those that were to be sent together with it.
+        """
+        refused = in_flight.get((key, id(request)))
+        for call in list(in_flight.values()):
+            with_it = batch is not None and call.start.batch == batch and call.first_piece is None
+            if call is refused or with_it:
+                in_flight.pop(call.identity, None)
+                for table in list(_tables):
+                    table.forget(call)
         self._recorder.count("refused_calls", reason)
 
     def forget(self, call: Call) -> None:
@@ -142,29 +150,15 @@ class CallTable:
             for owned in call.owners:
                 owned.pop((self, key), None)
 
-    def kept(self, key: Key) -> Any:
-        """What the front end keeps of a call in flight; `None` if none of that key is, or several.
+    def get(self, key: Key, teller: str | None = None) -> Call | None:
+        """The call in flight that a piece belongs to, or the end that `teller` tells of."""
+        if self._reused and teller is None:
+            key = self._reused.of_piece(key, self._open)
+        elif self._reused and teller is not None:
+            key = self._reused.of_end(key, self._open, self._settled, teller)
+        return self._open.get(key)
 
-        Of several it would be a mixture of what was told of each.
-        """
-        if self._reused and key in self._reused:
-            return None
-        call = self._open.get(key)
-        return None if call is None else call.start.kept
-
-    def payer(self, key: Key) -> str | None:
-        """Who pays for a call in flight; `None` if none of that key is."""
-        call = self._open.get(key)
-        return None if call is None else call.attribution.subject
-
-    def is_streamed(self, key: Key) -> bool:
-        """Whether a piece of a call in flight has arrived."""
-        call = self._open.get(key)
-        return call is not None and call.first_piece is not None
-
-    def piece(
-        self, key: Key, text: str | None, *, teller: str = "", is_retold: bool = False
-    ) -> None:
+    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> None:
         """A streamed piece arrived.
 
         Args:
@@ -172,8 +166,7 @@ class CallTable:
             text: What it holds; empty for output that is no text, `None` where there is no output
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
-            is_retold: It is told in a second way, in which all that is told in the first may be
-                told again.
+            retold: It is told in a second way, in which the first is told again.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
@@ -185,7 +178,7 @@ class CallTable:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
-            (call.other_pieces if is_retold else call.pieces).append(text)
+            (call.other_pieces if retold else call.pieces).append(text)
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
@@ -205,18 +198,6 @@ class CallTable:
             self._settled.tell(key, outcome, report, teller, self._now())
             return
         self._settle(call, outcome, report)
-
-    def drop(self, key: Key, reason: str, *, teller: str | None = None) -> None:
-        """A call that was begun is none, and makes no event.
-
-        Args:
-            key: The call.
-            reason: Why, for `status`: it is a part of another one's request, or was never sent.
-            teller: Who says so.
-        """
-        call = self._open.get(key)
-        if call is not None and self._take(key, call, Report(), teller):
-            self._writer.drop(call, reason)
 
     def sweep(self) -> float | None:
         """Close what nobody ends, once it was waited for long enough.
@@ -287,7 +268,7 @@ class CallTable:
                 if self._take(key, call, failure.report, failure.teller):
                     self._settle(call, failure.outcome, failure.report)
                 return
-            report = self._so_far(call)
+            report = self._writer.so_far(call)
             if reason != "cancelled":
                 report = replace(report, flags=(*report.flags, reason))
             if self._take(key, call, report, None):
@@ -295,14 +276,6 @@ class CallTable:
                 self._settle(call, "aborted", report)
         except Exception:
             self._recorder.count("failures", "closing")
-
-    def _so_far(self, call: Call) -> Report:
-        if call.start.so_far is not None:
-            try:
-                return call.start.so_far()
-            except Exception:
-                self._recorder.count("failures", "so_far")
-        return Report()
 
     def _take(self, key: Key, call: Call, report: Report, teller: str | None) -> bool:
         """Take a call out of those in flight; only one caller is given it."""
@@ -323,8 +296,11 @@ class CallTable:
         return True
 
     def _settle(self, call: Call, outcome: Outcome, report: Report) -> None:
-        if outcome == "refused" and report.usage is None and not call.has_pieces:
-            self._writer.refuse(call, report.reason)
+        if report.left_out:
+            self._writer.leave_out(call, "ignored_signals", report.left_out)
+            return
+        if outcome == "refused" and report.usage is None and not (call.pieces or call.other_pieces):
+            self._writer.leave_out(call, "refused_calls", report.reason)
             return
         status: Status = "failed" if outcome == "refused" else outcome
         self._writer.settle(call, "cached" if report.cached else status, report)

@@ -147,6 +147,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         output: Gives the text of the answer, to be counted if need be.
         batch_size: How many prompts were sent in the one request, where the framework makes as
             many calls of it.
+        left_out: Why the call makes no event: it is a part of another one's request, or was never
+            sent.
         flags: What was odd.
         reason: For a refusal, a short name such as the status code.
         is_last: Whether nothing more is to be expected. An error that is not the last word waits a
@@ -166,6 +168,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     is_countable: bool = True
     output: Callable[[], Output] = Output
     batch_size: int | None = None
+    left_out: str = ""
     flags: tuple[str, ...] = ()
     reason: str = ""
 

@@ -47,17 +47,20 @@ class EventWriter:
         """Leave the event to record if this process dies before the call ends."""
         self._recorder.note_open(call.event_id, encode(self._interrupted(call)))
 
-    def refuse(self, call: Call, reason: str) -> None:
-        """A call that the provider refused has no event."""
+    def leave_out(self, call: Call, counter: str, reason: str) -> None:
+        """A call that cost nothing of its own has no event, and is counted."""
         call.state = CallState.SETTLED
         self._recorder.note_closed(call.event_id)
-        self._recorder.count("refused_calls", reason)
+        self._recorder.count(counter, reason)
 
-    def drop(self, call: Call, reason: str) -> None:
-        """A call that was none has no event."""
-        call.state = CallState.SETTLED
-        self._recorder.note_closed(call.event_id)
-        self._recorder.count("ignored_signals", reason)
+    def so_far(self, call: Call) -> Report:
+        """What the front end knows of a call that nobody ends."""
+        if call.start.so_far is not None:
+            try:
+                return call.start.so_far()
+            except Exception:
+                self._recorder.count("failures", "so_far")
+        return Report()
 
     def settle(self, call: Call, status: Status, report: Report) -> None:
         """Record the event of a call, at once or when it is counted."""

@@ -54,6 +54,13 @@ def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
             means="what it was to say does not hold",
             advice="mind the spelling, or unset it; `llm-metering config` shows what there is",
         )
+    if settings.subject_token_secrets and settings.subject_from_metadata == "trust":
+        yield warning(
+            "settings.subject_from_metadata",
+            "there are secrets for signed subjects, and a subject without a signature counts as well",
+            means="where run metadata comes from clients, they choose who pays",
+            advice="set LLM_METERING_SUBJECT_FROM_METADATA=signed",
+        )
     servers = [sink for sink in sinks if isinstance(sink, OpenMeterSink)]
     if settings.openmeter_token is not None and not servers:
         yield warning(

@@ -14,8 +14,8 @@ from .usages import is_cached
 
 __all__ = ["Answer", "generations_of", "mapping"]
 
+_OLLAMAS: Final = ("prompt_eval_count", "eval_count")
 _AMAZONS: Final = "amazon-bedrock-invocationMetrics"
-_OLLAMAS: Final = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -37,19 +37,17 @@ class Answer:
 
     Attributes:
         generation: The generation; `None` if there is none.
-        last: The last generation.
         message: Its message; `None` for a completion.
         usage: The usage of the message.
         metadata: What the message says of the response.
         output: What the integration says of the request.
     """
 
-    __slots__ = ("generation", "last", "message", "metadata", "output", "usage")
+    __slots__ = ("_response", "generation", "message", "metadata", "output", "usage")
 
     def __init__(self, response: object) -> None:
-        generations = [*generations_of(response)]
-        self.generation: Any = generations[0] if generations else None
-        self.last: Any = generations[-1] if generations else None
+        self._response = response
+        self.generation: Any = next(generations_of(response), None)
         self.message: Any = getattr(self.generation, "message", None)
         self.usage: object = getattr(self.message, "usage_metadata", None)
         self.metadata = mapping(getattr(self.message, "response_metadata", None))
@@ -73,7 +71,7 @@ class Answer:
         return found
 
     @property
-    def has_text(self) -> bool:
+    def has_output(self) -> bool:
         """Whether something was generated that we can see."""
         if self.message is None:
             return bool(getattr(self.generation, "text", None))
@@ -104,15 +102,15 @@ class Answer:
 
     def native_usages(self) -> Iterator[object]:
         """Where integrations leave a usage as their provider spelt it."""
-        # Of a stream that langchain-aws 1.9.1 put together itself, each chunk is a generation: the
-        # last one has the counts, of which its own sums leave out the cache.
-        yield mapping(getattr(self.last, "generation_info", None)).get(_AMAZONS)
+        # Of a stream that langchain-aws put together itself, each chunk is a generation: the last
+        # one has the counts, of which its own sums leave out the cache.
+        *_, last = (None, *generations_of(self._response))
+        yield mapping(getattr(last, "generation_info", None)).get(_AMAZONS)
         yield self.output.get("token_usage")
         yield self.output.get("usage")
         info = mapping(getattr(self.generation, "generation_info", None))
         yield info.get("usage_metadata")
+        # langchain-ollama 1.1.0 makes no usage of them where one is missing, and for completions
+        # never (`chat_models.py`, `_get_usage_metadata_from_generation_info`; `llms.py`).
         for place in (info, self.metadata):
-            # langchain-ollama 1.1.0 makes no usage of them where one is missing, and for
-            # completions never (`chat_models.py`, `_get_usage_metadata_from_generation_info`;
-            # `llms.py`, `_generate`).
             yield {name: place[name] for name in _OLLAMAS if place.get(name) is not None}

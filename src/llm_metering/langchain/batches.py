@@ -112,7 +112,7 @@ def end_in_batch(calls: CallTable, batch: Batch, operation: str, end: End, *, te
     if operation == "text_completion":
         role = batch.role_of(end)
         if role == "member":
-            calls.drop(end.key, "in_one_request", teller=teller)
+            calls.end(end.key, "completed", Report(left_out="in_one_request"), teller=teller)
             return
         if role == "first":
             end = end._replace(report=_report_of_all(calls, batch, end.report))
@@ -122,7 +122,8 @@ def end_in_batch(calls: CallTable, batch: Batch, operation: str, end: End, *, te
 
 
 def _report_of_all(calls: CallTable, batch: Batch, report: Report) -> Report:
-    payers = {calls.payer(key) for key in batch.keys}
+    members = [calls.get(key) for key in batch.keys]
+    payers = {call.attribution.subject for call in members if call is not None}
     # Whom a run pays for that we were not told of, nobody can say.
     is_shared = len(payers) > 1 or len(batch.keys) < batch.size
     flags = (*report.flags, "shared_request") if is_shared else report.flags
@@ -130,7 +131,10 @@ def _report_of_all(calls: CallTable, batch: Batch, report: Report) -> Report:
 
 
 def _is_in_event_loop() -> bool:
-    """Whether the ends of the other calls may follow: an async `generate` runs all of them."""
+    """Whether the ends of the other calls may follow: an async `generate` runs all of them.
+
+    If they do not, the table waits for them no longer than for any call that was left.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -141,11 +145,14 @@ def _is_in_event_loop() -> bool:
 def _close_siblings(calls: CallTable, batch: Batch, key: str) -> None:
     before, after = batch.others(key)
     for each in before:
-        seen: Seen | None = calls.kept(each)
-        if seen is not None:
+        call = calls.get(each)
+        if call is not None:
             # It was answered, and the answer is lost.
+            seen: Seen = call.start.kept
             report = seen.report()
             report = replace(report, flags=(*report.flags, "sibling_failed"))
-            calls.end(each, "failed", report)
+            calls.end(each, "failed", report, teller=call.start.teller)
     for each in after:
-        calls.drop(each, "never_sent")
+        if (call := calls.get(each)) is not None:
+            never_sent = Report(left_out="never_sent")
+            calls.end(each, "completed", never_sent, teller=call.start.teller)

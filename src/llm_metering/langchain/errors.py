@@ -34,21 +34,7 @@ _LONGEST: Final = 1_000_000
 
 
 def outcome_of_run(error: BaseException) -> tuple[Outcome, str]:
-    """The outcome of a call that raised `error`, and for a refusal the status code.
-
-    Some integrations raise an exception of their own from the provider's, which has the status:
-    langchain-google-genai 4.4.2, `chat_models.py`, `_handle_client_error`.
-    """
-    outcome = _outcome_of(error)
-    cause, left = error.__cause__, _CAUSES
-    while outcome[0] == "failed" and cause is not None and left:
-        if (earlier := _outcome_of(cause))[0] == "refused":
-            return earlier
-        cause, left = cause.__cause__, left - 1
-    return outcome
-
-
-def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    """The outcome of a call that raised `error`, and for a refusal the status code."""
     try:
         return outcome_of(error)
     except Exception:
@@ -91,7 +77,7 @@ def report_of_error(
     )
     if report.usage is None or not report.is_final:
         report = _completed(report, _reading_of(error, response))
-    found = Found(report.usage, report.flags).judged(has_answer=answer.has_text)
+    found = Found(report.usage, report.flags).judged(has_answer=answer.has_output)
     if outcome == "refused" and found.usage is not None and not any(found.usage.counts().values()):
         # A refusal that says so: nothing was used.
         found = NOTHING_FOUND

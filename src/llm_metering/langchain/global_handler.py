@@ -14,6 +14,7 @@ from typing import Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers import context
 
+from .. import taps
 from ..default_meter import get_meter
 from .handler import MeteringHandler, calls_in_flight
 
@@ -52,6 +53,8 @@ class _GlobalHandler(MeteringHandler):
         """Switched off, it is told of ends as long as calls are in flight."""
         return not (self.enabled or calls_in_flight())
 
+    ignore_chain = ignore_agent = ignore_retriever = ignore_llm
+
 
 _global_handler: Final = _GlobalHandler()
 # A context variable with a default is seen in every thread and context, those that copy no
@@ -86,6 +89,8 @@ def uninstall() -> None:
     with _registration:
         _switch_off(*(hook[0] for hook in _hooks()))
         _global_handler.enabled = False
+    # A call with a handler of its own puts them back.
+    taps.remove()
 
 
 def _hooks() -> Sequence[tuple[ContextVar[Any], Any, Any, Any]]:

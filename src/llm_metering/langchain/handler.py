@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task, owner_is_over
+from .. import taps
+from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -25,15 +26,16 @@ from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
 from .batches import End, batch_of, end_in_batch
 from .errors import report_of_error
+from .refusing import refusal_of
 from .repeats import answers_of
 from .results import operation_of, report_of
-from .seen import Seen, is_finished
-from .texts import chat_request, event_text, piece_text
+from .seen import Seen
+from .streaming import take_event, take_token
+from .texts import chat_request
 
 try:
-    from langchain_core.callbacks import BaseCallbackHandler
-
     from .metadata import enclosing_metadata
+    from .surroundings import HearsSurroundings
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
@@ -53,10 +55,8 @@ _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValue
 _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
 
-_TELLING: Final = frozenset(["content-block-start", "content-block-delta", "message-finish"])
 
-
-class MeteringHandler(BaseCallbackHandler):
+class MeteringHandler(HearsSurroundings):
     """Meter every LLM call of the LangChain objects it is given to.
 
     The handler holds no state of its own: any number of them, and the global one of
@@ -202,40 +202,18 @@ class MeteringHandler(BaseCallbackHandler):
         try:
             key = str(run_id)
             meter = self._meter_of(key)
-            if meter is None:
-                return
-            calls = meter.calls
-            chunk = kwargs.get("chunk")
-            message = getattr(chunk, "message", None)
-            calls.piece(key, piece_text(token, message), teller=self._name)
-            if message is None:
-                return
-            usage = getattr(message, "usage_metadata", None)
-            metadata = getattr(message, "response_metadata", None)
-            if usage is not None or is_finished(metadata):
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_chunk(chunk, usage, metadata)
+            if meter is not None:
+                take_token(meter.calls, key, token, kwargs.get("chunk"), self._name)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """An event of a v3 stream arrived; many a provider tells of its text as tokens, too."""
+        """An event of a v3 stream arrived."""
         try:
-            kind = event.get("event")
-            if not isinstance(kind, str) or kind not in _TELLING:
-                return
             key = str(run_id)
             meter = self._meter_of(key)
-            if meter is None:
-                return
-            calls = meter.calls
-            if kind == "message-finish":
-                seen: Seen | None = calls.kept(key)
-                if seen is not None:
-                    seen.take_finish(event.get("usage"), event.get("metadata"))
-            elif (text := event_text(event)) is not None:
-                calls.piece(key, text, teller=self._name, is_retold=True)
+            if meter is not None:
+                take_event(meter.calls, key, event, self._name)
         except Exception as error:
             self._note_failure("on_stream_event", error)
 
@@ -246,30 +224,6 @@ class MeteringHandler(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
-
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain, a graph or one of its nodes is over, and so should be the calls it made."""
-        owner_is_over(run_id)
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A chain failed, or was left or cancelled."""
-        owner_is_over(run_id)
-
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool is over."""
-        owner_is_over(run_id)
-
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A tool failed."""
-        owner_is_over(run_id)
-
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever is over."""
-        owner_is_over(run_id)
-
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """A retriever failed."""
-        owner_is_over(run_id)
 
     def _start(
         self,
@@ -284,8 +238,7 @@ class MeteringHandler(BaseCallbackHandler):
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
-        hook = "on_llm_start"
-        with Guard(hook, self._note_failure):
+        with Guard("on_llm_start", self._note_failure):
             meter = self._meter
             if self._own_meter is None:
                 _remember(meter)
@@ -299,25 +252,23 @@ class MeteringHandler(BaseCallbackHandler):
                 rules=meter.rules,
             )
             key = str(run_id)
+            parameters = kwargs.get("invocation_params")
+            batch = batch_of(key, parameters, kwargs.get("batch_size"))
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY and not meter.calls.is_paid(key, request):
-                refusal = meter.missing_subjects.refusal()
+            elif attribution.rank is Rank.NOBODY or batch is not None:
+                refusal = refusal_of(meter, attribution, key, request, parameters, batch)
                 if refusal is not None:
-                    # In a guard of its own: it is refused even if it cannot be counted.
-                    with meter.guard(hook):
-                        meter.calls.refuse(key, request, "no_subject")
                     return refusal
             provider = name_of(metadata.get("ls_provider"))
-            parameters = kwargs.get("invocation_params")
             seen = Seen(
-                operation,
-                provider=provider,
-                model=model,
-                parameters=parameters,
-                batch=batch_of(key, parameters, kwargs.get("batch_size")),
+                operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
+            so_far = seen.report
+            # Several calls at once: the answers could not be told apart.
+            if kwargs.get("batch_size") == 1 and meter.settings.taps:
+                so_far = partial(_so_far, seen, taps.begin(key, request, provider))
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -327,9 +278,10 @@ class MeteringHandler(BaseCallbackHandler):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=seen.report,
+                so_far=so_far,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
+                batch=batch,
                 task=current_task(),
                 kept=seen,
             )
@@ -345,7 +297,10 @@ class MeteringHandler(BaseCallbackHandler):
             if meter is None:
                 return
             calls = meter.calls
-            seen: Seen | None = calls.kept(key)
+            call = calls.get(key, self._name)
+            seen: Seen | None = None if call is None else call.start.kept
+            # Chunks of two calls of one run id cannot be told apart.
+            chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
@@ -353,9 +308,17 @@ class MeteringHandler(BaseCallbackHandler):
             # call with them.
             with meter.guard(hook):
                 if error is None:
-                    report = report_of(response, seen)
+                    report = report_of(response, chunks)
                 else:
-                    outcome, report = report_of_error(error, response, seen)
+                    outcome, report = report_of_error(error, response, chunks)
+            with meter.guard("taps"):
+                if meter.settings.taps and (tapped := taps.find(key)) is not None:
+                    tapped.end()
+                    if call is None or RUN_ID_REUSED not in call.flags:
+                        report = tapped.complete(report, is_whole=error is None)
+                        if error is None and tapped.has_failed:
+                            outcome = "failed"
+            with meter.guard(hook):
                 if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
@@ -364,13 +327,21 @@ class MeteringHandler(BaseCallbackHandler):
                 # What the run's metadata said is lost then, its subject too.
                 flags = ("start_missing",)
                 self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
-            if seen is not None and report.usage is None and outcome == "completed":
-                advise(seen, is_streamed=calls.is_streamed(key))
-            if seen is None or seen.batch is None:
+            if call is None or seen is None:
+                calls.end(key, outcome, report, teller=self._name)
+                return
+            if seen.batch is None:
                 calls.end(key, outcome, report, teller=self._name)
             else:
                 end = End(key, outcome, report, error, getattr(response, "llm_output", None))
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
+            if report.usage is None and outcome == "completed":
+                advise(seen, is_streamed=call.first_piece is not None)
+
+
+def _so_far(seen: Seen, tapped: taps.TappedCall) -> Report:
+    """What is known of a call that nobody says the end of."""
+    return tapped.complete(seen.report(), is_whole=False)
 
 
 def calls_in_flight() -> bool:

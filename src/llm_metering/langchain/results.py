@@ -36,7 +36,7 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
     found = found_in(answer, seen)
     if found.usage is None and seen is not None:
         found = seen.found().flagged(*found.flags)
-    found = found.judged(has_answer=answer.has_text)
+    found = found.judged(has_answer=answer.has_output)
     return Report(
         usage=found.usage,
         model=answer.model,
@@ -47,12 +47,16 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
 
 
 def found_in(answer: Answer, seen: Seen | None) -> Found:
-    """The usage in an answer, unless it is LangChain's sum of totals."""
+    """The usage in an answer, unless LangChain has made it wrongly of that of the chunks.
+
+    It adds up what may be totals; and in v3 streams it adds up the counts of parts alone, and
+    takes the last one's details for all (`language_models/_compat_bridge.py`, `_accumulate_usage`).
+    """
     if seen is not None and (seen.usage.is_cumulative or seen.usage.is_contradictory):
         return seen.found()
     found = read_counts(answer.usage)
     if found.usage is not None:
-        return found
+        return found if seen is None or seen.usage.count < 2 else _detailed(found, seen)
     for usage in answer.native_usages():
         if usage:
             native = read_foreign(usage)
@@ -60,6 +64,18 @@ def found_in(answer: Answer, seen: Seen | None) -> Found:
             if found.usage is not None:
                 return found
     return found or NOTHING_FOUND
+
+
+def _detailed(found: Found, seen: Seen) -> Found:
+    """What the parts of a stream amount to, if that is what was found in its end."""
+    ours = read_counts(seen.usage.usage())
+    if ours.usage is None or found.usage is None:
+        return found
+    is_same = (ours.usage.input_tokens, ours.usage.output_tokens) == (
+        found.usage.input_tokens,
+        found.usage.output_tokens,
+    )
+    return ours if is_same else found
 
 
 def operation_of(response: LLMResult | None) -> str:

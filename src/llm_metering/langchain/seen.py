@@ -25,6 +25,7 @@ _REASONS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
 say why the answer ended."""
 _STATUSES: Final = ("completed", "incomplete")
 """What OpenAI's Responses say in `status`."""
+_TOTALS: Final = ("input_tokens", "output_tokens")
 _ENDINGS: Final = frozenset([*_REASONS, "status"])
 
 
@@ -115,7 +116,12 @@ class Seen:
             return read_counts(usage.usage()).flagged("cumulative_usage")
         if usage.is_contradictory:
             return read_counts(usage.usage()).flagged("usage_inconsistent")
-        return read_counts(self.finish or usage.usage())
+        told = usage.usage()
+        finish = self.finish
+        if finish and not (told and all(finish.get(name) == told.get(name) for name in _TOTALS)):
+            return read_counts(finish)
+        # The same counts; of their details the last event has those of the last chunk alone.
+        return read_counts(told)
 
     @property
     def answered_by(self) -> str | None:

@@ -96,7 +96,8 @@ def piece_text(token: object, message: object) -> str | None:
         token: The text as LangChain hands it over, or the blocks of the message.
         message: The message of the chunk, if it has one.
     """
-    text = token if type(token) is str else _blocks_text(token)
+    # LangChain's own kind of str, too (`messages/base.py`, `TextAccessor`).
+    text = token if isinstance(token, str) else _blocks_text(token)
     calls = getattr(message, "tool_call_chunks", None)
     if calls:
         for call in _mappings(calls):

@@ -36,11 +36,7 @@ class Found(msgspec.Struct, frozen=True):
         return replace(self, flags=(*self.flags, *flags)) if flags else self
 
     def judged(self, *, has_answer: bool) -> Found:
-        """The same, where zeros can be true.
-
-        LangChain's usage has no way to say that a count is not known: langchain-openai 1.7.3
-        (`chat_models/base.py`, `_create_usage_metadata`), langchain-anthropic 1.7.7 and others put
-        a 0. Those are taken out, and flagged.
+        """The same without zeros that cannot be true, flagged.
 
         Args:
             has_answer: Whether there was an answer that cannot have cost nothing.

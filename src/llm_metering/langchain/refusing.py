@@ -1,0 +1,56 @@
+"""Whether a call is refused because nobody pays, and what else is not made then.
+
+Read in langchain-core 1.7.2, `language_models/llms.py` (`generate`, `agenerate`): the prompts of a
+completion model that are sent together have a run each, perhaps each for another payer. All are told
+of before the request is made, asynchronously even those after one that was refused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ..errors import MissingSubjectError
+from ..meter import Meter
+from ..subjects import Attribution, Rank
+from .batches import Batch
+
+__all__ = ["refusal_of"]
+
+# The parameters themselves, not their `id`, which could soon be another object's.
+_refused: Final[deque[object]] = deque(maxlen=16)
+
+
+def refusal_of(
+    meter: Meter,
+    attribution: Attribution,
+    key: str,
+    request: object,
+    parameters: object,
+    batch: Batch | None,
+) -> MissingSubjectError | None:
+    """What to raise in place of the call; it is counted, and others that were told forget it.
+
+    Args:
+        meter: Whose settings decide.
+        attribution: Who pays, by what this handler knows.
+        key: What the call is called by.
+        request: Its request object.
+        parameters: The parameters of the call, the same object for all that are sent together.
+        batch: The calls that it was begun with.
+    """
+    if batch is not None and any(each is parameters for each in list(_refused)):
+        refusal: MissingSubjectError | None = MissingSubjectError()
+    elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
+        return None
+    else:
+        refusal = meter.missing_subjects.refusal(is_known=meter.calls.knows(key))
+    if refusal is None:
+        return None
+    if batch is not None:
+        batch.keys.pop(key, None)
+        _refused.append(parameters)
+    # In a guard of its own: it is refused even if it cannot be counted.
+    with meter.guard("on_llm_start"):
+        meter.calls.refuse(key, request, "no_subject", batch=batch)
+    return refusal
