@@ -100,6 +100,18 @@ def frozen(event):
             stream,
             id="not heeded by the server",
         ),
+        pytest.param(
+            lambda chat: chat(model="gpt-x+nousage"),
+            lambda llm, c: stream(llm, c, stream_usage=True),
+            id="in the call, not heeded",
+        ),
+        pytest.param(
+            lambda chat: chat(
+                model="gpt-x+nousage", model_kwargs={"stream_options": {"include_usage": True}}
+            ),
+            stream,
+            id="as the API has it, not heeded",
+        ),
         pytest.param(lambda chat: chat(), lambda llm, c: llm.invoke("x", c), id="no stream"),
         pytest.param(
             lambda chat: chat(model="gpt-x+nousage"),
