@@ -43,8 +43,12 @@ class Replays:
         self._process.communicate(timeout=20)
 
 
-def stored(folder: Path, answers: dict[str, tuple[str, str | bytes, dict[str, str]]]) -> Path:
-    """Write answers into a folder for `Replays`: content type, body and headers by name."""
+Answer = tuple[str, str | bytes, dict[str, str]]
+"""Content type, body and headers."""
+
+
+def stored(folder: Path, answers: dict[str, Answer], refused: tuple[str, ...] = ()) -> Path:
+    """Write answers by name into a folder for `Replays`; some of them as refusals."""
     (folder / "own").mkdir(parents=True)
     entries = []
     for name, (kind, content, headers) in answers.items():
@@ -53,7 +57,8 @@ def stored(folder: Path, answers: dict[str, tuple[str, str | bytes, dict[str, st
             if isinstance(content, str)
             else {"base64": base64.b64encode(content).decode()}
         )
-        response = {"status": 200, "content_type": kind, "headers": headers, "body": body}
+        status = 503 if name in refused else 200
+        response = {"status": status, "content_type": kind, "headers": headers, "body": body}
         (folder / "own" / f"{name}.json").write_text(json.dumps({"response": response}))
         entries.append({"file": f"own/{name}.json"})
     (folder / "manifest.json").write_text(json.dumps(entries))

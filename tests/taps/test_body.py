@@ -122,6 +122,25 @@ def test_a_null_is_no_report():
     assert body._reports == [LAST.splitlines(keepends=True)[0]]
 
 
+def test_a_report_beside_a_null():
+    """Groq's chunks may have `"usage": null`, and the usage in `x_groq` behind it."""
+    last = chunk(usage=None, x_groq={"usage": usage(8, 3)})
+    last["choices"][0]["finish_reason"] = "stop"
+
+    body = passed(*[event(chunk("x", usage=None))] * 9, event(last), has_lines=True)
+
+    assert body.reading().usage == TokenUsage(input_tokens=8, output_tokens=3)
+
+
+def test_a_last_line_without_an_end():
+    """A server may end its answer without a line break."""
+    events = [event(chunk())] * 3
+
+    body = passed(*events, END, LAST.rstrip(), has_lines=True)
+
+    assert body.reading().usage == TokenUsage(input_tokens=8, output_tokens=3)
+
+
 def test_a_whole_body():
     """An answer that is not streamed is read once all of it has come, not before."""
     content = json.dumps(
