@@ -47,7 +47,6 @@ GAPS = {
     "cohere/cohere-v2-chat-unary-cacheread-1": "`cached_tokens` are not read",
     "google-vertex/gemini-generate-content-unary-reasoning-2": "fails over Vertex's spelling",
     "mistral/openai-chat-unary-cacheread-2": "`num_cached_tokens` are not read",
-    "openrouter/openai-chat-unary-reasoning-1": "fails over an answer without a fingerprint",
 }
 """By name, what LangChain loses or fails over, and a tap has seen."""
 

@@ -115,7 +115,7 @@ WAYS = [
 @pytest.mark.parametrize(("ask", "name", "expected"), WAYS)
 def test_read_along(replays, ask, name, expected):
     """The answer is read as the application reads it, who gets what it gets without a tap."""
-    call = taps.begin("key", object(), "amazon_bedrock")
+    call = taps.begin(object(), "amazon_bedrock")
 
     answer = ask(replays.url(f"own/{name}"))
 
@@ -127,7 +127,7 @@ def test_read_along(replays, ask, name, expected):
 @pytest.mark.parametrize(("ask", "name", "expected"), WAYS)
 def test_not_within_a_call(replays, ask, name, expected):
     """What is read outside of a call is nobody's."""
-    call = taps.begin("key", object(), "amazon_bedrock")
+    call = taps.begin(object(), "amazon_bedrock")
     call.end()
 
     assert ask(replays.url(f"own/{name}")) == expected
@@ -136,7 +136,7 @@ def test_not_within_a_call(replays, ask, name, expected):
 
 def test_what_is_not_known(replays):
     """An answer in no known shape says nothing."""
-    call = taps.begin("key", object(), "amazon_bedrock")
+    call = taps.begin(object(), "amazon_bedrock")
 
     streamed(replays.url("own/odd"))
 

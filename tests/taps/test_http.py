@@ -89,7 +89,7 @@ def no_tap_is_left():
 @pytest.fixture
 def call():
     """A call that is open in the context of the test."""
-    call = taps.begin("key", object(), "some")
+    call = taps.begin(object(), "some")
     yield call
     call.end()
 
@@ -157,7 +157,7 @@ def test_read_along(replays, call, library, read, name):
 def test_what_the_application_gets(replays, library, read, name):
     """With a tap, the application gets what it gets without one, to the byte."""
     without = read(library, replays.url(f"own/{name}"))
-    call = taps.begin("key", object(), "some")
+    call = taps.begin(object(), "some")
 
     tapped = read(library, replays.url(f"own/{name}"))
 
@@ -170,9 +170,9 @@ def test_what_the_application_gets(replays, library, read, name):
 def test_not_within_a_call(replays, library):
     """What is read before a call, after it, or in another context is nobody's."""
     request = object()
-    taps.begin("early", request, "some").end()
+    taps.begin(request, "some").end()
     whole(library, replays.url("own/body"))
-    call = taps.begin("key", request, "some")
+    call = taps.begin(request, "some")
     thread = threading.Thread(target=whole, args=(library, replays.url("own/body")))
     thread.start()
     thread.join()
@@ -240,16 +240,18 @@ def test_a_stream_that_is_left(replays, call, library):
 
 @LIBRARIES
 def test_what_is_not_said_at_the_end(replays, call, library):
-    """Of a call whose end nobody tells, what passed is known."""
+    """Of a call whose end nobody tells, what passed is known, and may be asked for again."""
+    before = call.complete(Report(), is_whole=False)
     whole(library, replays.url("own/body"))
 
-    assert call.complete(Report(is_final=False), is_whole=False).usage == USAGE
+    assert before == Report()
+    assert call.complete(Report(), is_whole=False).usage == USAGE
 
 
 def test_a_call_within_a_call(replays):
     """A model that calls another one goes on with its own answer afterwards."""
-    outer = taps.begin("outer", object(), "some")
-    inner = taps.begin("inner", object(), "some")
+    outer = taps.begin(object(), "some")
+    inner = taps.begin(object(), "some")
     whole(httpx, replays.url("own/small"))
     inside = ended(inner)
     whole(httpx, replays.url("own/body"))
@@ -259,15 +261,14 @@ def test_a_call_within_a_call(replays):
 
 
 def test_the_same_start_twice(replays):
-    """A start that two handlers tell of is one call; the same key with another request is a new one."""
+    """A start that two handlers tell of is one call; another request is another one."""
     request = object()
-    first = taps.begin("key", request, "some")
-    second = taps.begin("key", request, "some")
-    third = taps.begin("key", object(), "some")
+    first = taps.begin(request, "some")
+    second = taps.begin(request, "some")
+    third = taps.begin(object(), "some")
 
     assert first is second
     assert third is not first
-    assert taps.find("key") is third
     for each in (first, third):
         each.end()
 
@@ -282,20 +283,10 @@ def test_nothing_is_kept(replays, call):
     assert call._bodies == []
 
 
-def test_calls_are_forgotten():
-    """A call that nobody holds on to any more is not kept by its key either."""
-    call = taps.begin("key", object(), "some")
-    taps.begin("another", object(), "some").end()
-    call.end()
-    del call
-
-    assert taps.find("key") is None
-
-
 @LIBRARIES
 def test_taken_out(replays, library):
     """Taken out, the library is as it was; a stream that is being read goes on to be read."""
-    call = taps.begin("key", object(), "some")
+    call = taps.begin(object(), "some")
     url = replays.url("own/stream")
     with library.Client(**OPTIONS) as client, client.stream("POST", url) as response:
         pieces = response.iter_bytes(chunk_size=50)
@@ -324,7 +315,7 @@ def test_a_decoder_of_another_make(replays, call, library, monkeypatch):
 
     monkeypatch.setattr(library.Response, "_get_content_decoder", lambda self: Odd())
     taps.remove()
-    taps.begin("key", call.request, "some")
+    taps.begin(call.request, "some")
     with library.Client(**OPTIONS) as client:
         request = client.build_request("POST", replays.url("own/body"))
         response = client.send(request, stream=True)

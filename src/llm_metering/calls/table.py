@@ -188,7 +188,7 @@ class CallTable:
         if self._reused:
             key = self._reused.of_end(key, self._open, self._settled, teller)
         call = self._open.get(key)
-        if call is not None and not report.is_last and report.usage is None:
+        if call is not None and not report.is_last:
             if call.failure is None:
                 call.failure = Failure(outcome, report, teller, self._clock())
             elif call.failure.teller == teller and call.told.get(teller, 1) == 1:

@@ -16,6 +16,7 @@ from .stream_usage import StreamUsage
 from .usages import Found, is_cached, read_counts
 
 if TYPE_CHECKING:
+    from ..taps import TappedCall
     from .batches import Batch
 
 __all__ = ["Seen", "is_finished"]
@@ -37,6 +38,7 @@ class Seen:
         model: The model as an object of LangChain's serialization.
         parameters: The parameters of the call.
         batch: The calls that were begun together with this one, if any.
+        tapped: What reads the provider's answer to the call, if anything does.
         usage: The usage of the chunks.
         finish: The usage of the event that ends a message.
         is_finished: Whether the provider has said why it stopped, so that a usage is that of the
@@ -52,6 +54,7 @@ class Seen:
         "model",
         "operation",
         "parameters",
+        "tapped",
         "usage",
     )
 
@@ -68,6 +71,7 @@ class Seen:
         self.model = model
         self.parameters = parameters
         self.batch = batch
+        self.tapped: TappedCall | None = None
         self.usage = StreamUsage(provider)
         self.finish: Mapping[str, Any] | None = None
         self.metadata: Mapping[str, Any] = NOTHING

@@ -11,18 +11,17 @@ framework says stands.
 """
 
 from . import aws, call, http
-from .call import TappedCall, find
+from .call import TappedCall
 
-__all__ = ["TappedCall", "begin", "find", "remove"]
+__all__ = ["TappedCall", "begin", "remove"]
 
 _PATCHES = (*http.PATCHES, *aws.PATCHES)
 
 
-def begin(key: str, request: object, provider: str | None) -> TappedCall:
+def begin(request: object, provider: str | None) -> TappedCall:
     """A call starts, in this context; a second delivery of the same start is the same call.
 
     Args:
-        key: The framework's name for the call.
         request: The request as an object; it is never read.
         provider: Who is asked, as the framework calls them.
     """
@@ -30,7 +29,7 @@ def begin(key: str, request: object, provider: str | None) -> TappedCall:
     for patch in _PATCHES:
         if not patch.is_put:
             patch.put()
-    return call.begin(key, request, provider)
+    return call.begin(request, provider)
 
 
 def remove() -> None:

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
-from weakref import WeakValueDictionary
 
 from ..calls import Report
 from ..extract.reading import Reading
 from .body import Body
 from .merging import completed, is_whole_report
 
-__all__ = ["TappedCall", "begin", "current", "find"]
+__all__ = ["TappedCall", "begin", "current"]
 
 MOST: Final = 4
 """Answers are read of one call: with more, whose they are could not be told anyway."""
@@ -28,7 +27,6 @@ _GENERATED: Final = ("chat", "text_completion")
 """What models generate. A cache that compares meanings asks for embeddings within the call."""
 
 _current: Final[ContextVar[TappedCall | None]] = ContextVar("llm_metering_tap", default=None)
-_calls: Final[WeakValueDictionary[str, TappedCall]] = WeakValueDictionary()
 
 current: Final = _current.get
 """The call that the present context is in, over or not."""
@@ -44,7 +42,7 @@ class TappedCall:
     """
 
     __slots__ = (
-        *("__weakref__", "_bodies", "_flags", "_outer", "_provider", "_readings"),
+        *("_bodies", "_flags", "_outer", "_provider", "_readings"),
         *("has_failed", "is_over", "request"),
     )
 
@@ -89,7 +87,7 @@ class TappedCall:
             _current.set(None if outer is None or outer.is_over else outer)
 
     def complete(self, report: Report, *, is_whole: bool) -> Report:
-        """A report of the framework's, with what was lost on the way to it.
+        """A report of the framework's, with what was lost on the way to it, up to now.
 
         Args:
             report: What the framework says.
@@ -125,16 +123,11 @@ class TappedCall:
         return found
 
 
-def begin(key: str, request: object, provider: str | None) -> TappedCall:
+def begin(request: object, provider: str | None) -> TappedCall:
     """A call starts; see `llm_metering.taps.begin`."""
-    known = _calls.get(key)
-    if known is not None and not known.is_over and known.request is request:
-        return known
-    call = _calls[key] = TappedCall(request, provider, _current.get())
+    outer = _current.get()
+    if outer is not None and not outer.is_over and outer.request is request:
+        return outer  # another handler was told before
+    call = TappedCall(request, provider, outer)
     _current.set(call)
     return call
-
-
-def find(key: str) -> TappedCall | None:
-    """The call of that key."""
-    return _calls.get(key)

@@ -1,0 +1,48 @@
+"""What a tap has read of the answer of a call, beside what LangChain says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from .. import taps
+from ..calls import Outcome, Report
+from ..meter import Meter
+from ..taps import TappedCall
+from .seen import Seen
+
+__all__ = ["begin", "came_over_the_wire", "complete"]
+
+
+def begin(
+    meter: Meter, request: object, provider: str | None, seen: Seen, kwargs: Mapping[str, Any]
+) -> Callable[[], Report]:
+    """Have the answer of a call read; what is returned says what is known of the call by then."""
+    # The answers of several prompts could not be told apart.
+    if kwargs.get("batch_size") != 1 or not meter.settings.taps:
+        return seen.report
+    seen.tapped = tapped = taps.begin(request, provider)
+    return partial(_so_far, seen, tapped)
+
+
+def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
+    """How a call ended and what it used, with what LangChain has lost of it."""
+    tapped = None if seen is None else seen.tapped
+    if tapped is None:
+        return outcome, report
+    if report.is_last:
+        tapped.end()
+    report = tapped.complete(report, is_whole=outcome == "completed")
+    if outcome == "completed" and tapped.has_failed:
+        outcome = "failed"
+    return outcome, report
+
+
+def came_over_the_wire(seen: Seen | None) -> bool:
+    """Whether an answer of the provider was read during the call."""
+    return seen is not None and seen.tapped is not None and seen.tapped.saw_answer
+
+
+def _so_far(seen: Seen, tapped: TappedCall) -> Report:
+    return tapped.complete(seen.report(), is_whole=False)
