@@ -65,6 +65,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
+        ("taps", True, "default"),
         ("silent_call_hours", 1, "default"),
         ("on_missing_subject", "unattributed", "default"),
         ("subject_keys", ("llm_metering_subject", "subject"), "default"),
@@ -87,6 +88,7 @@ VALUES = {
     "event_type": ("com.example.prompt", "com.example.prompt"),
     "event_id": ("response", "response"),
     "tokenizer_download": ("on", True),
+    "taps": ("off", False),
     "on_missing_subject": ("raise", "raise"),
     "subject_keys": ("payer, user_id", ("payer", "user_id")),
     "subject_from_metadata": ("ignore", "ignore"),
@@ -101,6 +103,7 @@ OTHERS = {
     "retention_bytes": "5",
     "event_id": "call",
     "tokenizer_download": "off",
+    "taps": "on",
     "on_missing_subject": "warn",
     "subject_from_metadata": "trust",
     "silent_call_hours": "24",
@@ -115,6 +118,7 @@ ledger = true
 event_type = "file"
 event_id = "call"
 tokenizer_download = false
+taps = true
 on_missing_subject = "unattributed"
 subject_keys = ["file"]
 subject_from_metadata = "trust"
@@ -220,7 +224,7 @@ def test_an_empty_list_of_sinks_is_a_value(monkeypatch):
     assert load_settings(sinks=["a:", " b: "]).sinks == ("a:", "b:")
 
 
-@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download", "taps"])
 @pytest.mark.parametrize(
     ("word", "value"),
     [
@@ -235,7 +239,7 @@ def test_a_switch_understands_all_the_usual_words(name, word, value, monkeypatch
     assert getattr(load_settings(), name) is value
 
 
-@pytest.mark.parametrize("name", ["ledger", "tokenizer_download"])
+@pytest.mark.parametrize("name", ["ledger", "tokenizer_download", "taps"])
 def test_a_switch_is_a_boolean_where_there_are_booleans(name, write_file):
     """Python and TOML have true and false of their own."""
     write_file(f"{name} = false")

@@ -36,6 +36,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "anthropic_1": lambda: _has("langchain-anthropic", 1, 0),
     "google_genai_4": lambda: _has("langchain-google-genai", 4, 0),
     "aws_1": lambda: _has("langchain-aws", 1, 0),
+    "mistralai_1": lambda: _has("langchain-mistralai", 1, 0),
     "ollama_1": lambda: _has("langchain-ollama", 1, 0),
     "xai_1": lambda: _has("langchain-xai", 1, 0),
     "openrouter": lambda: _has("langchain-openrouter", 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.tracers import context
 from langchain_openai import ChatOpenAI
 
 import llm_metering
@@ -42,6 +43,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies of the environment are for the way out."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def no_hook_left() -> Iterator[None]:
+    """LangChain has no way to take a hook back; one that is left changes the order of things."""
+    before = list(context._configure_hooks)
+    yield
+    context._configure_hooks[:] = before
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_openai import ChatOpenAI
 
+from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.langchain import advice as advice_module
 from tests.langchain.test_streams import summary
@@ -147,17 +148,20 @@ def test_other_models_of_openai(kind, more, openai_chat, meter, events_of, caplo
 
 
 @pytest.mark.parametrize("stream_usage", [True, False])
-def test_anthropics_streams_report_unless_told_not_to(
-    stream_usage, provider, meter, events_of, caplog
-):
-    """There the usage is on by default, and only who switched it off is told."""
+def test_anthropics_streams_report_unless_told_not_to(stream_usage, provider, home, sink, caplog):
+    """There the usage is on by default, and only who switched it off is told.
+
+    A tap sees it all the same: with one there is nothing to say.
+    """
     llm = ChatAnthropic(
         model="claude-x", base_url=provider.url, api_key="x", stream_usage=stream_usage
     )
 
-    stream(llm, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    with Meter(home=home, sinks=[sink], taps=False) as meter:
+        stream(llm, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+        assert meter.flush()
 
-    (event,) = events_of(meter)
+    (event,) = sink.events
     assert event.data["provenance"] == ("reported" if stream_usage else "estimated")
     assert len(said(caplog)) == (not stream_usage)
 

@@ -131,6 +131,25 @@ def test_a_stream_without_usage_that_is_told_twice(way, double, provider, meter,
     assert is_at_rest(meter)
 
 
+@pytest.mark.parametrize("double", DOUBLES, ids=lambda double: double.__name__)
+@pytest.mark.parametrize("way", [invoke, ainvoke], ids=lambda way: way.__name__)
+def test_a_broken_answer_that_is_told_twice(way, double, provider, meter, events_of):
+    """Of a stream that `invoke` reads and that breaks off, the pieces are all there is: once each.
+
+    LangChain hands over none of them with the error (`_generate_response_from_error`).
+    """
+    handler = MeteringHandler("acme", meter=meter)
+    model = chat_of(provider, "gpt-x+pieces20+die15", streaming=True)
+
+    for tell in (double, lambda way, model, one, _: way(model, {"callbacks": [one]})):
+        with pytest.raises(Exception, match=r"closed|incomplete|Connection"):
+            tell(way, model, handler, handler)
+
+    twice, once = events_of(meter)
+    assert twice.data["provenance"] == once.data["provenance"] == "estimated"
+    assert 0.6 < twice.data["output_tokens"] / once.data["output_tokens"] < 1.7
+
+
 @pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("double", DOUBLES, ids=lambda double: double.__name__)
 def test_a_refusal_that_is_told_twice_is_one(way, double, provider, meter, events_of):

@@ -635,7 +635,10 @@ def test_a_rude_handler_before_ours_changes_nothing(way, meter, chat, events_of)
 
 
 def test_a_rude_handler_that_insists_makes_no_call_vanish(meter, sink, chat):
-    """It keeps the end from us: the call is open, and an event when the meter closes."""
+    """It keeps the end from us: the call is open, and an event when the meter closes.
+
+    What it cost is known all the same, from its answer.
+    """
 
     class RudeAtTheEnd(BaseCallbackHandler):
         raise_error = True
@@ -650,7 +653,7 @@ def test_a_rude_handler_that_insists_makes_no_call_vanish(meter, sink, chat):
 
     (event,) = sink.events
     assert (summary(event), event.data["flags"]) == (
-        ("acme", "aborted", "missing"),
+        ("acme", "aborted", "reported"),
         ["open_at_exit"],
     )
 
@@ -902,16 +905,27 @@ def test_a_setting_that_went_bad_never_reaches_the_application(chat, home, tmp_p
     assert [len(answer.content) for (answer,) in answers] == [8, 8, 8]
 
 
-def test_a_failed_extraction_settles_the_call(meter, chat, events_of, monkeypatch):
-    """A bug in reading the usage leaves an event that says that nothing is known."""
+@pytest.mark.parametrize(
+    ("taps", "provenance", "flags"),
+    [
+        pytest.param(False, "missing", ["unknown_usage"], id="without a tap"),
+        pytest.param(True, "reported", None, id="with a tap"),
+    ],
+)
+def test_a_failed_extraction_settles_the_call(
+    taps, provenance, flags, home, sink, chat, monkeypatch
+):
+    """A bug in reading LangChain's usage leaves what a tap has read, or that nothing is known."""
     monkeypatch.setattr("llm_metering.langchain.usages.extract_usage", fail)
 
-    chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    with Meter(home=home, sinks=[sink], taps=taps) as meter:
+        chat().invoke("x", {"callbacks": [MeteringHandler("acme", meter=meter)]})
+        assert meter.flush()
+        assert meter.statistics()["failures"] == 1
 
-    (event,) = events_of(meter)
-    assert summary(event) == ("acme", "completed", "missing")
-    assert event.data["flags"] == ["unknown_usage"]
-    assert meter.statistics()["failures"] == 1
+    (event,) = sink.events
+    assert summary(event) == ("acme", "completed", provenance)
+    assert event.data.get("flags") == flags
 
 
 def test_a_lost_start_costs_the_call_its_metadata_only(default_meter, chat, events_of, monkeypatch):

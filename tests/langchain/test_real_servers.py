@@ -119,14 +119,13 @@ def test_anthropics_messages(way, ask):
 def test_anthropics_messages_in_pieces(way, ask):
     """llama.cpp's `message_delta` has the output only, as older APIs and many proxies send it.
 
-    langchain-anthropic makes an input of 0 of it: never billed as such. The output is exact.
+    langchain-anthropic makes an input of 0 of it. A tap has read the input in `message_start`.
     """
     events, counted = ask(anthropic_messages, way)
 
-    assert sum(event.data["output_tokens"] for event in events) == counted.predicted
-    for event in events:
-        assert (event.data["provenance"], event.data["flags"]) == ("partial", ["zero_usage"])
-        assert event.data["input_tokens"] > 0
+    assert [event.data["provenance"] for event in events] == ["reported"] * len(PROMPTS)
+    assert sums(events) == (counted.prompt, counted.predicted)
+    assert not any("flags" in event.data for event in events)
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])

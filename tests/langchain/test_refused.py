@@ -344,13 +344,17 @@ def test_an_end_without_a_start_is_billed_and_not_refused(strict, provider, even
 
 
 def test_calls_for_nobody_can_be_told_in_the_log(home, sink, provider, caplog, events_of):
-    """Under `warn` they are made, and one line a minute says so, without a word of theirs."""
+    """Under `warn` they are made, and one line a minute says so, without a word of theirs.
+
+    However many handlers are told of a call, it is one.
+    """
     with Meter(home=home, sinks=[sink], on_missing_subject="warn") as meter:
-        handler = MeteringHandler(meter=meter)
+        handlers = [MeteringHandler(meter=meter), MeteringHandler(meter=meter)]
         with caplog.at_level(logging.WARNING, "llm_metering"):
             for _ in range(3):
-                gpt(provider).invoke("a secret", {"callbacks": [handler]})
+                gpt(provider).invoke("a secret", {"callbacks": handlers})
         assert len(events_of(meter)) == 3
+        assert meter.missing_subjects._unsaid == 2
 
     (record,) = caplog.records
     assert "no subject" in record.getMessage()

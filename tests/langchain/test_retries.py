@@ -13,8 +13,6 @@ import openai
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.runnables import RunnableLambda
-from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import RetryPolicy
 
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
@@ -101,9 +99,13 @@ def test_a_fallback_after_an_answer_is_billed_with_it(way, provider, meter, even
     assert sorted(event.data["request_model"] for event in events) == ["gpt-x", "gpt-y"]
 
 
+@pytest.mark.needs("langgraph_1")
 @both_ways
 def test_a_node_that_runs_again_is_billed_again(way, provider, meter, events_of):
     """LangGraph's RetryPolicy runs the whole node again; both model calls keep their subject."""
+    from langgraph.graph import END, START, MessagesState, StateGraph
+    from langgraph.types import RetryPolicy
+
     model, picky = chat_of(provider), Picky()
 
     def node(state):

@@ -3,6 +3,7 @@
 from .closing import Waits
 from .outcomes import outcome_of
 from .owners import current_task, owner_is_over
+from .reused import RUN_ID_REUSED
 from .settling import counts_of, needs_counting
 from .table import CallTable
 from .values import (
@@ -18,6 +19,7 @@ from .values import (
 )
 
 __all__ = [
+    "RUN_ID_REUSED",
     "CallStart",
     "CallState",
     "CallTable",

@@ -16,7 +16,9 @@ from .call import Call, Key
 from .memory import SettledCalls
 from .values import CallStart
 
-__all__ = ["ReusedKeys"]
+__all__ = ["RUN_ID_REUSED", "ReusedKeys"]
+
+RUN_ID_REUSED: Final = "run_id_reused"
 
 _MANY: Final = 32
 _numbers: Final = count(1)
@@ -51,8 +53,8 @@ class ReusedKeys(dict[Key, list[Key]]):
         """Have the events of all that share a key say so."""
         for each in self.get(key, ()):
             call = in_flight.get(each)
-            if call is not None and "run_id_reused" not in call.flags:
-                call.flags = (*call.flags, "run_id_reused")
+            if call is not None and RUN_ID_REUSED not in call.flags:
+                call.flags = (*call.flags, RUN_ID_REUSED)
 
     def of_piece(self, key: Key, in_flight: Mapping[Key, Call]) -> Key:
         """The key of the call that a piece belongs to."""

@@ -15,11 +15,12 @@ from uuid import uuid4
 
 from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
+from ..errors import MissingSubjectError
 from ..extract.reading import Reading
 from ..guard import Guard
 from ..meter import Meter
 from ..recording.records import report_of
-from ..subjects import Attribution, attribute
+from ..subjects import Attribution, Rank, attribute
 from ..token_usage import TokenUsage
 from .embedding_clients import Request
 
@@ -76,8 +77,18 @@ class Account:
         meter = self._latest = self._own_meter or get_meter()
         return meter
 
-    def attribution(self, meter: Meter) -> Attribution:
-        return attribute(handler=self._subject, default=meter.subject, dimensions=self._dimensions)
+    def attribution(self, meter: Meter, *, is_let_pass: bool = False) -> Attribution:
+        found = attribute(
+            handler=self._subject,
+            default=meter.subject,
+            dimensions=self._dimensions,
+            rules=meter.rules,
+        )
+        if found.rank is Rank.NOBODY and not is_let_pass:
+            refusal = meter.missing_subjects.refusal()
+            if refusal is not None:
+                raise refusal
+        return found
 
     def note_failure(self, where: str, error: Exception) -> None:
         if self._latest is None:
@@ -93,7 +104,11 @@ class Account:
     def watch(
         self, provider: str | None, model: str | None, inputs: Callable[[], list[Any] | None]
     ) -> Request | None:
-        """A request to the provider begins; `None` if it is not ours to meter."""
+        """A request to the provider begins; `None` if it is not ours to meter.
+
+        Raises:
+            MissingSubjectError: If nobody pays, and the settings refuse that.
+        """
         try:
             around = _around.get()
             if around is None or around.is_over:
@@ -102,12 +117,15 @@ class Account:
                 return None  # the one around it is metered as a whole
             if around is None:
                 meter = self.meter
-                attribution = self.attribution(meter)
+                # A request of one of several calls, of which each was let pass.
+                attribution = self.attribution(meter, is_let_pass=bool(self.under_way))
             else:
                 around.is_seen = True
                 meter, attribution = around.meter, around.attribution
                 model = model or around.model
             return _Request(meter, attribution, provider, model, inputs)
+        except MissingSubjectError:
+            raise
         except Exception as error:
             self.note_failure("embeddings", error)
             return None

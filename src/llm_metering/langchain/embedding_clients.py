@@ -26,7 +26,7 @@ class Request(Protocol):
 
 
 class Watch(Protocol):
-    """Who is told that a request begins; it raises nothing, and may look away."""
+    """Who is told that a request begins; it may look away, and raises only to refuse the call."""
 
     def __call__(
         self, provider: str | None, model: str | None, inputs: Callable[[], list[Any] | None], /

@@ -17,11 +17,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from uuid import uuid4
 
-from ..errors import InvalidArgumentError, MissingExtraError
-from ..events import check_dimensions
+from ..errors import InvalidArgumentError, MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
 from ..meter import Meter
-from ..subjects import check_subject
+from ..subjects import check_subject, plain_dimensions
 from .embedding_calls import Account, Embedding, account_named, is_within_another
 from .embedding_clients import tapped
 
@@ -78,8 +77,8 @@ def metered_embeddings(
             f"embeddings is an Embeddings of LangChain, got {type(embeddings).__name__}"
         )
     if subject is not None:
-        check_subject(subject)
-    check_dimensions(dimensions)
+        subject = check_subject(subject)
+    dimensions = plain_dimensions(dimensions)
     account = Account(uuid4().hex, subject, meter, dimensions)
     account.meter.start()
     return _metered(embeddings, account)
@@ -159,6 +158,8 @@ class MeteredEmbeddings(Embeddings):
         try:
             model = kwargs.get("model") or _model_of(self._embeddings)
             return Embedding(self._account, texts, name_of(model), is_tapped=self._is_tapped)
+        except MissingSubjectError:
+            raise
         except Exception as error:
             self._account.note_failure("embeddings", error)
             return _NOTHING

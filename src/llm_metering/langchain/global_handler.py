@@ -14,6 +14,7 @@ from typing import Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers import context
 
+from .. import taps
 from ..default_meter import get_meter
 from .handler import MeteringHandler, calls_in_flight
 
@@ -88,6 +89,8 @@ def uninstall() -> None:
     with _registration:
         _switch_off(*(hook[0] for hook in _hooks()))
         _global_handler.enabled = False
+    # A call with a handler of its own puts them back.
+    taps.remove()
 
 
 def _hooks() -> Sequence[tuple[ContextVar[Any], Any, Any, Any]]:

@@ -15,7 +15,8 @@ from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import CallStart, Outcome, Report, current_task
+from .. import taps
+from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -264,6 +265,10 @@ class MeteringHandler(HearsSurroundings):
             seen = Seen(
                 operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
+            so_far = seen.report
+            # Several calls at once: the answers could not be told apart.
+            if kwargs.get("batch_size") == 1 and meter.settings.taps:
+                so_far = partial(_so_far, seen, taps.begin(key, request, provider))
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -273,7 +278,7 @@ class MeteringHandler(HearsSurroundings):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=seen.report,
+                so_far=so_far,
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
                 batch=batch,
@@ -294,21 +299,30 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
+            tapped = taps.find(key) if meter.settings.taps else None
+            # Chunks of two calls of one run id cannot be told apart.
+            chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
             report = Report(flags=("unknown_usage",))
             # What we cannot read ends the call all the same. The numbers are read here and now:
             # LangChain's in-memory cache changes the very message objects when it answers a later
             # call with them.
             with meter.guard(hook):
-                # Not all chunks of a call that shares its run id were known to be its own.
-                is_sure = call is not None and "run_id_reused" not in call.flags
-                watched = seen if is_sure else None
                 if error is None:
-                    report = report_of(response, watched)
+                    report = report_of(response, chunks)
                 else:
-                    outcome, report = report_of_error(error, response, watched)
-                if answers_of(calls).is_repeated(key, report):
+                    outcome, report = report_of_error(error, response, chunks)
+                is_repeated = answers_of(calls).is_repeated(key, report)
+                # What came over the wire is no answer of a cache of LangChain's.
+                if is_repeated and not (tapped is not None and tapped.saw_answer):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
+            with meter.guard("taps"):
+                if tapped is not None:
+                    tapped.end()
+                    if call is None or RUN_ID_REUSED not in call.flags:
+                        report = tapped.complete(report, is_whole=error is None)
+                        if error is None and tapped.has_failed:
+                            outcome = "failed"
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
@@ -325,6 +339,11 @@ class MeteringHandler(HearsSurroundings):
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
             if report.usage is None and outcome == "completed":
                 advise(seen, is_streamed=call.first_piece is not None)
+
+
+def _so_far(seen: Seen, tapped: taps.TappedCall) -> Report:
+    """What is known of a call that nobody says the end of."""
+    return tapped.complete(seen.report(), is_whole=False)
 
 
 def calls_in_flight() -> bool:

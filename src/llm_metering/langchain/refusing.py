@@ -44,7 +44,7 @@ def refusal_of(
     elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
         return None
     else:
-        refusal = meter.missing_subjects.refusal()
+        refusal = meter.missing_subjects.refusal(is_known=meter.calls.knows(key))
     if refusal is None:
         return None
     if batch is not None:

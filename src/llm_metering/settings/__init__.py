@@ -45,7 +45,7 @@ def load_settings(**arguments: object) -> Settings:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
-            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`,
+            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`, `taps`,
             `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`.
 

@@ -243,6 +243,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "event_id": _event_id,
     "openmeter_token": _openmeter_token,
     "tokenizer_download": partial(_switch, "tokenizer_download"),
+    "taps": partial(_switch, "taps"),
     "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
     **PAYING,
 }

@@ -37,6 +37,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
+    "taps": ("LLM_METERING_TAPS",),
     "silent_call_hours": ("LLM_METERING_SILENT_CALL_HOURS",),
     "on_missing_subject": ("LLM_METERING_ON_MISSING_SUBJECT",),
     "subject_keys": ("LLM_METERING_SUBJECT_KEYS",),
@@ -85,6 +86,8 @@ class Settings:
         openmeter_token: The API key that OpenMeter sinks send.
         tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
             they are not on this machine.
+        taps: Whether what a provider answers is read on its way through the HTTP client too, since
+            frameworks lose some of it.
         silent_call_hours: After how long without a sign of life a call in flight is closed.
         on_missing_subject: What is done about a call that nobody is named to pay for: it is kept
             as `unattributed`, that and a log line (`warn`), or it is refused (`raise`).
@@ -110,6 +113,7 @@ class Settings:
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
     tokenizer_download: bool = False
+    taps: bool = True
     silent_call_hours: float = DEFAULT_SILENT_CALL_HOURS
     on_missing_subject: OnMissing = "unattributed"
     subject_keys: tuple[str, ...] = METADATA_KEYS
@@ -135,6 +139,7 @@ class Settings:
             # Not even its last characters: a support ticket is no place for any part of a key.
             "openmeter_token": "not set" if self.openmeter_token is None else "set",
             "tokenizer_download": self.tokenizer_download,
+            "taps": self.taps,
             "silent_call_hours": self.silent_call_hours,
             "on_missing_subject": self.on_missing_subject,
             "subject_keys": self.subject_keys,

@@ -36,11 +36,15 @@ class MissingSubjects:
         self._unsaid = 0
         self._next_log = 0.0
 
-    def refusal(self) -> MissingSubjectError | None:
-        """What to raise before such a call is made; `None` lets it pass, and is heard of it."""
+    def refusal(self, *, is_known: bool = False) -> MissingSubjectError | None:
+        """What to raise before such a call is made; `None` lets it pass.
+
+        Args:
+            is_known: Whether this is heard again of a call that was let pass.
+        """
         if self._policy == "raise":
             return MissingSubjectError()
-        if self._policy == "warn":
+        if self._policy == "warn" and not is_known:
             self._warn()
         return None
 

@@ -1,0 +1,39 @@
+"""Taps: what the provider really sent, read as it passes through the HTTP client.
+
+A framework hands on what its integrations make of an answer, and some of them lose a part of what
+was reported, or fail over it. A tap reads the same bytes on their way to the application, and keeps
+the numbers in them. It takes nothing away and adds nothing; where it sees nothing, what the
+framework says stands.
+
+    begin()  ──►  the client reads an answer  ──►  complete()
+    a call starts;        a tap reads along            the call ends: its report, made whole
+    its context knows it
+"""
+
+from . import aws, call, http
+from .call import TappedCall, find
+
+__all__ = ["TappedCall", "begin", "find", "remove"]
+
+_PATCHES = (*http.PATCHES, *aws.PATCHES)
+
+
+def begin(key: str, request: object, provider: str | None) -> TappedCall:
+    """A call starts, in this context; a second delivery of the same start is the same call.
+
+    Args:
+        key: The framework's name for the call.
+        request: The request as an object; it is never read.
+        provider: Who is asked, as the framework calls them.
+    """
+    # Each time: a client's library may have been imported since.
+    for patch in _PATCHES:
+        if not patch.is_put:
+            patch.put()
+    return call.begin(key, request, provider)
+
+
+def remove() -> None:
+    """Take all taps out of the clients' libraries, until a call begins again."""
+    for patch in _PATCHES:
+        patch.take_out()

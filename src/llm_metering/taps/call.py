@@ -1,0 +1,140 @@
+"""`TappedCall`: one call of a framework, and the answers that were read while it ran.
+
+Whose answer it is, a context variable tells: the front end sets it when a call starts, in the
+context in which the framework goes on to ask the provider, and which asyncio and LangChain's
+executors copy. A program may ask a provider by itself while a call of a framework is open, between
+two chunks of a stream. So an answer is only taken for that of the call if no other one is being
+read; and where several were read that could be, none is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Final
+from weakref import WeakValueDictionary
+
+from ..calls import Report
+from ..extract.reading import Reading
+from .body import Body
+from .merging import completed, is_whole_report
+
+__all__ = ["TappedCall", "begin", "current", "find"]
+
+MOST: Final = 4
+"""Answers are read of one call: with more, whose they are could not be told anyway."""
+
+_GENERATED: Final = ("chat", "text_completion")
+"""What models generate. A cache that compares meanings asks for embeddings within the call."""
+
+_current: Final[ContextVar[TappedCall | None]] = ContextVar("llm_metering_tap", default=None)
+_calls: Final[WeakValueDictionary[str, TappedCall]] = WeakValueDictionary()
+
+current: Final = _current.get
+"""The call that the present context is in, over or not."""
+
+
+class TappedCall:
+    """What passed of one call.
+
+    Attributes:
+        request: What it was begun with, until it is over.
+        has_failed: Whether the provider said that it could not go on, once the call is completed.
+        is_over: Whether the call has ended, so that nothing more can belong to it.
+    """
+
+    __slots__ = (
+        *("__weakref__", "_bodies", "_flags", "_outer", "_provider", "_readings"),
+        *("has_failed", "is_over", "request"),
+    )
+
+    def __init__(self, request: object, provider: str | None, outer: TappedCall | None) -> None:
+        self.has_failed = False
+        self.is_over = False
+        self.request = request
+        self._provider = provider
+        self._outer = outer
+        self._bodies: list[Body] = []
+        self._readings: tuple[Reading, ...] | None = None
+        self._flags: tuple[str, ...] = ()
+
+    def body(self, *, has_lines: bool, as_chunk: Callable[[bytes], object] = bytes) -> Body | None:
+        """What reads the answer that now begins; `None` if it is not to be read.
+
+        Args:
+            has_lines: Whether it is known to come in lines.
+            as_chunk: Makes of a line what a client of this provider yields.
+        """
+        bodies = self._bodies
+        if self.is_over or len(bodies) >= MOST or (bodies and not bodies[-1].is_over):
+            return None
+        body = Body(has_lines=has_lines, as_chunk=as_chunk)
+        bodies.append(body)
+        return body
+
+    @property
+    def saw_answer(self) -> bool:
+        """Whether the provider answered, as far as we read along."""
+        return bool(self._bodies or self._readings)
+
+    def end(self) -> None:
+        """The call has ended."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.request = None
+        outer, self._outer = self._outer, None
+        if _current.get() is self:
+            # A model that calls another one goes on with its own.
+            _current.set(None if outer is None or outer.is_over else outer)
+
+    def complete(self, report: Report, *, is_whole: bool) -> Report:
+        """A report of the framework's, with what was lost on the way to it.
+
+        Args:
+            report: What the framework says.
+            is_whole: Whether the call ended by itself.
+        """
+        if self._readings is None and not self._bodies:
+            return report
+        if self._readings is None and is_whole_report(report, self._provider, self._streamed()):
+            return report
+        readings = self._read()
+        # Some integrations pass over an error in the middle of a stream.
+        self.has_failed = [reading.ending for reading in readings] == ["failed"]
+        return completed(report, readings, flags=self._flags, is_whole=is_whole)
+
+    def _streamed(self) -> bool:
+        return any(body.has_lines for body in self._bodies)
+
+    def _read(self) -> tuple[Reading, ...]:
+        """What the answers say that a model generated."""
+        if self._readings is not None:
+            return self._readings
+        readings = []
+        for body in self._bodies:
+            reading = body.reading()
+            if reading is not None and reading.operation in _GENERATED:
+                readings.append(reading)
+            if body.is_lost:
+                self._flags = ("tap_failed",)
+        found = tuple(readings)
+        if self.is_over:
+            # Numbers from here on; what they were read from goes.
+            self._readings, self._bodies = found, []
+        return found
+
+
+def begin(key: str, request: object, provider: str | None) -> TappedCall:
+    """A call starts; see `llm_metering.taps.begin`."""
+    known = _calls.get(key)
+    if known is not None and not known.is_over and known.request is request:
+        return known
+    call = _calls[key] = TappedCall(request, provider, _current.get())
+    _current.set(call)
+    return call
+
+
+def find(key: str) -> TappedCall | None:
+    """The call of that key."""
+    return _calls.get(key)
