@@ -93,6 +93,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         teller: Which handler tells of it. Several may tell of one call, one of them several
             times, and one that did not tell of the start may tell of the end.
         parent: What the call was begun in; once that is over (`owner_is_over`) it should be, too.
+        batch: Likewise what it has in common with others that end together or not at all.
         task: The asyncio task that it was begun in and lives and dies with.
         kept: What the front end keeps of the call while it is in flight; the table never looks
             into it.
@@ -109,6 +110,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     so_far: Callable[[], Report] | None = None
     teller: str = ""
     parent: Hashable = None
+    batch: Hashable = None
     task: asyncio.Task[Any] | None = None
     kept: Any = None
 
