@@ -260,14 +260,15 @@ class RudeAtTheEnd(BaseCallbackHandler):
         raise GuardrailError
 
 
-def test_an_end_that_another_handler_keeps_from_us(meter, handler, model, events_of):
-    """The chain around the call fails of it, which says enough; what it cost, a tap has read."""
+def test_an_end_that_another_handler_keeps_from_us(meter, handler, model, provider, events_of):
+    """The chain around the call fails of it, which says enough; the usage was seen on the wire."""
     chain = RunnableLambda(lambda text: text) | model()
     with pytest.raises(GuardrailError):
         chain.invoke("x", {"callbacks": [RudeAtTheEnd(), handler]})
 
     (event,) = events_of(meter)
     assert told(event) == ("aborted", "reported", ["left_behind"])
+    assert totals([event]) == (provider.totals.input, provider.totals.output)
 
 
 def test_a_call_that_outlives_its_chain_is_not_cut_by_a_flush(
