@@ -26,7 +26,7 @@ from ..subjects import Rank
 from .call import Call, Failure, Key, in_flight
 from .closing import Reason, Waits, verdict
 from .memory import SettledCalls
-from .owners import current_task, forget_idle, owned_by_task, owner_is_over, owners_of
+from .owners import current_task, forget_idle, owned_by_task, owners_of
 from .reused import ReusedKeys
 from .values import CallStart, CallState, Outcome, Recorder, Report, Tokenizer, utc_now
 from .writing import EventWriter
@@ -198,8 +198,6 @@ class CallTable:
             self._settled.tell(key, outcome, report, teller, self._now())
             return
         self._settle(call, outcome, report)
-        if outcome != "completed" and call.start.batch is not None:
-            owner_is_over(call.start.batch)
 
     def sweep(self) -> float | None:
         """Close what nobody ends, once it was waited for long enough.

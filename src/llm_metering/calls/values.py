@@ -93,8 +93,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         teller: Which handler tells of it. Several may tell of one call, one of them several
             times, and one that did not tell of the start may tell of the end.
         parent: What the call was begun in; once that is over (`owner_is_over`) it should be, too.
-        batch: What it has in common with the calls that are begun together with it, and refused
-            together.
+        batch: What it has in common with those that are to be sent together with it.
         task: The asyncio task that it was begun in and lives and dies with.
         kept: What the front end keeps of the call while it is in flight; the table never looks
             into it.

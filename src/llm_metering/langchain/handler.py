@@ -30,7 +30,7 @@ from .repeats import answers_of
 from .results import operation_of, report_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, came_over_the_wire, complete
+from .tapping import begin, complete, saw_answer
 from .texts import chat_request
 
 try:
@@ -309,7 +309,7 @@ class MeteringHandler(HearsSurroundings):
                     outcome, report = report_of_error(error, response, chunks)
                 is_repeated = answers_of(calls).is_repeated(key, report)
                 # What came over the wire is no answer of a cache of LangChain's.
-                if is_repeated and not came_over_the_wire(chunks):
+                if is_repeated and not saw_answer(chunks):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
                 outcome, report = complete(chunks, outcome, report)

@@ -12,7 +12,7 @@ from ..meter import Meter
 from ..taps import TappedCall
 from .seen import Seen
 
-__all__ = ["begin", "came_over_the_wire", "complete"]
+__all__ = ["begin", "complete", "saw_answer"]
 
 
 def begin(
@@ -39,8 +39,8 @@ def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outco
     return outcome, report
 
 
-def came_over_the_wire(seen: Seen | None) -> bool:
-    """Whether an answer of the provider was read during the call."""
+def saw_answer(seen: Seen | None) -> bool:
+    """Whether the provider's answer to a call came over the wire, as far as it was read."""
     return seen is not None and seen.tapped is not None and seen.tapped.saw_answer
 
 

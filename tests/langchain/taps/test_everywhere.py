@@ -95,8 +95,9 @@ def agraph(llm, config):
     ("way", "calls"),
     [
         *((invoked, 1), (ainvoked, 1), (streamed, 1), (astreamed, 1), (batched, 3), (abatched, 2)),
-        *((parallel, 2), (piped, 1), (event_stream, 1), (event_stream_v3, 1), (graph, 1)),
+        *((parallel, 2), (piped, 1), (event_stream, 1), (graph, 1)),
         (agraph, 1),
+        pytest.param(event_stream_v3, 1, marks=pytest.mark.needs("v3_events")),
     ],
 )
 def test_every_way(model, metered, way, calls):

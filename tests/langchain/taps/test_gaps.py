@@ -34,7 +34,14 @@ from tests.langchain.taps.answers import ANTHROPIC, BROKEN, COHERE, MISTRAL
             [],
             id="streams of completion models",
         ),
-        pytest.param("gemini", "stream", {"response_id": "resp-1"}, [], id="Gemini's id"),
+        pytest.param(
+            "gemini",
+            "stream",
+            {"response_id": "resp-1"},
+            [],
+            id="Gemini's id",
+            marks=pytest.mark.needs("google_genai_4"),
+        ),
     ],
 )
 def test_recovered(model, metered, name, way, expected, flags):
@@ -65,7 +72,12 @@ def test_recovered(model, metered, name, way, expected, flags):
             },
             id="langchain-anthropic fails over compaction",
         ),
-        pytest.param("openrouter-error", {**BROKEN, "reported_cost": 0.0042}, id="OpenRouter"),
+        pytest.param(
+            "openrouter-error",
+            {**BROKEN, "reported_cost": 0.0042},
+            id="OpenRouter",
+            marks=pytest.mark.needs("openrouter"),
+        ),
         pytest.param("groq-error", BROKEN, id="Groq"),
     ],
 )
@@ -78,6 +90,7 @@ def test_failed_but_paid_for(model, metered, name, expected):
     assert {key: data.get(key) for key in expected} == expected
 
 
+@pytest.mark.needs("openrouter")
 def test_an_error_passed_over(model, metered):
     """An error in the middle of a stream that the integration passes over is one all the same."""
     list(model("openrouter-error-beside-a-choice").stream("Hello", metered.config))
