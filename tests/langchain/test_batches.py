@@ -248,7 +248,7 @@ def test_siblings_of_a_cancelled_call(meter, events_of):
     # `agenerate` takes a CancelledError for a result (langchain-core 1.7.2, `chat_models.py`).
     with pytest.raises((AttributeError, asyncio.CancelledError)):
         asyncio.run(Answers().agenerate(asked("ok", "cancelled", "ok2"), callbacks=[handler]))
-    meter.calls.close()
+    meter.calls.settle_decided()
 
     events = events_of(meter)
     assert len(events) == 3

@@ -268,6 +268,7 @@ def test_an_end_that_another_handler_keeps_from_us(meter, handler, model, events
 
     (event,) = events_of(meter)
     assert told(event) == ("aborted", "reported", ["left_behind"])
+    assert totals([event]) == (provider.totals.input, provider.totals.output)
 
 
 def test_a_call_that_outlives_its_chain_is_not_cut_by_a_flush(

@@ -167,9 +167,11 @@ def test_the_text_is_read_and_the_loop_ends(tells, meter, events_of):
 
 
 @tells
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError()], ids=["left", "broke"])
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), RuntimeError()], ids=["cancelled", "broke"]
+)
 def test_only_an_error_although_the_usage_was_told(tells, error, meter, events_of):
-    """A handler that is not inline is told of an error with an empty response: the usage had come."""
+    """A loop that ends when all was read cancels who would tell of it: the answer was complete."""
     handler = MeteringHandler("acme", meter=meter)
     run = uuid4()
     finish = {
@@ -188,7 +190,7 @@ def test_only_an_error_although_the_usage_was_told(tells, error, meter, events_o
     assert counts_of(event) == (100, 20)
     assert event.data["provenance"] == "reported"
     assert event.data["model"] == "served"
-    assert event.data["status"] == ("failed" if isinstance(error, RuntimeError) else "aborted")
+    assert event.data["status"] == ("failed" if isinstance(error, RuntimeError) else "completed")
 
 
 @both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import openai
 import pytest
@@ -44,6 +45,13 @@ def astream_events(llm, asked, config):
     return asyncio.run(main())
 
 
+def client_of(name):
+    """A client that leaves no connection open to an event loop that has ended."""
+    if name in ("openai", "responses", "anthropic"):
+        return partial(CLIENTS[name], default_headers={"Connection": "close"})
+    return CLIENTS[name]
+
+
 V3 = pytest.mark.needs("v3_events")
 every_stream = pytest.mark.parametrize(
     "way",
@@ -77,7 +85,7 @@ def test_a_stream_is_in_the_books_as_in_the_bill(
     way, client, model, flags, provider, meter, events_of
 ):
     """Whatever LangChain adds up of it, and in whichever of its ways it streams."""
-    llm = CLIENTS[client](provider, model=model)
+    llm = client_of(client)(provider, model=model)
 
     way(llm, "hello", {"callbacks": [MeteringHandler("acme", meter=meter)]})
 
@@ -98,7 +106,7 @@ def test_a_stream_is_in_the_books_as_in_the_bill(
 )
 def test_an_invoke_that_streams_is_in_the_books(client, model, flags, provider, meter, events_of):
     """Nobody reads its pieces but LangChain."""
-    llm = CLIENTS[client](provider, model=model)
+    llm = client_of(client)(provider, model=model)
 
     llm.invoke("hello", {"callbacks": [MeteringHandler("acme", meter=meter)]}, stream=True)
 
@@ -144,7 +152,7 @@ def test_a_stream_that_is_left_when_its_usage_has_come(
 ):
     """The consumer left, and nothing is unknown: aborted, and as the books have it."""
     leave(
-        CLIENTS[client](provider, model=model),
+        client_of(client)(provider, model=model),
         {"callbacks": [MeteringHandler("acme", meter=meter)]},
     )
 
@@ -186,7 +194,7 @@ class Verdict(BaseModel):
 )
 def test_a_billed_answer_that_ends_in_an_error(way, model, error, provider, meter, events_of):
     """A structured answer that was cut is paid for, though the application gets none of it."""
-    llm = CLIENTS["openai"](provider, model=model).with_structured_output(
+    llm = client_of("openai")(provider, model=model).with_structured_output(
         Verdict, method="json_schema"
     )
 
@@ -223,7 +231,7 @@ def test_completions_in_one_request(way, provider, meter, events_of):
 
 def test_answers_of_langchains_cache_are_in_no_books(provider, meter, events_of):
     """Of four questions the provider was asked two; together the events are what it generated."""
-    llm = CLIENTS["openai"](provider)
+    llm = client_of("openai")(provider)
     llm.cache = InMemoryCache()
     config = {"callbacks": [MeteringHandler("acme", meter=meter)]}
 

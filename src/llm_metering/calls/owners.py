@@ -49,8 +49,14 @@ def current_task() -> asyncio.Task[Any] | None:
 
 def owners_of(start: CallStart) -> tuple[Owned, ...]:
     """The calls of each owner that a call is begun in, to put this one in."""
-    owned = () if start.parent is None else (_owned.setdefault(start.parent, {}),)
-    return owned if start.task is None else (*owned, owned_by_task(start.task))
+    if start.parent is None and start.task is None and start.batch is None:
+        return ()
+    owned = [
+        _owned.setdefault(each, {}) for each in (start.parent, start.batch) if each is not None
+    ]
+    if start.task is not None:
+        owned.append(owned_by_task(start.task))
+    return tuple(owned)
 
 
 def owner_is_over(owner: Hashable) -> None:

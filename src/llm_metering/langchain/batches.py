@@ -117,7 +117,7 @@ def end_in_batch(calls: CallTable, batch: Batch, operation: str, end: End, *, te
         if role == "first":
             end = end._replace(report=_report_of_all(calls, batch, end.report))
     calls.end(end.key, end.outcome, end.report, teller=teller)
-    if operation == "chat" and end.error is not None and not _is_in_event_loop():
+    if operation == "chat" and end.error is not None:
         _close_siblings(calls, batch, end.key)
 
 
@@ -131,10 +131,7 @@ def _report_of_all(calls: CallTable, batch: Batch, report: Report) -> Report:
 
 
 def _is_in_event_loop() -> bool:
-    """Whether the ends of the other calls may follow: an async `generate` runs all of them.
-
-    If they do not, the table waits for them no longer than for any call that was left.
-    """
+    """Whether the ends of the other calls may follow: an async `generate` runs all of them."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -144,6 +141,13 @@ def _is_in_event_loop() -> bool:
 
 def _close_siblings(calls: CallTable, batch: Batch, key: str) -> None:
     before, after = batch.others(key)
+    if _is_in_event_loop():
+        # They do not follow where a child was cancelled (`agenerate` stumbles over it): the table
+        # waits for them no longer than for any call that was left.
+        for each in (*before, *after):
+            if (call := calls.get(each)) is not None:
+                calls.leave(each, call)
+        return
     for each in before:
         call = calls.get(each)
         if call is not None:

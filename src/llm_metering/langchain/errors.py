@@ -54,6 +54,10 @@ def report_of_error(
         seen: What was seen of the call before; `None` if its start was not.
     """
     outcome, reason = outcome_of_run(error)
+    if outcome == "aborted" and seen is not None and seen.is_over:
+        # An event loop that ends when all of a v3 stream was read cancels the task that would
+        # have told of the end (`language_models/chat_model_stream.py`).
+        outcome = "completed"
     answer = Answer(response)
     if answer.is_marked_as_cached:
         # What failed is what was to be done with the answer.

@@ -41,6 +41,7 @@ class Seen:
         tapped: What reads the provider's answer to the call, if anything does.
         usage: The usage of the chunks.
         finish: The usage of the event that ends a message.
+        is_over: Whether the event that ends a message came: all of the answer was there by then.
         is_finished: Whether the provider has said why it stopped, so that a usage is that of the
             whole call.
     """
@@ -50,6 +51,7 @@ class Seen:
         "batch",
         "finish",
         "is_finished",
+        "is_over",
         "metadata",
         "model",
         "operation",
@@ -76,6 +78,7 @@ class Seen:
         self.finish: Mapping[str, Any] | None = None
         self.metadata: Mapping[str, Any] = NOTHING
         self.is_finished = False
+        self.is_over = False
         self._chunk: object = None
 
     def take_chunk(self, chunk: object, usage: object, metadata: object) -> None:
@@ -107,7 +110,7 @@ class Seen:
 
     def take_finish(self, usage: object, metadata: object) -> None:
         """The event that ends a message arrived."""
-        self.is_finished = True
+        self.is_finished = self.is_over = True
         if isinstance(metadata, Mapping):
             self.metadata = metadata
         if isinstance(usage, Mapping):
