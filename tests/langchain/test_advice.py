@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_openai import ChatOpenAI
 
+from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.langchain import advice as advice_module
 from tests.langchain.test_streams import summary
@@ -144,7 +145,9 @@ def test_anthropics_streams_report_unless_told_not_to(stream_usage, provider, ho
         model="claude-x", base_url=provider.url, api_key="x", stream_usage=stream_usage
     )
 
-    stream(llm, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    with Meter(home=home, sinks=[sink], taps=False) as meter:
+        stream(llm, {"callbacks": [MeteringHandler("acme", meter=meter)]})
+        assert meter.flush()
 
     (event,) = sink.events
     assert event.data["provenance"] == ("reported" if stream_usage else "estimated")

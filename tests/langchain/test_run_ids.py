@@ -260,7 +260,7 @@ class RudeAtTheEnd(BaseCallbackHandler):
         raise GuardrailError
 
 
-def test_an_end_that_another_handler_keeps_from_us(meter, handler, model, events_of):
+def test_an_end_that_another_handler_keeps_from_us(meter, handler, model, provider, events_of):
     """The chain around the call fails of it, and what the provider sent was seen."""
     chain = RunnableLambda(lambda text: text) | model()
     with pytest.raises(GuardrailError):
