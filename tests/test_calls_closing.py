@@ -46,12 +46,9 @@ def told(notes):
 LEFT = ("aborted", "missing", ["left_behind"])
 
 
-@pytest.mark.parametrize(
-    "owner", [pytest.param("parent", id="parent run"), pytest.param("batch", id="batch")]
-)
-def test_a_call_whose_owner_is_over_is_closed_a_minute_later(table, notes, clock, owner):
+def test_a_call_whose_owner_is_over_is_closed_a_minute_later(table, notes, clock):
     """Its end may still come meanwhile: LangChain tells of it in a task of its own."""
-    table.start("run", call(**{owner: "owner"}))
+    table.start("run", call(parent="owner"))
     owner_is_over("owner")
     clock.advance(WAITS.left - 1)
     assert table.sweep() == WAITS.sweep_every
@@ -197,28 +194,6 @@ def test_a_refusal_that_waited_makes_no_event(table, notes):
     assert notes.counts == {("refused_calls", "400"): 1}
 
 
-def test_a_failed_member_of_a_batch_leaves_the_others_behind(table, notes):
-    """LangChain raises, and tells nobody of those that had been answered."""
-    for name in ("answered", "bad", "not asked"):
-        table.start(name, call(batch="params", request=[name]))
-    table.end("bad", "failed", Report())
-    assert len(table) == 2
-    table.settle_decided()
-
-    assert told(notes) == [("failed", "missing", None), LEFT, LEFT]
-
-
-def test_a_member_of_a_batch_that_fails_alone_changes_nothing(table, notes):
-    """Asynchronous batches tell of each member, the failed ones first."""
-    for name in ("one", "bad", "two"):
-        table.start(name, call(batch="params", request=[name]))
-    table.end("bad", "failed", Report())
-    for name in ("one", "two"):
-        table.end(name, "completed", Report(usage=USAGE))
-
-    assert told(notes) == [("failed", "missing", None), *[("completed", "reported", None)] * 2]
-
-
 @pytest.mark.parametrize(
     "closed_by",
     [
@@ -316,7 +291,7 @@ def test_nothing_is_kept_of_calls_that_have_ended(table):
 
     request = Request(["the prompt"])
     gone = weakref.ref(request)
-    table.start("run", call(parent="chain", batch="batch", request=request))
+    table.start("run", call(parent="chain", request=request))
     table.end("run", "completed", Report(usage=USAGE))
     del request
     gc.collect()

@@ -49,11 +49,9 @@ def current_task() -> asyncio.Task[Any] | None:
 
 def owners_of(start: CallStart) -> tuple[Owned, ...]:
     """The calls of each owner that a call is begun in, to put this one in."""
-    if start.parent is None and start.task is None and start.batch is None:
+    if start.parent is None and start.task is None:
         return ()
-    owned = [
-        _owned.setdefault(each, {}) for each in (start.parent, start.batch) if each is not None
-    ]
+    owned = [] if start.parent is None else [_owned.setdefault(start.parent, {})]
     if start.task is not None:
         owned.append(owned_by_task(start.task))
     return tuple(owned)
