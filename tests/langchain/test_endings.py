@@ -334,6 +334,36 @@ def test_a_graph_that_a_web_server_cancels_reads_to_the_end(
     assert provider.entry.pieces == 20
 
 
+@pytest.mark.parametrize("asked", ["model", "chain", "graph's events"])
+def test_what_else_a_web_server_cancels_is_cut_off(
+    asked, meter, model, config, provider, events_of
+):
+    """A scope of anyio's ends the stream of a model, of a chain, and a graph's events at once."""
+    llm = model("+hang2")
+
+    def open_stream():
+        if asked == "graph's events":
+            return graph_of(llm).astream_events({"answer": ""}, config, version="v2")
+        runnable = llm if asked == "model" else PROMPT | llm | StrOutputParser()
+        return runnable.astream(QUESTION if asked == "model" else {"question": QUESTION}, config)
+
+    async def consume():
+        async for _ in open_stream():
+            pass
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await pieces_came(meter, 2)
+            group.cancel_scope.cancel()
+
+    asyncio.run(main())
+
+    (event,) = events_of(meter)
+    assert told(event) == ABORTED
+    assert provider.entry.left
+
+
 def test_a_graph_whose_stream_is_dropped(meter, model, config, provider, events_of):
     """Nobody closes it but the garbage collector."""
 
