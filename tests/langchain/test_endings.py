@@ -334,6 +334,8 @@ def test_a_graph_that_a_web_server_cancels_reads_to_the_end(
     assert provider.entry.pieces == 20
 
 
+# With older versions the connection is left open until it is collected.
+@pytest.mark.needs("langgraph_1")
 @pytest.mark.parametrize("asked", ["model", "chain", "graph's events"])
 def test_what_else_a_web_server_cancels_is_cut_off(
     asked, meter, model, config, provider, events_of
