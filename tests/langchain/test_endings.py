@@ -10,6 +10,7 @@ import asyncio
 import gc
 from typing import Any, TypedDict
 
+import anyio
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -301,6 +302,67 @@ def test_a_graph_whose_reader_leaves(how, mode, meter, model, config, provider, 
 
     (event,) = events_of(meter)
     assert told(event) == (("aborted", "missing", None) if mode == "values" else ABORTED)
+    assert provider.entry.left
+
+
+@pytest.mark.needs("langgraph_1")
+def test_a_graph_that_a_web_server_cancels_reads_to_the_end(
+    meter, model, config, provider, events_of
+):
+    """Starlette cancels by a scope of anyio's, which LangGraph's nodes survive: billed in full."""
+    graph = graph_of(model("+slow20+pieces20", stream_usage=True))
+
+    async def consume():
+        async for _ in graph.astream({"answer": ""}, config, stream_mode="messages"):
+            pass
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await pieces_came(meter, 2)
+            group.cancel_scope.cancel()
+        assert len(meter.calls) == 1
+        async with asyncio.timeout(WAIT):
+            while len(meter.calls):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    (event,) = events_of(meter)
+    assert told(event) == ("completed", "reported", None)
+    assert is_exact(event, provider.entry)
+    assert provider.entry.pieces == 20
+
+
+# With older versions the connection is left open until it is collected.
+@pytest.mark.needs("langgraph_1")
+@pytest.mark.parametrize("asked", ["model", "chain", "graph's events"])
+def test_what_else_a_web_server_cancels_is_cut_off(
+    asked, meter, model, config, provider, events_of
+):
+    """A scope of anyio's ends the stream of a model, of a chain, and a graph's events at once."""
+    llm = model("+hang2")
+
+    def open_stream():
+        if asked == "graph's events":
+            return graph_of(llm).astream_events({"answer": ""}, config, version="v2")
+        runnable = llm if asked == "model" else PROMPT | llm | StrOutputParser()
+        return runnable.astream(QUESTION if asked == "model" else {"question": QUESTION}, config)
+
+    async def consume():
+        async for _ in open_stream():
+            pass
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await pieces_came(meter, 2)
+            group.cancel_scope.cancel()
+
+    asyncio.run(main())
+
+    (event,) = events_of(meter)
+    assert told(event) == ABORTED
     assert provider.entry.left
 
 

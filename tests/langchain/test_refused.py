@@ -173,6 +173,24 @@ def test_of_a_batch_only_what_nobody_pays_for(strict, provider, events_of):
     assert strict.statistics()["refused_calls"] == 1
 
 
+@pytest.mark.parametrize(
+    ("carried", "reason"),
+    [
+        pytest.param(42, "no text that can be a subject", id="a number"),
+        pytest.param(["acme-7"], "no text that can be a subject", id="a list"),
+        pytest.param("lms1.acme-7", "it is not signed, or was changed", id="a broken token"),
+    ],
+)
+def test_the_refusal_says_why_a_name_in_the_metadata_did_not_count(carried, reason, strict):
+    """A payer who was named and passed over would be sought elsewhere; what was named is not said."""
+    config = {"callbacks": [MeteringHandler()], "metadata": {"subject": carried}}
+
+    with pytest.raises(MissingSubjectError, match=reason) as refused:
+        FakeListLLM(responses=["yes"]).invoke("Hello", config)
+
+    assert "acme-7" not in str(refused.value)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("nobody", [0, 1, 2])
 def test_prompts_that_are_sent_together_are_refused_together(

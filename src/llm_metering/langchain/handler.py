@@ -30,7 +30,7 @@ from .repeats import answers_of
 from .results import operation_of, report_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, complete, saw_answer
+from .tapping import begin, complete
 from .texts import chat_request
 
 try:
@@ -307,12 +307,12 @@ class MeteringHandler(HearsSurroundings):
                     report = report_of(response, chunks)
                 else:
                     outcome, report = report_of_error(error, response, chunks)
-                is_repeated = answers_of(calls).is_repeated(key, report)
-                # What came over the wire is no answer of a cache of LangChain's.
-                if is_repeated and not saw_answer(chunks):
-                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
                 outcome, report = complete(chunks, outcome, report)
+            # Behind the tap, which knows the id of a streamed answer.
+            with meter.guard(hook):
+                if answers_of(calls).is_repeated(key, report):
+                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
