@@ -20,6 +20,8 @@ from langgraph.graph import END, START, StateGraph
 from llm_metering.langchain import MeteringHandler
 
 WAIT = 20.0
+# Of a call that is given up; no clock of a test gets there on its own.
+LIMIT = 200.0
 QUESTION = "what is it"
 PROMPT = ChatPromptTemplate.from_template("{question}")
 
@@ -85,6 +87,33 @@ async def pieces_came(meter, count):
 async def request_came(provider):
     """Wait until the provider has a request in hand."""
     await asyncio.to_thread(provider.wait_until, lambda entries: any(e.status for e in entries))
+
+
+async def connection_closed(provider):
+    """Wait until the provider knows that its client is gone.
+
+    A loop that ends before leaves the connection in the client's pool, where the provider cannot
+    tell it from one that is in use.
+    """
+    await asyncio.to_thread(
+        provider.wait_until, lambda entries: not any(entry.open for entry in entries)
+    )
+
+
+async def loop_waits():
+    """Wait until every other task of this loop waits for something outside of it."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)
+    while loop._ready:
+        await asyncio.sleep(0)
+
+
+async def time_passes(when):
+    """Let the loop's clock jump by `2 * LIMIT` when it is time."""
+    await when
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    loop.time = lambda: clock() + 2 * LIMIT
 
 
 async def cancelled(work, when):
@@ -223,18 +252,20 @@ def test_a_cancelled_ainvoke(how, inside, meter, sink, model, config, provider):
     question: Any = {"answer": ""} if inside == "graph" else QUESTION
 
     async def limited():
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(LIMIT):
             await runnable.ainvoke(question, config)
+
+    def waited():
+        return asyncio.wait_for(runnable.ainvoke(question, config), LIMIT)
 
     async def main():
         if how == "cancel":
             await cancelled(runnable.ainvoke(question, config), request_came(provider))
-        elif how == "wait_for":
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(runnable.ainvoke(question, config), 0.3)
-        else:
-            with pytest.raises(TimeoutError):
-                await asyncio.create_task(limited())
+            return
+        clock = asyncio.create_task(time_passes(request_came(provider)))
+        with pytest.raises(TimeoutError):
+            await (waited() if how == "wait_for" else asyncio.create_task(limited()))
+        await clock
 
     asyncio.run(main())
     is_told_at_once = how != "timeout" or inside != "bare"
@@ -292,10 +323,14 @@ def test_a_graph_whose_reader_leaves(how, mode, meter, model, config, provider, 
             await step
             await stream.aclose()
             return
+        while step.done():
+            step = asyncio.ensure_future(anext(stream))
+            await loop_waits()
         step.cancel()
         await asyncio.wait([step])
         del stream, step
         gc.collect()
+        await connection_closed(provider)
 
     asyncio.run(main())
     assert len(meter.calls) == 0
@@ -378,6 +413,7 @@ def test_a_graph_whose_stream_is_dropped(meter, model, config, provider, events_
         async with asyncio.timeout(WAIT):
             while len(meter.calls):
                 await asyncio.sleep(0.01)
+        await connection_closed(provider)
 
     asyncio.run(main())
 
@@ -499,7 +535,7 @@ def test_an_async_v3_stream_that_is_closed(meter, model, config, provider, event
                 break
         await pieces_came(meter, 2)
         # Until the task behind it waits for the next piece: cancelled earlier, it would go on to wait.
-        await asyncio.sleep(0.1)
+        await loop_waits()
         await stream.aclose()
 
     asyncio.run(main())
