@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from .. import taps
@@ -17,20 +16,15 @@ __all__ = ["begin", "complete", "saw_answer"]
 
 def begin(
     meter: Meter, request: object, provider: str | None, seen: Seen, kwargs: Mapping[str, Any]
-) -> Callable[[], Report]:
-    """Have the answer of a call read; what is returned says what is known of the call by then."""
+) -> None:
+    """Have the answer of a call read."""
     # The answers of several prompts could not be told apart.
-    if kwargs.get("batch_size") != 1 or not meter.settings.taps:
-        return seen.report
-    seen.tapped = tapped = taps.begin(request, provider)
-    return partial(_so_far, seen, tapped)
+    if kwargs.get("batch_size") == 1 and meter.settings.taps:
+        seen.tapped = taps.begin(request, provider)
 
 
-def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
+def complete(tapped: TappedCall, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
     """How a call ended and what it used, with what LangChain has lost of it."""
-    tapped = None if seen is None else seen.tapped
-    if tapped is None:
-        return outcome, report
     if report.is_last:
         tapped.end()
     report = tapped.complete(report, is_whole=outcome == "completed")
@@ -42,7 +36,3 @@ def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outco
 def saw_answer(seen: Seen | None) -> bool:
     """Whether the provider's answer to a call came over the wire, as far as it was read."""
     return seen is not None and seen.tapped is not None and seen.tapped.saw_answer
-
-
-def _so_far(seen: Seen, tapped: TappedCall) -> Report:
-    return tapped.complete(seen.report(), is_whole=False)
