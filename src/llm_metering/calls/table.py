@@ -109,7 +109,7 @@ class CallTable:
             return
         call = in_flight.get((name, id(start.request))) if start.request is not None else None
         if call is None:
-            call = Call(name, start, self._clock())
+            call = Call.begin(name, start, self._clock())
             in_flight[call.identity] = call
             call.owners = owners_of(start)
         else:

@@ -193,14 +193,19 @@ class MeteringHandler(HearsSurroundings):
             raise refusal
 
     def on_llm_new_token(
-        self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
+        self,
+        token: str | list[str | dict[str, Any]],
+        *,
+        chunk: object = None,
+        run_id: UUID,
+        **kwargs: Any,
     ) -> None:
         """A piece of a stream arrived."""
         try:
             key = key_of(run_id)
-            meter = self._meter_of(key)
+            meter = self._own_meter or self._meter_of(key)
             if meter is not None:
-                take_token(meter.calls, key, token, kwargs.get("chunk"), self._name)
+                take_token(meter.calls_heard, key, token, chunk, self._name)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
@@ -210,7 +215,7 @@ class MeteringHandler(HearsSurroundings):
             key = key_of(run_id)
             meter = self._meter_of(key)
             if meter is not None:
-                take_event(meter.calls, key, event, self._name)
+                take_event(meter.calls_heard, key, event, self._name)
         except Exception as error:
             self._note_failure("on_stream_event", error)
 

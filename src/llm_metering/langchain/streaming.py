@@ -22,7 +22,7 @@ def take_token(calls: CallTable, key: Key, token: object, chunk: object, teller:
         return
     usage = getattr(message, "usage_metadata", None)
     metadata = getattr(message, "response_metadata", None)
-    if usage is not None or is_finished(metadata):
+    if usage is not None or (metadata and is_finished(metadata)):
         seen = _seen_of(calls, key)
         if seen is not None:
             seen.take_chunk(chunk, usage, metadata)
