@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from .. import taps
@@ -17,27 +16,18 @@ __all__ = ["begin", "complete"]
 
 def begin(
     meter: Meter, request: object, provider: str | None, seen: Seen, kwargs: Mapping[str, Any]
-) -> Callable[[], Report]:
-    """Have the answer of a call read; what is returned says what is known of the call by then."""
+) -> None:
+    """Have the answer of a call read."""
     # The answers of several prompts could not be told apart.
-    if kwargs.get("batch_size") != 1 or not meter.settings.taps:
-        return seen.report
-    seen.tapped = tapped = taps.begin(request, provider)
-    return partial(_so_far, seen, tapped)
+    if kwargs.get("batch_size") == 1 and meter.settings.taps:
+        seen.tapped = taps.begin(request, provider)
 
 
-def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
+def complete(tapped: TappedCall, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
     """How a call ended and what it used, with what LangChain has lost of it."""
-    tapped = None if seen is None else seen.tapped
-    if tapped is None:
-        return outcome, report
     if report.is_last:
         tapped.end()
     report = tapped.complete(report, is_whole=outcome == "completed")
     if outcome == "completed" and tapped.has_failed:
         outcome = "failed"
     return outcome, report
-
-
-def _so_far(seen: Seen, tapped: TappedCall) -> Report:
-    return tapped.complete(seen.report(), is_whole=False)
