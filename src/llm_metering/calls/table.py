@@ -111,8 +111,12 @@ class CallTable:
         else:
             # Another meter has it as well.
             self._tell_again(call, start)
+        while self._open.setdefault(key, call) is not call:
+            # Another thread began one of that run id at this very moment.
+            key, _ = self._reused.beside(name, start, self._open)
+        if key != name:
+            self._reused.join(name, key)
         self._settled.forget(key)
-        self._open[key] = call
         for owned in call.owners:
             owned[self, key] = call
         if self._reused:
@@ -158,7 +162,7 @@ class CallTable:
             key = self._reused.of_end(key, self._open, self._settled, teller)
         return self._open.get(key)
 
-    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> None:
+    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> bool:
         """A streamed piece arrived.
 
         Args:
@@ -167,18 +171,23 @@ class CallTable:
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
             retold: It is told in a second way, in which the first is told again.
+
+        Returns:
+            Whether it is the first one of its call.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
         call = self._open.get(key)
         if call is None or teller != call.start.teller:
-            return
+            return False
         call.seen = self._clock()
-        if call.first_piece is None:
+        is_first = call.first_piece is None
+        if is_first:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
             (call.other_pieces if retold else call.pieces).append(text)
+        return is_first
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
