@@ -30,7 +30,7 @@ from .repeats import answers_of
 from .results import operation_of, report_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, complete, saw_answer
+from .tapping import begin, complete, give_up, saw_answer
 from .texts import chat_request
 
 try:
@@ -265,6 +265,7 @@ class MeteringHandler(HearsSurroundings):
             seen = Seen(
                 operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
+            task = current_task()
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -274,11 +275,11 @@ class MeteringHandler(HearsSurroundings):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=begin(meter, request, provider, seen, kwargs),
+                so_far=begin(meter, request, provider, seen, kwargs, in_task=task is not None),
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
                 batch=batch,
-                task=current_task(),
+                task=task,
                 kept=seen,
             )
             meter.calls.start(key, start)
@@ -313,6 +314,8 @@ class MeteringHandler(HearsSurroundings):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
             with meter.guard("taps"):
                 outcome, report = complete(chunks, outcome, report)
+                if chunks is not seen:
+                    give_up(seen)
             if not calls.knows(key):
                 # LangChain gives ends without starts, for example to a handler that is not
                 # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
