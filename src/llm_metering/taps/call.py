@@ -109,6 +109,8 @@ class TappedCall:
         if self._readings is None and not self._bodies:
             return report
         if self._readings is None and is_whole_report(report, self._provider, self._streamed()):
+            if self.is_over:
+                self._bodies, self._readings = [], ()
             return report
         readings = self._read()
         # Some integrations pass over an error in the middle of a stream.

@@ -17,6 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from llm_metering.langchain import MeteringHandler
 from llm_metering.taps import call as tapped
+from llm_metering.taps.body import Body
 from tests.langchain.clients import CLIENTS
 
 USAGE = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
@@ -199,5 +200,18 @@ def test_nothing_is_kept_of_calls_given_up(meter, handler, provider):
         gc.collect()
         # The last error's traceback holds the last one.
         assert [prompt() for prompt in prompts[:-1]] == [None, None]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_nothing_is_kept_of_an_answer(client, handler, provider):
+    """A task that lives on after its call, as of a session does, holds nothing of what was read."""
+    model = CLIENTS[client](provider)
+
+    async def main():
+        await model.ainvoke("Hello", {"callbacks": [handler]})
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is Body]
 
     asyncio.run(main())
