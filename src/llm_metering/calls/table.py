@@ -295,9 +295,11 @@ class CallTable:
         # Before it leaves: at no moment may it look like a call that nobody knows.
         is_closed = teller is None
         told_by = call.start.teller if teller is None else teller
-        self._settled.add(key, call, told_by, is_billed=is_billed, is_closed=is_closed)
+        past, before = self._settled.leaving(key, call, told_by, is_billed, is_closed=is_closed)
         if self._open.pop(key, None) is None:
+            self._settled.put_back(key, before)
             return False
+        self._settled.settled(key, past)
         if in_flight.get(call.identity) is call:
             in_flight.pop(call.identity, None)
         for owned in call.owners:
