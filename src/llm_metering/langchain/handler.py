@@ -265,7 +265,6 @@ class MeteringHandler(HearsSurroundings):
             seen = Seen(
                 operation, provider=provider, model=model, parameters=parameters, batch=batch
             )
-            task = current_task()
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -275,11 +274,11 @@ class MeteringHandler(HearsSurroundings):
                 run_id=key,
                 request=request,
                 asked=asked,
-                so_far=begin(meter, request, provider, seen, kwargs, in_task=task is not None),
+                so_far=begin(meter, request, provider, seen, kwargs),
                 teller=self._name,
                 parent=kwargs.get("parent_run_id"),
                 batch=batch,
-                task=task,
+                task=current_task(),
                 kept=seen,
             )
             meter.calls.start(key, start)

@@ -16,29 +16,14 @@ __all__ = ["begin", "complete", "give_up", "saw_answer"]
 
 
 def begin(
-    meter: Meter,
-    request: object,
-    provider: str | None,
-    seen: Seen,
-    kwargs: Mapping[str, Any],
-    *,
-    in_task: bool,
+    meter: Meter, request: object, provider: str | None, seen: Seen, kwargs: Mapping[str, Any]
 ) -> Callable[[], Report]:
-    """Have the answer of a call read; what is returned says what is known of the call by then.
-
-    Args:
-        meter: Whose settings say whether.
-        request: The request as an object.
-        provider: Who is asked.
-        seen: What is seen of the call besides.
-        kwargs: What the start of the call was told with.
-        in_task: Whether it is begun in a task, in which it may be given up without a word of it.
-    """
+    """Have the answer of a call read; what is returned says what is known of the call by then."""
     # The answers of several prompts could not be told apart.
     if kwargs.get("batch_size") != 1 or not meter.settings.taps:
         return seen.report
     seen.tapped = tapped = taps.begin(request, provider)
-    return partial(_so_far, seen, tapped, in_task=in_task)
+    return partial(_so_far, seen, tapped)
 
 
 def complete(seen: Seen | None, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
@@ -65,13 +50,5 @@ def saw_answer(seen: Seen | None) -> bool:
     return seen is not None and seen.tapped is not None and seen.tapped.saw_answer
 
 
-def _so_far(seen: Seen, tapped: TappedCall, *, in_task: bool) -> Report:
-    """What is known of a call that nobody ends."""
-    if in_task and not tapped.has_begun:
-        # LangChain tells nothing of an `ainvoke` that is cut short by a time limit inside its task
-        # (langchain-core 1.7.2, `language_models/chat_models.py`, `agenerate`). If no answer had
-        # begun by then, the next one in that context is of a call that the application made itself.
-        give_up(seen)
-        return seen.report()
-    tapped.end()
-    return tapped.complete(seen.report(), is_whole=False)
+def _so_far(seen: Seen, tapped: TappedCall) -> Report:
+    return tapped.closed(seen.report())

@@ -11,6 +11,7 @@ and where several were read that could be, none is believed.
 from __future__ import annotations
 
 import weakref
+from asyncio.events import _get_running_loop
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
@@ -45,7 +46,7 @@ class TappedCall:
     """
 
     __slots__ = (
-        *("__weakref__", "_bodies", "_flags", "_outer", "_provider", "_readings"),
+        *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
         *("has_begun", "has_failed", "is_over", "request"),
     )
 
@@ -54,6 +55,7 @@ class TappedCall:
         self.has_failed = False
         self.is_over = False
         self.request = request
+        self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
         self._outer = None if outer is None or outer.is_over else weakref.ref(outer)
@@ -94,8 +96,21 @@ class TappedCall:
             # A model that calls another one goes on with its own.
             _current.set(None if outer is None or outer.is_over else outer)
 
+    def closed(self, report: Report) -> Report:
+        """A report of a call that nobody ends, with what was read of its answer.
+
+        LangChain tells nothing of an `ainvoke` that a time limit inside its task cuts short
+        (langchain-core 1.7.2, `language_models/chat_models.py`, `agenerate`). If no answer had begun
+        by then, the next one in that context is of a call that the application made itself.
+        """
+        if self._in_loop and not self.has_begun:
+            self.give_up()
+            return report
+        self.end()
+        return self.complete(report, is_whole=False)
+
     def give_up(self) -> None:
-        """Nobody will say how the call ended, and nothing that was read can be told to be its own."""
+        """The call has ended, and what was read cannot be told to be of it."""
         self.end()
         self._bodies, self._readings = [], ()
 
