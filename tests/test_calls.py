@@ -565,6 +565,38 @@ def test_threads_that_share_a_run_id_each_end_their_own_call(table, notes):
     assert billed == {"first": (1, 1), "second": (2, 2)}
 
 
+def test_threads_that_begin_under_one_run_id_at_the_very_same_time(notes, tokenizer):
+    """Each start finds the run id free: none takes another one's place, and both are billed."""
+    begun, both_begun = threading.Event(), threading.Event()
+
+    def end(tokens):
+        table.end("run", "completed", Report(usage=TokenUsage(input_tokens=tokens)))
+
+    def begin_meanwhile():
+        table.start("run", call(request=["other"]))
+        begun.set()
+        both_begun.wait(20)
+        end(2)
+
+    def clock():
+        # It is asked in the middle of a start.
+        if not others:
+            others.append(threading.Thread(target=begin_meanwhile))
+            others[0].start()
+            begun.wait(20)
+        return 0.0
+
+    others = []
+    table = CallTable(notes, tokenizer, source="tests", now=lambda: NOW, clock=clock)
+    table.start("run", call())
+    both_begun.set()
+    end(1)
+    others[0].join(20)
+
+    assert sorted(event["data"]["input_tokens"] for event in notes.events) == [1, 2]
+    assert not len(table)
+
+
 def test_what_is_open_at_the_end_is_settled_with_what_is_known(table, notes):
     """A call nobody saw end may have been paid for; what it says afterwards is counted."""
     table.start("silent", call())

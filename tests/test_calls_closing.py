@@ -230,6 +230,22 @@ def test_what_turns_up_after_a_close_is_listed(table, notes, clock, closed_by):
     assert notes.counts == {("ignored_signals", "completed"): 1}
 
 
+def test_an_end_in_the_very_moment_of_a_close_is_late(table, notes):
+    """The call is closed while another thread, which has seen it open, is about to settle it."""
+
+    class Slow(TokenUsage):
+        @property
+        def total_tokens(self):
+            table.close()
+            return 29
+
+    table.start("run", call(by("acme")))
+    table.end("run", "completed", Report(usage=Slow(input_tokens=9, output_tokens=20)))
+
+    assert told(notes) == [("aborted", "missing", ["open_at_exit"])]
+    assert [(late["input_tokens"], late["output_tokens"]) for late in notes.late] == [(9, 20)]
+
+
 @pytest.mark.parametrize(
     ("first", "late"),
     [

@@ -123,6 +123,26 @@ def test_a_token_is_never_a_name(verifier):
     assert "lms1" not in repr(found)
 
 
+@pytest.mark.parametrize("before", [" ", "\n", "\ufeff", "Bearer ", "acme:"])
+def test_no_name_holds_a_token(before):
+    """A header's whole value, a file's byte order mark: the proof is on no bill with that before it."""
+    found = attribute(metadata={"subject": before + token()}, default="default")
+
+    assert (found.subject, found.flags) == ("default", ("invalid_subject_token",))
+
+
+def test_a_name_that_reads_like_a_token_is_one():
+    """A customer may be called anything."""
+    assert attribute(metadata={"subject": "films1.acme.example"}).subject == "films1.acme.example"
+
+
+def test_no_dimension_holds_a_token():
+    """A key that names who pays may be in the list of dimensions as well."""
+    found = attribute(metadata={"node": token()}, default="a", rules=RULES)
+
+    assert (found.dimensions, found.flags) == ({}, ("invalid_dimension",))
+
+
 def test_a_bad_value_does_not_hide_a_good_one():
     """The next key is looked at, and the run around; then nothing is flagged that was not used."""
     metadata = {"llm_metering_subject": token(key="o" * 32), "subject": token("second")}

@@ -76,19 +76,36 @@ class SettledCalls:
             is_billed: Whether its event has all that the provider reports.
             is_closed: Whether it was settled though nobody told of its end.
         """
+        self.settled(key, self.leaving(key, call, teller, is_billed, is_closed=is_closed)[0])
+
+    def leaving(
+        self, key: Key, call: Call, teller: str | None, is_billed: bool, *, is_closed: bool
+    ) -> tuple[_Past, _Past | None]:
+        """Remember a call that this thread is about to settle, unless another one is faster.
+
+        Returns:
+            What is remembered, for `settled`, and what was before, for `put_back`.
+        """
         expected = dict(call.told)
         if teller in expected:
             expected[teller] -= 1
-        self._past[key] = _Past(
-            call.thread,
-            expected,
-            None if is_billed else _described(call),
-            is_closed,
-        )
-        order = self._closed if is_closed else self._ended
+        unbilled = None if is_billed else _described(call)
+        before = self._past.get(key)
+        past = self._past[key] = _Past(call.thread, expected, unbilled, is_closed)
+        return past, before
+
+    def settled(self, key: Key, past: _Past) -> None:
+        """It is this thread that settled the call."""
+        self._past[key] = past
+        order = self._closed if past.is_closed else self._ended
         order.append(key)
         if len(order) > REMEMBERED:
             self._past.pop(order.popleft(), None)
+
+    def put_back(self, key: Key, before: _Past | None) -> None:
+        """Another thread settled it, or none does: what that remembers holds."""
+        if before is not None:
+            self._past[key] = before
 
     def thread_of(self, key: Key) -> int | None:
         """The thread that a settled call was begun in."""

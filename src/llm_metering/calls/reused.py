@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Final
 
@@ -33,7 +34,8 @@ class ReusedKeys(dict[Key, list[Key]]):
         """The call of a start under a key that others have as well.
 
         Returns:
-            Its key, and the call itself if it is known already.
+            Its key, which is to `join` the others once it is in flight, and the call itself if it is
+            known already.
         """
         keys = self.get(key) or [key]
         for each in keys:
@@ -41,13 +43,23 @@ class ReusedKeys(dict[Key, list[Key]]):
             if known is not None and known.start.request is start.request:
                 return each, known
         if not any(each in in_flight for each in keys):
-            self.pop(key, None)  # one after the other again
+            self._forget(key, in_flight)  # one after the other again
             return key, None
         if len(keys) > _MANY:
-            keys = [each for each in keys if each in in_flight]
-        another = (key, next(_numbers))
-        self[key] = [*keys, another]
-        return another, None
+            for each in [each for each in keys if each not in in_flight]:
+                with suppress(ValueError):  # another thread was faster
+                    keys.remove(each)
+        return (key, next(_numbers)), None
+
+    def join(self, key: Key, another: Key) -> None:
+        """A call in flight shares a key with others."""
+        while True:
+            keys = self.setdefault(key, [key])
+            if another not in keys:
+                keys.append(another)
+            if self.get(key) is keys:
+                return
+            # Another thread has just forgotten them.
 
     def flag(self, key: Key, in_flight: Mapping[Key, Call]) -> None:
         """Have the events of all that share a key say so."""
@@ -84,4 +96,9 @@ class ReusedKeys(dict[Key, list[Key]]):
         """Forget those of whom none is in flight."""
         for key, keys in list(self.items()):
             if not any(each in in_flight for each in keys):
-                self.pop(key, None)
+                self._forget(key, in_flight)
+
+    def _forget(self, key: Key, in_flight: Mapping[Key, Call]) -> None:
+        for each in self.pop(key, ()):
+            if each in in_flight:  # begun meanwhile
+                self.join(key, each)

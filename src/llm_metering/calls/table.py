@@ -115,8 +115,12 @@ class CallTable:
         else:
             # Another meter has it as well.
             self._tell_again(call, start)
+        while self._open.setdefault(key, call) is not call:
+            # Another thread began one of that run id at this very moment.
+            key, _ = self._reused.beside(name, start, self._open)
+        if key != name:
+            self._reused.join(name, key)
         self._settled.forget(key)
-        self._open[key] = call
         for owned in call.owners:
             owned[self, key] = call
         if self._reused:
@@ -162,7 +166,7 @@ class CallTable:
             key = self._reused.of_end(key, self._open, self._settled, teller)
         return self._open.get(key)
 
-    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> None:
+    def piece(self, key: Key, text: str | None, *, teller: str = "", retold: bool = False) -> bool:
         """A streamed piece arrived.
 
         Args:
@@ -171,18 +175,23 @@ class CallTable:
                 in it, as in the piece that carries the usage.
             teller: Who says so; only whoever was first to tell of the start is listened to.
             retold: It is told in a second way, in which the first is told again.
+
+        Returns:
+            Whether it is the first one of its call.
         """
         if self._reused:
             key = self._reused.of_piece(key, self._open)
         call = self._open.get(key)
         if call is None or teller != call.start.teller:
-            return
+            return False
         call.seen = self._clock()
-        if call.first_piece is None:
+        is_first = call.first_piece is None
+        if is_first:
             call.first_piece = time.perf_counter_ns()
             self._follow(key, call)
         if text is not None:
             (call.other_pieces if retold else call.pieces).append(text)
+        return is_first
 
     def end(self, key: Key, outcome: Outcome, report: Report, *, teller: str = "") -> None:
         """A call ended; the first to say so settles it.
@@ -290,9 +299,11 @@ class CallTable:
         # Before it leaves: at no moment may it look like a call that nobody knows.
         is_closed = teller is None
         told_by = call.start.teller if teller is None else teller
-        self._settled.add(key, call, told_by, is_billed=is_billed, is_closed=is_closed)
+        past, before = self._settled.leaving(key, call, told_by, is_billed, is_closed=is_closed)
         if self._open.pop(key, None) is None:
+            self._settled.put_back(key, before)
             return False
+        self._settled.settled(key, past)
         if in_flight.get(call.identity) is call:
             in_flight.pop(call.identity, None)
         for owned in call.owners:

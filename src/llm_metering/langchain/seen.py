@@ -165,7 +165,7 @@ class Seen:
     def so_far(self) -> Report:
         """What is known of the call by now, what LangChain has lost of it included."""
         report, tapped = self.report(), self.tapped
-        return report if tapped is None else tapped.complete(report, is_whole=False)
+        return report if tapped is None else tapped.closed(report)
 
     def report(self) -> Report:
         """What LangChain has told of the call by now."""

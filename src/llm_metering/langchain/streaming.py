@@ -17,7 +17,8 @@ _TELLING: Final = frozenset(["content-block-start", "content-block-delta", "mess
 def take_token(calls: CallTable, key: Key, token: object, chunk: object, teller: str) -> None:
     """A piece of a stream arrived."""
     message = getattr(chunk, "message", None)
-    calls.piece(key, piece_text(token, message), teller=teller)
+    if calls.piece(key, piece_text(token, message), teller=teller):
+        _begin_answer(calls, key)
     if message is None:
         return
     usage = getattr(message, "usage_metadata", None)
@@ -37,8 +38,16 @@ def take_event(calls: CallTable, key: Key, event: Mapping[str, Any], teller: str
         seen = _seen_of(calls, key)
         if seen is not None:
             seen.take_finish(event.get("usage"), event.get("metadata"))
-    elif (text := event_text(event)) is not None:
-        calls.piece(key, text, teller=teller, retold=True)
+        return
+    text = event_text(event)
+    if text is not None and calls.piece(key, text, teller=teller, retold=True):
+        _begin_answer(calls, key)
+
+
+def _begin_answer(calls: CallTable, key: Key) -> None:
+    seen = _seen_of(calls, key)
+    if seen is not None and seen.tapped is not None:
+        seen.tapped.has_begun = True
 
 
 def _seen_of(calls: CallTable, key: Key) -> Seen | None:

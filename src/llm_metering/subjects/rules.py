@@ -12,7 +12,7 @@ import msgspec
 from ..errors import SubjectTokenError
 from ..events import is_unicode
 from .names import is_usable, plain
-from .tokens import PREFIX, SubjectVerifier
+from .tokens import SubjectVerifier, holds_token
 
 __all__ = ["FROM_METADATA", "MAX_DIMENSION_LENGTH", "METADATA_KEYS", "FromMetadata", "SubjectRules"]
 
@@ -105,7 +105,7 @@ class SubjectRules(msgspec.Struct, frozen=True, kw_only=True):
     def _payer(self, value: object) -> tuple[str | None, str]:
         text = plain(value) if isinstance(value, str) else None
         # A token is never a name, whatever the setting: it would be a bearer's proof, on a bill.
-        if self.from_metadata == "signed" or (text is not None and text.startswith(PREFIX)):
+        if self.from_metadata == "signed" or (text is not None and holds_token(text)):
             if text is not None and self.verifier is not None:
                 try:
                     return self.verifier.verify(text), ""
@@ -132,4 +132,5 @@ def _text_of(value: object) -> str | None:
     else:
         # Lists and objects may hold anything, text of the application included.
         return None
-    return text if len(text) <= MAX_DIMENSION_LENGTH and is_unicode(text) else None
+    is_name = len(text) <= MAX_DIMENSION_LENGTH and is_unicode(text) and not holds_token(text)
+    return text if is_name else None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
@@ -36,6 +37,7 @@ MIN_KEY_BYTES: Final = 32
 DEFAULT_EXPIRES: Final = 3600.0
 DEFAULT_AUDIENCE: Final = "llm-metering"
 _MAX_TOKEN: Final = 16_384
+_is_within: Final = re.compile(r"lms1\.[\w-]{8}\.[\w-]+\.[\w-]{43}", re.ASCII).search
 _LAST_SECOND: Final = 253_402_300_800  # the end of the year 9999
 
 
@@ -47,6 +49,11 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decoder: Final = msgspec.json.Decoder(_Claims)
+
+
+def holds_token(text: str) -> bool:
+    """Whether there is a token in a text, or something that looks like one."""
+    return PREFIX in text and (text.startswith(PREFIX) or _is_within(text) is not None)
 
 
 def check_key(key: object) -> bytes:

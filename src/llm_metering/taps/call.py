@@ -4,11 +4,14 @@ Whose answer it is, a context variable tells: the front end sets it when a call 
 context in which the framework goes on to ask the provider, and which asyncio and LangChain's
 executors copy. A program may ask a provider by itself while a call of a framework is open, between
 two chunks of a stream. So an answer is only taken for that of the call if no other one is being
-read; and where several were read that could be, none is believed.
+read, and none is that begins where a piece of the call's has reached the application without any;
+and where several were read that could be, none is believed.
 """
 
 from __future__ import annotations
 
+import weakref
+from asyncio.events import _get_running_loop
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
@@ -37,21 +40,25 @@ class TappedCall:
 
     Attributes:
         request: What it was begun with, until it is over.
+        has_begun: Whether a piece of its answer has reached the application.
         has_failed: Whether the provider said that it could not go on, once the call is completed.
         is_over: Whether the call has ended, so that nothing more can belong to it.
     """
 
     __slots__ = (
-        *("_bodies", "_flags", "_outer", "_provider", "_readings"),
-        *("has_failed", "is_over", "request"),
+        *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
+        *("has_begun", "has_failed", "is_over", "request"),
     )
 
     def __init__(self, request: object, provider: str | None, outer: TappedCall | None) -> None:
+        self.has_begun = False
         self.has_failed = False
         self.is_over = False
         self.request = request
+        self._in_loop = _get_running_loop() is not None
         self._provider = provider
-        self._outer = outer
+        # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
+        self._outer = None if outer is None or outer.is_over else weakref.ref(outer)
         self._bodies: list[Body] = []
         self._readings: tuple[Reading, ...] | None = None
         self._flags: tuple[str, ...] = ()
@@ -64,7 +71,9 @@ class TappedCall:
             as_chunk: Makes of a line what a client of this provider yields.
         """
         bodies = self._bodies
-        if self.is_over or len(bodies) >= MOST or (bodies and not bodies[-1].is_over):
+        if self.is_over or len(bodies) >= MOST:
+            return None
+        if not bodies[-1].is_over if bodies else self.has_begun:
             return None
         body = Body(has_lines=has_lines, as_chunk=as_chunk)
         bodies.append(body)
@@ -76,10 +85,29 @@ class TappedCall:
             return
         self.is_over = True
         self.request = None
-        outer, self._outer = self._outer, None
+        outer = None if self._outer is None else self._outer()
+        self._outer = None
         if _current.get() is self:
             # A model that calls another one goes on with its own.
             _current.set(None if outer is None or outer.is_over else outer)
+
+    def closed(self, report: Report) -> Report:
+        """A report of a call that nobody ends, with what was read of its answer.
+
+        LangChain tells nothing of an `ainvoke` that a time limit inside its task cuts short
+        (langchain-core 1.7.2, `language_models/chat_models.py`, `agenerate`). If no answer had begun
+        by then, the next one in that context is of a call that the application made itself.
+        """
+        if self._in_loop and not self.has_begun:
+            self.give_up()
+            return report
+        self.end()
+        return self.complete(report, is_whole=False)
+
+    def give_up(self) -> None:
+        """The call has ended, and what was read cannot be told to be of it."""
+        self.end()
+        self._bodies, self._readings = [], ()
 
     def complete(self, report: Report, *, is_whole: bool) -> Report:
         """A report of the framework's, with what was lost on the way to it, up to now.
@@ -91,6 +119,8 @@ class TappedCall:
         if self._readings is None and not self._bodies:
             return report
         if self._readings is None and is_whole_report(report, self._provider, self._streamed()):
+            if self.is_over:
+                self._bodies, self._readings = [], ()
             return report
         readings = self._read()
         # Some integrations pass over an error in the middle of a stream.
