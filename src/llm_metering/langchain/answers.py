@@ -12,9 +12,10 @@ from typing import Any, Final
 from ..extract.reading import NOTHING, name_of
 from .usages import is_cached
 
-__all__ = ["Answer", "generations_of", "mapping"]
+__all__ = ["Answer", "generations_of", "mapping", "model_in"]
 
 _OLLAMAS: Final = ("prompt_eval_count", "eval_count")
+_MODELS: Final = ("model", "model_name", "model_id")
 _AMAZONS: Final = "amazon-bedrock-invocationMetrics"
 
 
@@ -28,6 +29,16 @@ def generations_of(response: object) -> Iterator[Any]:
     groups = getattr(response, "generations", None)
     for group in groups if isinstance(groups, list | tuple) else ():
         yield from group if isinstance(group, list | tuple) else ()
+
+
+def model_in(parameters: object) -> str | None:
+    """The model that the parameters of a call ask for.
+
+    `BaseLLM.generate` of langchain-core 1.7.2 (`language_models/llms.py`), called by itself, puts no
+    `ls_model_name` into the metadata.
+    """
+    given = mapping(parameters)
+    return next((name for key in _MODELS if (name := name_of(given.get(key))) is not None), None)
 
 
 class Answer:
