@@ -8,7 +8,7 @@ from typing import Any, Final
 from langchain_anthropic import ChatAnthropic
 from langchain_aws import BedrockLLM, ChatBedrock, ChatBedrockConverse
 from langchain_deepseek import ChatDeepSeek
-from langchain_google_genai import ChatGoogleGenerativeAI
+from langchain_google_genai import ChatGoogleGenerativeAI, GoogleGenerativeAI
 from langchain_groq import ChatGroq
 from langchain_mistralai import ChatMistralAI
 from langchain_ollama import ChatOllama, OllamaLLM
@@ -76,6 +76,11 @@ def _gemini(provider: Provider, **options: Any) -> ChatGoogleGenerativeAI:
     return ChatGoogleGenerativeAI(**{**given, "google_api_key": "x", **options})
 
 
+def _gemini_completions(provider: Provider, **options: Any) -> GoogleGenerativeAI:
+    given = {"model": "gemini-x", "base_url": provider.url, "max_retries": 1}
+    return GoogleGenerativeAI(**{**given, "google_api_key": "x", **options})
+
+
 def _ollama(provider: Provider, **options: Any) -> ChatOllama:
     return ChatOllama(**{"model": "llama", "base_url": provider.url, **options})
 
@@ -118,6 +123,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "mistral": _mistral,
     "anthropic": _anthropic,
     "gemini": _gemini,
+    "gemini completions": _gemini_completions,
     "ollama": _ollama,
     "ollama completions": _ollama_completions,
     "converse": _converse,

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from llm_metering.langchain import MeteringHandler
 from tests.langchain.clients import CLIENTS
 
+new_gemini = pytest.mark.needs("google_genai_4")
+
 
 class Answer(BaseModel):
     """What an answer is to be."""
@@ -56,6 +58,7 @@ def test_a_stream_in_a_schema(config, meter, provider, events_of):
     assert counts(event) == (provider.entry.input, provider.entry.output)
 
 
+@pytest.mark.needs("openai_1")
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
 def test_each_output_version_of_responses(is_stream, version, config, meter, provider, events_of):
@@ -142,3 +145,35 @@ def test_a_graph_turns_an_invoke_into_a_stream(behaviour, config, meter, provide
     assert event.data["provenance"] == "estimated"
     assert event.data["input_tokens"] > 0
     assert event.data["output_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("client", "model"),
+    [
+        pytest.param("completions", "gpt-x", id="openai"),
+        pytest.param("bedrock completions", "amazon.titan-x", id="bedrock"),
+        pytest.param("gemini completions", "gemini-x", id="gemini", marks=new_gemini),
+    ],
+)
+def test_a_completion_model_whose_generate_is_called(
+    client, model, config, meter, provider, events_of
+):
+    """LangChain's metadata names no model then, and what has no model has no price."""
+    CLIENTS[client](provider).generate(["Hello"], **config)
+
+    (event,) = events_of(meter)
+    assert counts(event) == (provider.entry.input, provider.entry.output)
+    assert event.data["request_model"].removeprefix("models/") == model
+
+
+@new_gemini
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_geminis_older_completions(way, config, meter, provider, events_of):
+    """Their usage is in `generation_info` only."""
+    model = CLIENTS["gemini completions"](provider)
+
+    list(model.stream("Hello", config)) if way == "stream" else model.invoke("Hello", config)
+
+    (event,) = events_of(meter)
+    assert counts(event) == (provider.entry.input, provider.entry.output)
+    assert event.data["provenance"] == "reported"

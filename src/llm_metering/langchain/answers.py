@@ -12,9 +12,10 @@ from typing import Any, Final
 from ..extract.reading import NOTHING, name_of
 from .usages import is_cached
 
-__all__ = ["Answer", "generations_of", "mapping"]
+__all__ = ["Answer", "generations_of", "mapping", "model_in"]
 
 _OLLAMAS: Final = ("prompt_eval_count", "eval_count")
+_MODELS: Final = ("model", "model_name", "model_id")
 _AMAZONS: Final = "amazon-bedrock-invocationMetrics"
 
 
@@ -37,6 +38,16 @@ def _first_generation(response: object) -> object:
     if type(group) is list and group:
         return group[0]  # nearly always, and without a generator
     return next(generations_of(response), None)
+
+
+def model_in(parameters: object) -> str | None:
+    """The model that the parameters of a call ask for.
+
+    `BaseLLM.generate` of langchain-core 1.7.2 (`language_models/llms.py`), called by itself, puts no
+    `ls_model_name` into the metadata.
+    """
+    given = mapping(parameters)
+    return next((name for key in _MODELS if (name := name_of(given.get(key))) is not None), None)
 
 
 class Answer:

@@ -21,6 +21,7 @@ from ..extract.reading import name_of
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
+from .answers import model_in
 from .batches import End, batch_of, end_in_batch
 from .errors import report_of_error
 from .refusing import refusal_of
@@ -281,7 +282,7 @@ class MeteringHandler(HearsSurroundings):
                 framework="langchain",
                 operation=operation,
                 provider=provider,
-                request_model=name_of(metadata.get("ls_model_name")),
+                request_model=name_of(metadata.get("ls_model_name")) or model_in(parameters),
                 run_id=str(run_id),
                 request=request,
                 asked=seen.asked,
