@@ -29,7 +29,7 @@ from .results import operation_of, report_of
 from .run_ids import key_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, complete, saw_answer
+from .tapping import begin, complete
 
 try:
     from .metadata import enclosing_metadata
@@ -320,10 +320,6 @@ class MeteringHandler(HearsSurroundings):
                     report = report_of(response, chunks)
                 else:
                     outcome, report = report_of_error(error, response, chunks)
-                is_repeated = answers_of(calls).is_repeated(key, report)
-                # What came over the wire is no answer of a cache of LangChain's.
-                if is_repeated and not saw_answer(chunks):
-                    report = replace(report, flags=(*report.flags, "repeated_answer"))
             except Exception as trouble:
                 meter.note_failure(hook, trouble)
             if chunks is not None and chunks.tapped is not None:
@@ -331,6 +327,12 @@ class MeteringHandler(HearsSurroundings):
                     outcome, report = complete(chunks.tapped, outcome, report)
                 except Exception as trouble:
                     meter.note_failure("taps", trouble)
+            try:
+                # Behind the tap, which knows the id of a streamed answer.
+                if answers_of(calls).is_repeated(key, report):
+                    report = replace(report, flags=(*report.flags, "repeated_answer"))
+            except Exception as trouble:
+                meter.note_failure(hook, trouble)
             if call is None or seen is None:
                 if not calls.knows(key):
                     # LangChain gives ends without starts, for example to a handler that is not

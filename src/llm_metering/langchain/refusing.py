@@ -45,7 +45,9 @@ def refusal_of(
     elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
         return None
     else:
-        refusal = meter.missing_subjects.refusal(is_known=meter.calls.knows(key))
+        refusal = meter.missing_subjects.refusal(
+            is_known=meter.calls.knows(key), flags=attribution.flags
+        )
     if refusal is None:
         return None
     if batch is not None:

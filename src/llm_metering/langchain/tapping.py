@@ -11,7 +11,7 @@ from ..meter import Meter
 from ..taps import TappedCall
 from .seen import Seen
 
-__all__ = ["begin", "complete", "saw_answer"]
+__all__ = ["begin", "complete"]
 
 
 def begin(
@@ -31,8 +31,3 @@ def complete(tapped: TappedCall, outcome: Outcome, report: Report) -> tuple[Outc
     if outcome == "completed" and tapped.has_failed:
         outcome = "failed"
     return outcome, report
-
-
-def saw_answer(seen: Seen | None) -> bool:
-    """Whether the provider's answer to a call came over the wire, as far as it was read."""
-    return seen is not None and seen.tapped is not None and seen.tapped.saw_answer
