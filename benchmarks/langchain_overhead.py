@@ -2,7 +2,7 @@
 
 A chat model that answers at once is called in five ways: `invoke` with one question, with a
 conversation, and with what an agent asks that has called tools; `ainvoke`; and `stream` of an answer
-in many pieces, whose time is divided by their number. Each way is measured without a callback and
+in many pieces, timed from the first piece to the last. Each way is measured without a callback and
 with each handler alone, in turn, in an order that is shuffled anew each round; what a handler adds is
 the difference of the medians. A good part of it is LangChain's own dispatch, which the no-op handler
 shows. For a handler that has no `on_chat_model_start`, as its own, LangChain makes one string of all
@@ -251,10 +251,13 @@ def measure(configs: Mapping[str, RunnableConfig], rounds: int) -> dict[str, Tim
             model.invoke(messages, configs[name])
             taken[way][name].append(clock() - begun)
     for name in shuffled(list(configs), max(rounds // STREAM_EVERY, 1)):
-        begun = clock()
-        for _ in model.stream(QUESTION, configs[name]):
-            pass
-        taken[CHUNK][name].append((clock() - begun) // PIECES)
+        stream = model.stream(QUESTION, configs[name])
+        next(stream)
+        begun = latest = clock()
+        pieces = 0
+        for pieces, _ in enumerate(stream, 1):
+            latest = clock()
+        taken[CHUNK][name].append((latest - begun) // pieces)
 
     async def asynchronously() -> None:
         for name in shuffled(list(configs), rounds):

@@ -108,6 +108,21 @@ def test_who_asks_while_it_is_due_wakes_nobody(queue_for):
     assert queue._jobs.empty()
 
 
+def test_who_asks_where_no_thread_could_be_had_asks_for_the_next_too(queue_for, monkeypatch):
+    """A process with too many threads has fewer a while later, and calls that nobody ends."""
+    chore = Chore(3600.0)
+    queue = queue_for(chore)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        queue.do_chore()
+    queue.do_chore()
+    assert chore.done.acquire(timeout=WAIT)
+
+
 def test_who_asks_while_it_is_done_is_heard(queue_for):
     """A call that starts just as the sweep finds nothing open is not forgotten."""
     queue = None

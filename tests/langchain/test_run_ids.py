@@ -146,11 +146,12 @@ def test_a_call_with_two_ends(meter, handler, events_of):
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["invoked", "streamed"])
+@pytest.mark.parametrize("run_id", [uuid4(), str(uuid4())], ids=["a UUID", "a string"])
 def test_a_fixed_run_id_for_one_call_after_the_other(
-    streamed, meter, handler, model, provider, events_of
+    run_id, streamed, meter, handler, model, provider, events_of
 ):
-    """LangChain passes it on as it is: two calls, one run id, two events."""
-    config = {"callbacks": [handler], "run_id": uuid4()}
+    """LangChain passes it on as it is, a string too: several calls, one run id, an event each."""
+    config = {"callbacks": [handler], "run_id": run_id}
     for _ in range(3):
         if streamed:
             list(model().stream("x", dict(config)))

@@ -10,7 +10,7 @@ import pytest
 from llm_metering import system
 from llm_metering.mounts import is_on_local_disk
 from llm_metering.transport import holding_write
-from llm_metering.transport.stalls import HELD_TOO_LONG, HOLD_AGAIN_AFTER, Stalls
+from llm_metering.transport.stalls import HELD_TOO_LONG, HOLD_AGAIN_AFTER, STALL, Stalls
 
 from .harness import ids_on_disk, journal_for, record
 
@@ -33,6 +33,20 @@ def test_writes_beside_threads_that_compute_ask_for_it():
     stalls.wrote(SWITCH, busy=SWITCH, now=103.0)
 
     assert (stalls.holds, stalls.is_stalled) == (True, False)
+
+
+def test_quick_writes_are_heeded_where_they_say_something():
+    """That a disk is well again, and that a contention is long ago; not between contended writes, of
+    which there are thousands."""
+    stalls = Stalls()
+    contend(stalls, times=2)
+    assert stalls.watches
+    assert (stalls.heeds(101.5), stalls.heeds(112.0)) == (False, True)
+    stalls.wrote(0.00001, busy=0.0, now=112.0)
+    assert not stalls.watches
+
+    stalls.wrote(STALL, busy=0.0, now=113.0)
+    assert stalls.heeds(113.1)
 
 
 @pytest.mark.parametrize(

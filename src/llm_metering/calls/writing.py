@@ -66,7 +66,9 @@ class EventWriter:
     def settle(self, call: Call, status: Status, report: Report) -> None:
         """Record the event of a call, at once or when it is counted."""
         now, ended = self._now(), time.perf_counter_ns()
-        exchange = self._exchange_of(call, status, report)
+        exchange = None
+        if needs_counting(status, report):
+            exchange = self._exchange_of(call, status, report)
         if exchange is None:
             event = self._event(call, status, report, now, ended, None)
             self._recorder.record(call.event_id, encode(event))
@@ -128,9 +130,7 @@ class EventWriter:
         )
 
     def _exchange_of(self, call: Call, status: Status, report: Report) -> Exchange | None:
-        """What there is to count; `None` if all is known, or nothing came back at all."""
-        if not needs_counting(status, report):
-            return None
+        """What there is to count; `None` if nothing came back at all."""
         try:
             output = report.output() or call.received()
             reported = report.usage is not None and report.usage != TokenUsage()

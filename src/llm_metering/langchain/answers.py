@@ -22,7 +22,9 @@ _AMAZONS: Final = "amazon-bedrock-invocationMetrics"
 def mapping(value: object) -> Mapping[str, Any]:
     """`value` if it is a mapping, else nothing: integrations may put anything anywhere."""
     # First what nearly all of them are: to ask for a `Mapping` takes ten times as long.
-    return value if type(value) is dict or isinstance(value, Mapping) else NOTHING
+    if type(value) is dict:
+        return value
+    return value if value is not None and isinstance(value, Mapping) else NOTHING
 
 
 def generations_of(response: object) -> Iterator[Any]:

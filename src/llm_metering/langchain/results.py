@@ -31,7 +31,7 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
     answer = Answer(response)
     if answer.is_marked_as_cached:
         return Report(model=answer.model, response_id=answer.response_id, cached=True)
-    if answer.is_bare and seen is not None and not seen.reports:
+    if not answer.usage and answer.is_bare and seen is not None and not seen.reports:
         return Report(cached=True, flags=("unmarked_cache_hit",))
     found = found_in(answer, seen)
     if found.usage is None and seen is not None:

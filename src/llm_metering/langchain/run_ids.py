@@ -15,5 +15,5 @@ def key_of(run_id: UUID | str) -> Key:
     Its number: to write an id out takes half a microsecond, and to hash one as long, since both are
     Python's own code (CPython 3.11, `uuid.py`), for each chunk of a stream as well.
     """
-    # A user may give a run any id, whatever the annotations say.
+    # A user may give the id of a run as a string, which LangChain passes on as it is.
     return run_id.int if type(run_id) is UUID else str(run_id)
