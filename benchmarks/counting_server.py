@@ -2,7 +2,7 @@
 
 It runs in a process of its own and obeys single lines on its standard input, each answered by
 one line: `listen` (until then connections are refused), `hold` (requests are read and left
-without an answer), `go`, `count`. `CountingServer` is the other end of those pipes.
+without an answer), `go`, `count`, `bytes`. `CountingServer` is the other end of those pipes.
 
 Events are counted by the name of an attribute that each of them has once; nothing is parsed.
 Amberflo's client compresses, and wants a 200: its bodies are kept and counted when asked for.
@@ -51,7 +51,7 @@ class CountingServer:
         self._process.communicate()
 
     def tell(self, command: str) -> int:
-        """Give it an order; returns the number of events it has taken."""
+        """Give it an order; returns how many events it has taken, or bytes for `bytes`."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
@@ -67,16 +67,17 @@ class _State:
         self.going = threading.Event()
         self.going.set()
         self.counted = 0
+        self.bytes = 0
         self.packed: list[bytes] = []
         self._lock = threading.Lock()
 
     def take(self, body: memoryview, *, packed: bool) -> None:
+        found = 0 if packed else bytes(body).count(OURS)
         if packed:
             self.packed.append(bytes(body))
-            return
-        found = bytes(body).count(OURS)
         with self._lock:
             self.counted += found
+            self.bytes += len(body)
 
     def count(self) -> int:
         unpacked = sum(zlib.decompress(body, 31).count(AMBERFLOS) for body in self.packed)
@@ -133,7 +134,7 @@ def main() -> None:
                 state.going.clear()
             case "go":
                 state.going.set()
-        print(state.count(), flush=True)
+        print(state.bytes if line.strip() == "bytes" else state.count(), flush=True)
 
 
 if __name__ == "__main__":

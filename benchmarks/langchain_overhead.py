@@ -1,9 +1,12 @@
 """What a handler adds to a LangChain call, on the thread or event loop that makes it.
 
-A chat model that answers at once is called in three ways: `invoke`, `ainvoke`, and `stream` of an
-answer in many pieces. Each way is measured without a callback and with each handler alone, in turn, in an
-order that is shuffled anew each round; what a handler adds is the difference of the medians. Most
-of it is LangChain's own dispatch, which the no-op handler shows.
+A chat model that answers at once is called in five ways: `invoke` with one question, with a
+conversation, and with what an agent asks that has called tools; `ainvoke`; and `stream` of an answer
+in many pieces, whose time is divided by their number. Each way is measured without a callback and
+with each handler alone, in turn, in an order that is shuffled anew each round; what a handler adds is
+the difference of the medians. A good part of it is LangChain's own dispatch, which the no-op handler
+shows. For a handler that has no `on_chat_model_start`, as its own, LangChain makes one string of all
+messages (`callbacks/manager.py`, `handle_event`), so that their length matters.
 
 - a handler that does nothing,
 - LangChain's own `UsageMetadataCallbackHandler`, which adds up tokens in memory,
@@ -14,7 +17,8 @@ of it is LangChain's own dispatch, which the no-op handler shows.
 
     python benchmarks/langchain_overhead.py [ROUNDS]
 
-The exit code is 1 if a call of ours is not in the ledger.
+The exit code is 1 if a call of ours is not in the ledger, or the exporter of a peer has delivered
+nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
 import os
 import platform
 import random
@@ -43,6 +48,7 @@ from langchain_core.messages import (
     BaseMessage,
     HumanMessage,
     SystemMessage,
+    ToolMessage,
 )
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -76,7 +82,7 @@ USAGE = UsageMetadata(
     input_token_details={"cache_read": 64},
     output_token_details={"reasoning": 7},
 )
-FACTS = {"model_name": "gpt-5-mini-2026-08-07", "id": "chatcmpl-1", "finish_reason": "stop"}
+SHORT: list[BaseMessage] = [HumanMessage("Where is my parcel?")]
 QUESTION: list[BaseMessage] = [
     SystemMessage(
         "You answer the customers of a shop, politely, briefly and in their language. " * 12
@@ -93,7 +99,43 @@ QUESTION: list[BaseMessage] = [
 ]
 """A conversation as a product has it: what a handler makes of the messages is part of its cost."""
 
+AGENTS: list[BaseMessage] = [
+    *QUESTION,
+    *(
+        message
+        for step in range(12)
+        for message in (
+            AIMessage(
+                "I look it up.",
+                tool_calls=[{"name": "find_parcel", "args": {"order": step}, "id": f"call_{step}"}],
+            ),
+            ToolMessage(
+                '{"state": "on its way", "at": "Utrecht"} ' * 8, tool_call_id=f"call_{step}"
+            ),
+        )
+    ),
+]
+"""What an agent asks after a dozen calls of tools."""
+ASKED = {
+    "invoke, one question": SHORT,
+    "invoke, a conversation": QUESTION,
+    "invoke, an agent's conversation": AGENTS,
+}
+AINVOKE = "ainvoke, a conversation"
+CHUNK = "chunk"
+
+ANSWERS = itertools.count()
+
 Times = dict[str, list[int]]
+
+
+def facts() -> dict[str, Any]:
+    """What a provider says of an answer; no two have one id."""
+    return {
+        "model_name": "gpt-5-mini-2026-08-07",
+        "id": f"chatcmpl-{next(ANSWERS)}",
+        "finish_reason": "stop",
+    }
 
 
 class Quick(BaseChatModel):
@@ -107,7 +149,7 @@ class Quick(BaseChatModel):
         return {"ls_provider": "openai", "ls_model_name": "gpt-5-mini", "ls_model_type": "chat"}
 
     def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
-        answer = AIMessage("Red, green, blue.", usage_metadata=USAGE, response_metadata=FACTS)
+        answer = AIMessage("Red, green, blue.", usage_metadata=USAGE, response_metadata=facts())
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
     async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
@@ -116,7 +158,7 @@ class Quick(BaseChatModel):
     def _stream(self, messages: Any, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
         for _ in range(PIECES - 1):
             yield ChatGenerationChunk(message=AIMessageChunk(content="red "))
-        last = AIMessageChunk(content="", usage_metadata=USAGE, response_metadata=FACTS)
+        last = AIMessageChunk(content="", usage_metadata=USAGE, response_metadata=facts())
         yield ChatGenerationChunk(message=last)
 
     async def _astream(
@@ -173,7 +215,9 @@ def openinference(url: str) -> Iterator[dict[str, BaseCallbackHandler]]:
     except ImportError:
         yield {}
         return
-    provider = sdk.TracerProvider()
+    # The messages of a long conversation are more attributes than the 128 that are kept by default,
+    # and each that is dropped is a line in the log.
+    provider = sdk.TracerProvider(span_limits=sdk.SpanLimits(max_attributes=10_000))
     exporter = otlp.OTLPSpanExporter(endpoint=f"{url}/v1/traces")
     provider.add_span_processor(export.BatchSpanProcessor(exporter))
     traced = instrumentation.OITracer(
@@ -183,6 +227,9 @@ def openinference(url: str) -> Iterator[dict[str, BaseCallbackHandler]]:
         yield {"OpenInference's tracer": tracer.OpenInferenceTracer(traced, False)}
     finally:
         provider.shutdown()
+
+
+PEERS = (langfuse, openinference)
 
 
 def shuffled(names: list[str], rounds: int) -> Iterator[str]:
@@ -196,23 +243,24 @@ def measure(configs: Mapping[str, RunnableConfig], rounds: int) -> dict[str, Tim
     """Nanoseconds of each call, by way and by handler."""
     model, clock = Quick(), time.perf_counter_ns
     taken: dict[str, Times] = {
-        way: {name: [] for name in configs} for way in ("invoke", "ainvoke", "chunk")
+        way: {name: [] for name in configs} for way in (*ASKED, AINVOKE, CHUNK)
     }
-    for name in shuffled(list(configs), rounds):
-        begun = clock()
-        model.invoke(QUESTION, configs[name])
-        taken["invoke"][name].append(clock() - begun)
+    for way, messages in ASKED.items():
+        for name in shuffled(list(configs), rounds):
+            begun = clock()
+            model.invoke(messages, configs[name])
+            taken[way][name].append(clock() - begun)
     for name in shuffled(list(configs), max(rounds // STREAM_EVERY, 1)):
         begun = clock()
         for _ in model.stream(QUESTION, configs[name]):
             pass
-        taken["chunk"][name].append((clock() - begun) // PIECES)
+        taken[CHUNK][name].append((clock() - begun) // PIECES)
 
     async def asynchronously() -> None:
         for name in shuffled(list(configs), rounds):
             begun = clock()
             await model.ainvoke(QUESTION, configs[name])
-            taken["ainvoke"][name].append(clock() - begun)
+            taken[AINVOKE][name].append(clock() - begun)
 
     asyncio.run(asynchronously())
     return taken
@@ -240,18 +288,23 @@ def main(rounds: int) -> None:
             print(f", {package} {version(package)}", end="")
     print()
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(CountingServer())
-        server.tell("listen")
-        url = f"http://127.0.0.1:{server.port}"
+        servers = [stack.enter_context(CountingServer()) for _ in PEERS]
+        for server in servers:
+            server.tell("listen")
         home = stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp"))
         meter = stack.enter_context(Meter(home=home, sinks=(), source="benchmark"))
-        handlers = {
+        exporting = stack.enter_context(contextlib.ExitStack())
+        peers = [
+            exporting.enter_context(peer(f"http://127.0.0.1:{server.port}"))
+            for peer, server in zip(PEERS, servers, strict=True)
+        ]
+        handlers: dict[str, BaseCallbackHandler] = {
             NO_OP: NoOpHandler(),
             LANGCHAINS: UsageMetadataCallbackHandler(),
             OURS: MeteringHandler("customer-42", meter=meter),
-            **stack.enter_context(langfuse(url)),
-            **stack.enter_context(openinference(url)),
         }
+        for peer in peers:
+            handlers.update(peer)
         configs: dict[str, RunnableConfig] = {
             NOTHING: {},
             **{name: {"callbacks": [handler]} for name, handler in handlers.items()},
@@ -260,10 +313,18 @@ def main(rounds: int) -> None:
         for way, taken in measure(configs, rounds).items():
             report(way, taken)
         meter.flush(60)
-        expected = sum(2 * each + each // STREAM_EVERY for each in (WARM_UP, rounds))
+        ways = len(ASKED) + 1
+        expected = sum(ways * each + max(each // STREAM_EVERY, 1) for each in (WARM_UP, rounds))
         (calls,) = meter.usage("calls_total")
         print(f"\n{calls.value} of {expected} calls are in the ledger")
-        sys.exit(calls.value != expected)
+        exporting.close()  # each delivers what it has left
+        has_failed = calls.value != expected
+        for peer, server in zip(peers, servers, strict=True):
+            for name in peer:
+                delivered = server.tell("bytes")
+                print(f"{name} has delivered {delivered:,} bytes")
+                has_failed = has_failed or not delivered
+        sys.exit(has_failed)
 
 
 if __name__ == "__main__":

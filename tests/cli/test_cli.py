@@ -154,6 +154,7 @@ def test_doubtful_usage_is_never_silent(run, home):
         " total is not input + output",
     ]
     assert "note: total" not in run("usage", "--meter", "tokens_output").stdout
+    assert "no event here has 'modle'" in run("usage", "--group-by", "modle").stdout
 
 
 def test_usage_json_is_the_query_result(run, home):

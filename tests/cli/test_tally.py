@@ -1,6 +1,14 @@
 """Several meters' answers in one table, and the notes below it."""
 
-from llm_metering.cli.tally import Line, call_notes, delivery_notes, tally, total_notes, totals
+from llm_metering.cli.tally import (
+    Line,
+    call_notes,
+    delivery_notes,
+    key_notes,
+    tally,
+    total_notes,
+    totals,
+)
 from llm_metering.meters import UsageRow
 
 from .conftest import NOON
@@ -115,3 +123,13 @@ def test_undelivered_events_are_named():
         "1 event refused by the ledger",
         "3 events dropped before they reached the ledger",
     ]
+
+
+def test_a_key_that_no_event_has_is_said():
+    """A misspelt key is no error, since dimensions have any name; a field may be unknown."""
+    lines = [Line(None, (None, None, None)), Line(None, (None, "search", None))]
+
+    (note,) = key_notes(lines, ("featrue", "feature", "model"))
+
+    assert "'featrue'" in note
+    assert key_notes([], ("featrue",)) == []

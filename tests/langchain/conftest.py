@@ -11,7 +11,7 @@ from langchain_core.tracers import context
 from langchain_openai import ChatOpenAI
 
 import llm_metering
-from llm_metering import Meter
+from llm_metering import Meter, taps
 from llm_metering.demo.model_server import ModelServer
 from llm_metering.events import CloudEvent
 from llm_metering.sinks.memory import MemorySink
@@ -51,6 +51,13 @@ def no_hook_left() -> Iterator[None]:
     before = list(context._configure_hooks)
     yield
     context._configure_hooks[:] = before
+
+
+@pytest.fixture(autouse=True)
+def no_tap_left() -> Iterator[None]:
+    """Taps are put in when a call begins, for the whole process; the next test begins without."""
+    yield
+    taps.remove()
 
 
 @pytest.fixture

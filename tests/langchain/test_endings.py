@@ -10,6 +10,7 @@ import asyncio
 import gc
 from typing import Any, TypedDict
 
+import anyio
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -19,6 +20,8 @@ from langgraph.graph import END, START, StateGraph
 from llm_metering.langchain import MeteringHandler
 
 WAIT = 20.0
+# Of a call that is given up; no clock of a test gets there on its own.
+LIMIT = 200.0
 QUESTION = "what is it"
 PROMPT = ChatPromptTemplate.from_template("{question}")
 
@@ -84,6 +87,33 @@ async def pieces_came(meter, count):
 async def request_came(provider):
     """Wait until the provider has a request in hand."""
     await asyncio.to_thread(provider.wait_until, lambda entries: any(e.status for e in entries))
+
+
+async def connection_closed(provider):
+    """Wait until the provider knows that its client is gone.
+
+    A loop that ends before leaves the connection in the client's pool, where the provider cannot
+    tell it from one that is in use.
+    """
+    await asyncio.to_thread(
+        provider.wait_until, lambda entries: not any(entry.open for entry in entries)
+    )
+
+
+async def loop_waits():
+    """Wait until every other task of this loop waits for something outside of it."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)
+    while loop._ready:
+        await asyncio.sleep(0)
+
+
+async def time_passes(when):
+    """Let the loop's clock jump by `2 * LIMIT` when it is time."""
+    await when
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    loop.time = lambda: clock() + 2 * LIMIT
 
 
 async def cancelled(work, when):
@@ -222,18 +252,20 @@ def test_a_cancelled_ainvoke(how, inside, meter, sink, model, config, provider):
     question: Any = {"answer": ""} if inside == "graph" else QUESTION
 
     async def limited():
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(LIMIT):
             await runnable.ainvoke(question, config)
+
+    def waited():
+        return asyncio.wait_for(runnable.ainvoke(question, config), LIMIT)
 
     async def main():
         if how == "cancel":
             await cancelled(runnable.ainvoke(question, config), request_came(provider))
-        elif how == "wait_for":
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(runnable.ainvoke(question, config), 0.3)
-        else:
-            with pytest.raises(TimeoutError):
-                await asyncio.create_task(limited())
+            return
+        clock = asyncio.create_task(time_passes(request_came(provider)))
+        with pytest.raises(TimeoutError):
+            await (waited() if how == "wait_for" else asyncio.create_task(limited()))
+        await clock
 
     asyncio.run(main())
     is_told_at_once = how != "timeout" or inside != "bare"
@@ -291,16 +323,81 @@ def test_a_graph_whose_reader_leaves(how, mode, meter, model, config, provider, 
             await step
             await stream.aclose()
             return
+        while step.done():
+            step = asyncio.ensure_future(anext(stream))
+            await loop_waits()
         step.cancel()
         await asyncio.wait([step])
         del stream, step
         gc.collect()
+        await connection_closed(provider)
 
     asyncio.run(main())
     assert len(meter.calls) == 0
 
     (event,) = events_of(meter)
     assert told(event) == (("aborted", "missing", None) if mode == "values" else ABORTED)
+    assert provider.entry.left
+
+
+@pytest.mark.needs("langgraph_1")
+def test_a_graph_that_a_web_server_cancels_reads_to_the_end(
+    meter, model, config, provider, events_of
+):
+    """Starlette cancels by a scope of anyio's, which LangGraph's nodes survive: billed in full."""
+    graph = graph_of(model("+slow20+pieces20", stream_usage=True))
+
+    async def consume():
+        async for _ in graph.astream({"answer": ""}, config, stream_mode="messages"):
+            pass
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await pieces_came(meter, 2)
+            group.cancel_scope.cancel()
+        assert len(meter.calls) == 1
+        async with asyncio.timeout(WAIT):
+            while len(meter.calls):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    (event,) = events_of(meter)
+    assert told(event) == ("completed", "reported", None)
+    assert is_exact(event, provider.entry)
+    assert provider.entry.pieces == 20
+
+
+# With older versions the connection is left open until it is collected.
+@pytest.mark.needs("langgraph_1")
+@pytest.mark.parametrize("asked", ["model", "chain", "graph's events"])
+def test_what_else_a_web_server_cancels_is_cut_off(
+    asked, meter, model, config, provider, events_of
+):
+    """A scope of anyio's ends the stream of a model, of a chain, and a graph's events at once."""
+    llm = model("+hang2")
+
+    def open_stream():
+        if asked == "graph's events":
+            return graph_of(llm).astream_events({"answer": ""}, config, version="v2")
+        runnable = llm if asked == "model" else PROMPT | llm | StrOutputParser()
+        return runnable.astream(QUESTION if asked == "model" else {"question": QUESTION}, config)
+
+    async def consume():
+        async for _ in open_stream():
+            pass
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await pieces_came(meter, 2)
+            group.cancel_scope.cancel()
+
+    asyncio.run(main())
+
+    (event,) = events_of(meter)
+    assert told(event) == ABORTED
     assert provider.entry.left
 
 
@@ -316,6 +413,7 @@ def test_a_graph_whose_stream_is_dropped(meter, model, config, provider, events_
         async with asyncio.timeout(WAIT):
             while len(meter.calls):
                 await asyncio.sleep(0.01)
+        await connection_closed(provider)
 
     asyncio.run(main())
 
@@ -437,7 +535,7 @@ def test_an_async_v3_stream_that_is_closed(meter, model, config, provider, event
                 break
         await pieces_came(meter, 2)
         # Until the task behind it waits for the next piece: cancelled earlier, it would go on to wait.
-        await asyncio.sleep(0.1)
+        await loop_waits()
         await stream.aclose()
 
     asyncio.run(main())

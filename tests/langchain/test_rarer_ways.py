@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from llm_metering.langchain import MeteringHandler
 from tests.langchain.clients import CLIENTS
 
-
 new_gemini = pytest.mark.needs("google_genai_4")
 
 

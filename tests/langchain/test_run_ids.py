@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import httpx
 import openai
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -300,16 +301,23 @@ def test_usage_that_comes_after_its_call_was_closed(
 ):
     """Of a thread that outlives its chain nobody knows: its call has its event, and its usage is listed."""
     threads = []
+    closed = threading.Event()
+
+    def hold(response):
+        assert closed.wait(WAIT)
 
     def ask_in_the_background(text):
+        ask = model(http_client=client).invoke
         context = contextvars.copy_context()
-        threads.append(threading.Thread(target=context.run, args=(model("+slow30").invoke, text)))
+        threads.append(threading.Thread(target=context.run, args=(ask, text)))
         threads[0].start()
         provider.wait_until(lambda entries: any(entry.status for entry in entries))
 
-    RunnableLambda(ask_in_the_background).invoke("x", {"callbacks": [handler]})
-    assert meter.flush()
-    threads[0].join(WAIT)
+    with httpx.Client(event_hooks={"response": [hold]}) as client:
+        RunnableLambda(ask_in_the_background).invoke("x", {"callbacks": [handler]})
+        assert meter.flush()
+        closed.set()
+        threads[0].join(WAIT)
 
     (event,) = events_of(meter)
     assert told(event) == ("aborted", "missing", ["left_behind"])

@@ -33,7 +33,7 @@ What it does with a request stands behind the name of the model, `gpt-x+slow+len
 | `+failed` | Responses: the response fails, with its usage |
 | `+oldapi` | Anthropic: `message_delta` tells the output only |
 | `+twodeltas` | Anthropic: two `message_delta`, each with the counts up to it |
-| `+shrinking` | Gemini: the counts of the prompt are larger in a stream's first chunks |
+| `+shrinking`, `+shrinkingN` | Gemini: the counts of the prompt are larger by 30, or N, until a stream's last chunk |
 | `+toolprompt` | Gemini: tokens of a tool's results beside the prompt's |
 | `+guardrail` | Bedrock: a guardrail intervened |
 | `+noheaders` | Bedrock: the counts stand in the body alone |

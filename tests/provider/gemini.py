@@ -73,7 +73,7 @@ def frames(call: Call) -> Iterator[Frame]:
         }
         if is_last:
             candidate["finishReason"] = "MAX_TOKENS" if call.has("length") else "STOP"
-        surplus = _SHRINKING if call.has("shrinking") and not is_last else 0
+        surplus = 0 if is_last else _surplus(call)
         usage = None if call.has("nousage") else usage_of(call, piece.so_far, surplus=surplus)
         body = json.dumps(_body(call, [candidate], usage))
         tells = is_last and usage is not None
@@ -98,6 +98,10 @@ def error(call: Call, status: int) -> dict[str, Any]:
 def error_frame(call: Call) -> Frame:
     """An error in the middle of a stream."""
     return Frame(f"data: {json.dumps(error(call, 503))}\r\n\r\n".encode())
+
+
+def _surplus(call: Call) -> int:
+    return (call.traits["shrinking"] or _SHRINKING) if call.has("shrinking") else 0
 
 
 def _body(call: Call, candidates: list[Any], usage: dict[str, Any] | None) -> dict[str, Any]:

@@ -250,8 +250,10 @@ class World:
         self._just_taken.append((key, envelope.id))
         if server.doing in AMBIGUOUS:
             self.again[key].add(envelope.id)
-        if not any(envelope.payload in events for events in events_in(self.spool)):
-            # From memory: who comes after that process knows nothing of it.
+        # From memory, or on a full disk that took no word of the doubt: who comes after that process
+        # knows nothing of it.
+        on_disk = any(envelope.payload in events for events in events_in(self.spool))
+        if not on_disk or self.kernel.room is not None:
             self.unsure[key].add(envelope.id)
 
     def _on_answer(self, server: Server, batch: Sequence[Envelope]) -> None:

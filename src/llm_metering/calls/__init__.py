@@ -1,5 +1,6 @@
 """The life of one LLM call, from its start to the one event that bills it; it knows no framework."""
 
+from .call import Key
 from .closing import Waits
 from .outcomes import outcome_of
 from .owners import current_task, owner_is_over
@@ -23,6 +24,7 @@ __all__ = [
     "CallStart",
     "CallState",
     "CallTable",
+    "Key",
     "Outcome",
     "Recorder",
     "Report",

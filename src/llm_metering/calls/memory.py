@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from ..cloud_events import format_time
 from .call import Call, Key
 from .values import Outcome, Recorder, Report
@@ -17,31 +19,22 @@ REMEMBERED: Final = 20_000
 """How many settled calls are remembered, to tell a late signal from an unknown call."""
 
 
-class _Past:
+# Without garbage collection: thousands are kept, and none can refer back to itself.
+class _Past(msgspec.Struct, gc=False):
     """A settled call.
 
     Attributes:
         thread: The thread it was begun in.
-        is_closed: Whether nobody had told of its end.
         expected: How many ends each handler is still to be told of.
         unbilled: What the call was, if its event was made without the usage that the provider
             reports; `None` once there is nothing that could come late.
+        is_closed: Whether nobody had told of its end.
     """
 
-    __slots__ = ("expected", "is_closed", "thread", "unbilled")
-
-    def __init__(
-        self,
-        thread: int,
-        expected: dict[str, int],
-        unbilled: dict[str, str | int] | None,
-        *,
-        is_closed: bool,
-    ) -> None:
-        self.thread = thread
-        self.expected = expected
-        self.is_closed = is_closed
-        self.unbilled = unbilled
+    thread: int
+    expected: dict[str, int]
+    unbilled: dict[str, str | int] | None
+    is_closed: bool
 
 
 class SettledCalls:
@@ -98,7 +91,7 @@ class SettledCalls:
             expected[teller] -= 1
         unbilled = None if is_billed else _described(call)
         before = self._past.get(key)
-        past = self._past[key] = _Past(call.thread, expected, unbilled, is_closed=is_closed)
+        past = self._past[key] = _Past(call.thread, expected, unbilled, is_closed)
         return past, before
 
     def settled(self, key: Key, past: _Past) -> None:

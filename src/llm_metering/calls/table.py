@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -51,6 +51,9 @@ class CallTable:
         clock: A monotonic clock, in seconds.
         waits: How long calls are waited for that nobody ends.
         watch: Called when `sweep` has something to look after; may be called once too often.
+
+    Attributes:
+        beside: What front ends keep for as long as the table; it never looks into it.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class CallTable:
         self._open: dict[Key, Call] = {}
         self._reused = ReusedKeys()
         self._settled = SettledCalls(recorder)
+        self.beside: dict[str, Any] = {}
         _tables.add(self)
 
     def __repr__(self) -> str:
@@ -105,7 +109,7 @@ class CallTable:
             return
         call = in_flight.get((name, id(start.request))) if start.request is not None else None
         if call is None:
-            call = Call(name, start, self._clock())
+            call = Call.begin(name, start, self._clock())
             in_flight[call.identity] = call
             call.owners = owners_of(start)
         else:

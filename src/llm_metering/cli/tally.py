@@ -17,6 +17,7 @@ __all__ = [
     "Line",
     "call_notes",
     "delivery_notes",
+    "key_notes",
     "tally",
     "total_notes",
     "totals",
@@ -112,6 +113,15 @@ def call_notes(calls: Iterable[UsageRow]) -> list[str]:
     return remarks
 
 
+def key_notes(lines: Sequence[Line], keys: Sequence[str]) -> list[str]:
+    """Which keys no event has: a dimension may have any name, so a misspelt one is no error."""
+    return [
+        f"no event here has {key!r}: is it a dimension of yours, and spelt like this?"
+        for place, key in enumerate(keys)
+        if key not in _ALWAYS_THERE and lines and all(line.keys[place] is None for line in lines)
+    ]
+
+
 def total_notes(sums: Mapping[str, int]) -> list[str]:
     """Why the total is not the sum of its parts, where it is not.
 
@@ -139,6 +149,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+_ALWAYS_THERE: Final = frozenset(["subject", "model", "provider"])
+"""Fields whose value may be unknown."""
 _PROVENANCE: Final = {
     "estimated": "estimated: the provider reported no tokens, so they were counted here",
     "partial": "partial: the provider reported only some of the counts",

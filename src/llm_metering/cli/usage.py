@@ -15,7 +15,7 @@ from ..errors import LedgerError
 from ..meters import UsageReport, usage_query
 from ..settings import Settings, load_settings
 from .common import FormatOption, HomeOption, OutputFormat, exists, print_json, show
-from .tally import CALLS, call_notes, delivery_notes, tally, total_notes, totals
+from .tally import CALLS, call_notes, delivery_notes, key_notes, tally, total_notes, totals
 from .views import no_usage_found, nothing_recorded, remarks_view, usage_view
 
 __all__ = ["moment", "usage", "usage_table"]
@@ -185,6 +185,7 @@ def usage_table(
             break
     lines = tally(reports, keys, windowed=question["window"] is not None)
     remarks = [
+        *key_notes(lines, keys),
         *call_notes(calls),
         *(total_notes(totals(lines)) if meter is None else ()),
         *delivery_notes(reader.statistics()),

@@ -25,7 +25,8 @@ from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..token_usage import TokenUsage
-from .native import add, tolerant
+from .native import add, first, tolerant
+from .reading import NOTHING
 
 __all__ = [
     "extract_usage",
@@ -36,6 +37,9 @@ __all__ = [
 
 _TOTALS: Final = ("input_tokens", "output_tokens", "total_tokens")
 _TIERS: Final = ("", "flex_", "priority_")
+_READ, _WRITTEN, _REASONING = (
+    tuple(tier + name for tier in _TIERS) for name in ("cache_read", "cache_creation", "reasoning")
+)
 
 
 @tolerant
@@ -46,39 +50,44 @@ def extract_usage(usage: object) -> TokenUsage:
         UnknownUsageError: If it is not in LangChain's shape, or every count in it is null.
         InvalidUsageError: If a count is no count.
     """
-    if not isinstance(usage, Mapping):
+    # First what nearly all of them are: to ask for a `Mapping` takes as long as to read one.
+    if type(usage) is not dict and not isinstance(usage, Mapping):
         raise UnknownUsageError("LangChain", keys=[])
-    ingoing = usage.get("input_token_details") or {}
-    outgoing = usage.get("output_token_details") or {}
+    ingoing = usage.get("input_token_details") or NOTHING
+    outgoing = usage.get("output_token_details") or NOTHING
+    total = usage.get("total_tokens")
     if (
-        not {"input_tokens", "output_tokens"} <= usage.keys()
-        or all(usage.get(name) is None for name in _TOTALS)
-        or not isinstance(ingoing, Mapping)
-        or not isinstance(outgoing, Mapping)
+        "input_tokens" not in usage
+        or "output_tokens" not in usage
+        or (total is None and all(usage.get(name) is None for name in _TOTALS))
+        or not (type(ingoing) is dict or isinstance(ingoing, Mapping))
+        or not (type(outgoing) is dict or isinstance(outgoing, Mapping))
     ):
         raise UnknownUsageError("LangChain", keys=sorted(map(str, usage)))
-    written_5m = ingoing.get("ephemeral_5m_input_tokens")
-    written_1h = ingoing.get("ephemeral_1h_input_tokens")
-    written = _tiered(ingoing, "cache_creation")
-    if not written and (written_5m or written_1h):
-        written = _sum(written_5m, written_1h)
-    reasoning = _tiered(outgoing, "reasoning")
-    output = usage["output_tokens"]
-    if reasoning and _is_beside(
-        usage["input_tokens"], output, reasoning, usage.get("total_tokens")
-    ):
-        output += reasoning
+    counted, output = usage["input_tokens"], usage["output_tokens"]
+    read = written = written_5m = written_1h = reasoning = None
+    if ingoing:
+        read = first(ingoing, *_READ)
+        written = first(ingoing, *_WRITTEN)
+        written_5m = ingoing.get("ephemeral_5m_input_tokens")
+        written_1h = ingoing.get("ephemeral_1h_input_tokens")
+        if not written and (written_5m or written_1h):
+            written = _sum(written_5m, written_1h)
+    if outgoing:
+        reasoning = first(outgoing, *_REASONING)
+        if reasoning and _is_beside(counted, output, reasoning, total):
+            output += reasoning
     return TokenUsage(
-        input_tokens=usage["input_tokens"],
+        input_tokens=counted,
         output_tokens=output,
-        cache_read_input_tokens=_tiered(ingoing, "cache_read"),
+        cache_read_input_tokens=read,
         cache_creation_input_tokens=written,
         cache_creation_5m_input_tokens=written_5m,
         cache_creation_1h_input_tokens=written_1h,
         reasoning_output_tokens=reasoning,
         input_audio_tokens=ingoing.get("audio"),
         output_audio_tokens=outgoing.get("audio"),
-        reported_total_tokens=usage.get("total_tokens"),
+        reported_total_tokens=total,
         as_reported=True,
     )
 
@@ -127,13 +136,6 @@ def _is_beside(prompt: object, completion: object, reasoning: object, total: obj
     if not (type(prompt) is type(completion) is type(reasoning) is type(total) is int):
         return False
     return completion >= 0 and total == prompt + completion + reasoning
-
-
-def _tiered(details: Mapping[str, Any], name: str) -> Any:
-    for tier in _TIERS:
-        if (count := details.get(tier + name)) is not None:
-            return count
-    return None
 
 
 def _sum(*counts: object) -> int:

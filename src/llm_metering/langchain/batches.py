@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec.structs import replace
 
-from ..calls import CallTable, Outcome, Report
+from ..calls import CallTable, Key, Outcome, Report
 from .seen import Seen
 
 __all__ = ["Batch", "End", "batch_of", "end_in_batch"]
@@ -39,7 +39,7 @@ class End(NamedTuple):
         output: The `llm_output` of its result.
     """
 
-    key: str
+    key: Key
     outcome: Outcome
     report: Report
     error: BaseException | None
@@ -62,8 +62,8 @@ class Batch:
         self._parameters = parameters
         self._error: BaseException | None = None
         self.size = size
-        self.keys: dict[str, None] = {}
-        self.first: str | None = None
+        self.keys: dict[Key, None] = {}
+        self.first: Key | None = None
 
     def role_of(self, end: End) -> Role:
         """What the end of a completion is to the batch."""
@@ -78,14 +78,14 @@ class Batch:
         is_left_out = not usage and end.report.usage is None
         return "member" if is_left_out and self.first not in (None, end.key) else "alone"
 
-    def _role_of_error(self, key: str, error: BaseException) -> Role:
+    def _role_of_error(self, key: Key, error: BaseException) -> Role:
         if self._error is None:
             self._error, self.first = error, key
         if self._error is not error:
             return "alone"
         return "first" if self.first == key else "member"
 
-    def others(self, key: str) -> tuple[list[str], list[str]]:
+    def others(self, key: Key) -> tuple[list[Key], list[Key]]:
         """The calls that were begun before this one, and those begun after it."""
         keys = list(self.keys)
         place = keys.index(key) if key in self.keys else len(keys)
@@ -96,7 +96,7 @@ _batches: Final[weakref.WeakValueDictionary[int, Batch]] = weakref.WeakValueDict
 """By the identity of their parameters; a batch lasts as long as one of its calls is in flight."""
 
 
-def batch_of(key: str, parameters: object, size: object) -> Batch | None:
+def batch_of(key: Key, parameters: object, size: object) -> Batch | None:
     """The batch that a call is begun in; `None` if it is begun alone."""
     if type(size) is not int or size < 2 or parameters is None:
         return None
@@ -139,7 +139,7 @@ def _is_in_event_loop() -> bool:
     return True
 
 
-def _close_siblings(calls: CallTable, batch: Batch, key: str) -> None:
+def _close_siblings(calls: CallTable, batch: Batch, key: Key) -> None:
     before, after = batch.others(key)
     if _is_in_event_loop():
         # They do not follow where a child was cancelled (`agenerate` stumbles over it): the table

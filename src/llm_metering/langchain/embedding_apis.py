@@ -107,6 +107,9 @@ class _Answered(msgspec.Struct):
     meta: Any = None
 
 
+_answered: Final = msgspec.json.Decoder(_Answered)
+
+
 def _read_posted(response: Any) -> Reading:
     """What an httpx response says, an error one as well: it is raised later, if at all."""
     status = response.status_code
@@ -116,7 +119,7 @@ def _read_posted(response: Any) -> Reading:
         ending: Any = "refused" if is_refused else "failed"
         return Reading(shape="http", ending=ending, reason=str(status))
     try:
-        answered = msgspec.json.decode(response.content, type=_Answered)
+        answered = _answered.decode(response.content)
     except msgspec.MsgspecError:
         return read(response.content)
     if answered.usage is None:

@@ -8,18 +8,16 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import RUN_ID_REUSED, CallStart, Outcome, Report, current_task
+from ..calls import RUN_ID_REUSED, CallStart, Key, Outcome, Report, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
-from ..guard import Guard
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
@@ -29,10 +27,10 @@ from .errors import report_of_error
 from .refusing import refusal_of
 from .repeats import answers_of
 from .results import operation_of, report_of
+from .run_ids import key_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, complete, give_up, saw_answer
-from .texts import chat_request
+from .tapping import begin, complete
 
 try:
     from .metadata import enclosing_metadata
@@ -55,6 +53,8 @@ _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValue
 # went, or the new meter would bill it a second time.
 _default_meters: tuple[Meter, ...] = ()
 _METERS: Final = 8
+
+_UNREAD: Final = Report(flags=("unknown_usage",))
 
 
 class MeteringHandler(HearsSurroundings):
@@ -83,6 +83,9 @@ class MeteringHandler(HearsSurroundings):
     run_inline = True
 
     # What is around a call is heard out only for its end: some calls end in no other way.
+    # Attributes, as LangChain asks for one before each hook; its own are properties.
+    ignore_llm = False
+    ignore_chat_model = False
     ignore_chain = False
     ignore_agent = False
     ignore_retriever = False
@@ -136,11 +139,10 @@ class MeteringHandler(HearsSurroundings):
     def _meter(self) -> Meter:
         return self._own_meter or get_meter()
 
-    @property
-    def _accepts_calls(self) -> bool:
-        return True
+    _accepts_calls = True
+    """Whether it is to be told of new calls."""
 
-    def _meter_of(self, key: str) -> Meter | None:
+    def _meter_of(self, key: Key) -> Meter | None:
         """The meter that a call was begun with; the present one, if none knows the call."""
         if self._own_meter is not None:
             return self._own_meter
@@ -175,8 +177,7 @@ class MeteringHandler(HearsSurroundings):
         # Each handler of an async run gets an outer list of its own; the inner one is shared.
         asked = messages[0] if messages else []
         # A copy of the list: an agent goes on adding to its own while the model answers.
-        request = partial(chat_request, [*asked], kwargs.get("invocation_params"))
-        refusal = self._start("chat", asked, request, run_id, kwargs, model=serialized)
+        refusal = self._start("chat", asked, [*asked], run_id, kwargs, model=serialized)
         if refusal is not None:
             raise refusal
 
@@ -188,33 +189,34 @@ class MeteringHandler(HearsSurroundings):
         Raises:
             MissingSubjectError: If nobody pays, and the settings refuse that.
         """
-        asked = {"prompt": prompts}
-        refusal = self._start(
-            "text_completion", prompts, lambda: asked, run_id, kwargs, model=serialized
-        )
+        refusal = self._start("text_completion", prompts, prompts, run_id, kwargs, model=serialized)
         if refusal is not None:
             raise refusal
 
     def on_llm_new_token(
-        self, token: str | list[str | dict[str, Any]], *, run_id: UUID, **kwargs: Any
+        self,
+        token: str | list[str | dict[str, Any]],
+        *,
+        chunk: object = None,
+        run_id: UUID,
+        **kwargs: Any,
     ) -> None:
         """A piece of a stream arrived."""
-        # No `Guard`: to make one costs as much as the rest.
         try:
-            key = str(run_id)
-            meter = self._meter_of(key)
+            key = key_of(run_id)
+            meter = self._own_meter or self._meter_of(key)
             if meter is not None:
-                take_token(meter.calls, key, token, kwargs.get("chunk"), self._name)
+                take_token(meter.calls_heard, key, token, chunk, self._name)
         except Exception as error:
             self._note_failure("on_llm_new_token", error)
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """An event of a v3 stream arrived."""
         try:
-            key = str(run_id)
+            key = key_of(run_id)
             meter = self._meter_of(key)
             if meter is not None:
-                take_event(meter.calls, key, event, self._name)
+                take_event(meter.calls_heard, key, event, self._name)
         except Exception as error:
             self._note_failure("on_stream_event", error)
 
@@ -226,11 +228,12 @@ class MeteringHandler(HearsSurroundings):
         """A call failed, was refused, or was left by its consumer."""
         self._end("on_llm_error", error, kwargs.get("response"), run_id)
 
+    # Here and below no `Guard`: `try` costs nothing, and these run for every call.
     def _start(
         self,
         operation: str,
         request: object,
-        asked: Callable[[], Mapping[str, Any] | None],
+        messages: Sequence[Any] | None,
         run_id: UUID,
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
@@ -239,9 +242,10 @@ class MeteringHandler(HearsSurroundings):
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
-        with Guard("on_llm_start", self._note_failure):
-            meter = self._meter
-            if self._own_meter is None:
+        try:
+            meter = self._own_meter
+            if meter is None:
+                meter = get_meter()
                 _remember(meter)
             metadata: Mapping[str, Any] = kwargs.get("metadata") or {}
             attribution = attribute(
@@ -252,7 +256,7 @@ class MeteringHandler(HearsSurroundings):
                 dimensions=self._dimensions,
                 rules=meter.rules,
             )
-            key = str(run_id)
+            key = key_of(run_id)
             parameters = kwargs.get("invocation_params")
             batch = batch_of(key, parameters, kwargs.get("batch_size"))
             if flags:
@@ -263,33 +267,42 @@ class MeteringHandler(HearsSurroundings):
                 if refusal is not None:
                     return refusal
             provider = name_of(metadata.get("ls_provider"))
+            parent = kwargs.get("parent_run_id")
             seen = Seen(
-                operation, provider=provider, model=model, parameters=parameters, batch=batch
+                operation,
+                provider=provider,
+                model=model,
+                parameters=parameters,
+                batch=batch,
+                messages=messages,
             )
+            begin(meter, request, provider, seen, kwargs)
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
                 operation=operation,
                 provider=provider,
                 request_model=name_of(metadata.get("ls_model_name")) or model_in(parameters),
-                run_id=key,
+                run_id=str(run_id),
                 request=request,
-                asked=asked,
-                so_far=begin(meter, request, provider, seen, kwargs),
+                asked=seen.asked,
+                so_far=seen.so_far,
                 teller=self._name,
-                parent=kwargs.get("parent_run_id"),
+                parent=None if parent is None else key_of(parent),
                 batch=batch,
                 task=current_task(),
                 kept=seen,
             )
             meter.calls.start(key, start)
+        except Exception as error:
+            self._note_failure("on_llm_start", error)
         return None
 
     def _end(
         self, hook: str, error: BaseException | None, response: LLMResult | None, run_id: UUID
     ) -> None:
-        key = str(run_id)
-        with Guard(hook, self._note_failure):
+        try:
+            key = key_of(run_id)
             meter = self._meter_of(key)
             if meter is None:
                 return
@@ -299,30 +312,38 @@ class MeteringHandler(HearsSurroundings):
             # Chunks of two calls of one run id cannot be told apart, nor can their ends.
             chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
             outcome: Outcome = "completed" if error is None else "failed"
-            report = Report(flags=("unknown_usage",))
+            report = _UNREAD
             # What we cannot read ends the call all the same. The numbers are read here and now:
             # LangChain's in-memory cache changes the very message objects when it answers a later
             # call with them.
-            with meter.guard(hook):
+            try:
                 if error is None:
                     report = report_of(response, chunks)
                 else:
                     outcome, report = report_of_error(error, response, chunks)
-                is_repeated = answers_of(calls).is_repeated(key, report)
-                # What came over the wire is no answer of a cache of LangChain's.
-                if is_repeated and not saw_answer(chunks):
+            except Exception as trouble:
+                meter.note_failure(hook, trouble)
+            if chunks is not None and chunks.tapped is not None:
+                try:
+                    outcome, report = complete(chunks.tapped, outcome, report)
+                except Exception as trouble:
+                    meter.note_failure("taps", trouble)
+            elif seen is not None and seen.tapped is not None:
+                seen.tapped.give_up()
+            try:
+                # Behind the tap, which knows the id of a streamed answer.
+                if answers_of(calls).is_repeated(key, report):
                     report = replace(report, flags=(*report.flags, "repeated_answer"))
-            with meter.guard("taps"):
-                outcome, report = complete(chunks, outcome, report)
-                if chunks is not seen:
-                    give_up(seen)
-            if not calls.knows(key):
-                # LangChain gives ends without starts, for example to a handler that is not
-                # inline beside one that is: https://github.com/langchain-ai/langchain/issues/39633
-                # What the run's metadata said is lost then, its subject too.
-                flags = ("start_missing",)
-                self._start(operation_of(response), response, lambda: None, run_id, {}, flags)
+            except Exception as trouble:
+                meter.note_failure(hook, trouble)
             if call is None or seen is None:
+                if not calls.knows(key):
+                    # LangChain gives ends without starts, for example to a handler that is not
+                    # inline beside one that is:
+                    # https://github.com/langchain-ai/langchain/issues/39633
+                    # What the run's metadata said is lost then, its subject too.
+                    flags = ("start_missing",)
+                    self._start(operation_of(response), response, None, run_id, {}, flags)
                 calls.end(key, outcome, report, teller=self._name)
                 return
             if seen.batch is None:
@@ -332,6 +353,8 @@ class MeteringHandler(HearsSurroundings):
                 end_in_batch(calls, seen.batch, seen.operation, end, teller=self._name)
             if report.usage is None and outcome == "completed":
                 advise(seen, is_streamed=call.first_piece is not None)
+        except Exception as failure:
+            self._note_failure(hook, failure)
 
 
 def calls_in_flight() -> bool:

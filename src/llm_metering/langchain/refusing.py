@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from ..calls import Key
 from ..errors import MissingSubjectError
 from ..meter import Meter
 from ..subjects import Attribution, Rank
@@ -24,7 +25,7 @@ _refused: Final[deque[object]] = deque(maxlen=16)
 def refusal_of(
     meter: Meter,
     attribution: Attribution,
-    key: str,
+    key: Key,
     request: object,
     parameters: object,
     batch: Batch | None,
@@ -44,7 +45,9 @@ def refusal_of(
     elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
         return None
     else:
-        refusal = meter.missing_subjects.refusal(is_known=meter.calls.knows(key))
+        refusal = meter.missing_subjects.refusal(
+            is_known=meter.calls.knows(key), flags=attribution.flags
+        )
     if refusal is None:
         return None
     if batch is not None:

@@ -8,11 +8,10 @@ billed as it reports, and flagged for who wants to know.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from typing import Final
 
-from ..calls import CallTable, Report
+from ..calls import CallTable, Key, Report
 
 __all__ = ["REMEMBERED", "Answers", "answers_of"]
 
@@ -24,10 +23,10 @@ class Answers:
     """The answers that were billed lately, told apart by id, model and counts."""
 
     def __init__(self) -> None:
-        self._calls: dict[tuple[object, ...], str] = {}
+        self._calls: dict[tuple[object, ...], Key] = {}
         self._order: deque[tuple[object, ...]] = deque()
 
-    def is_repeated(self, key: str, report: Report) -> bool:
+    def is_repeated(self, key: Key, report: Report) -> bool:
         """Whether another call has had the very answer that this one has; it is remembered.
 
         Args:
@@ -48,10 +47,10 @@ class Answers:
         return False
 
 
-_answers: Final[weakref.WeakKeyDictionary[CallTable, Answers]] = weakref.WeakKeyDictionary()
+_BESIDE: Final = "langchain.answers"
 
 
 def answers_of(calls: CallTable) -> Answers:
     """The answers that were billed by a table."""
-    answers = _answers.get(calls)
-    return _answers.setdefault(calls, Answers()) if answers is None else answers
+    answers: Answers | None = calls.beside.get(_BESIDE)
+    return calls.beside.setdefault(_BESIDE, Answers()) if answers is None else answers

@@ -31,7 +31,7 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
     answer = Answer(response)
     if answer.is_marked_as_cached:
         return Report(model=answer.model, response_id=answer.response_id, cached=True)
-    if answer.is_bare and seen is not None and not seen.usage.count:
+    if answer.is_bare and seen is not None and not seen.reports:
         return Report(cached=True, flags=("unmarked_cache_hit",))
     found = found_in(answer, seen)
     if found.usage is None and seen is not None:
@@ -52,11 +52,12 @@ def found_in(answer: Answer, seen: Seen | None) -> Found:
     It adds up what may be totals; and in v3 streams it adds up the counts of parts alone, and
     takes the last one's details for all (`language_models/_compat_bridge.py`, `_accumulate_usage`).
     """
-    if seen is not None and (seen.usage.is_cumulative or seen.usage.is_contradictory):
-        return seen.found()
+    stream = seen if seen is not None and seen.reports > 1 else None
+    if stream is not None and (stream.usage.is_cumulative or stream.usage.is_contradictory):
+        return stream.found()
     found = read_counts(answer.usage)
     if found.usage is not None:
-        return found if seen is None or seen.usage.count < 2 else _detailed(found, seen)
+        return found if stream is None else _detailed(found, stream)
     for usage in answer.native_usages():
         if usage:
             native = read_foreign(usage)

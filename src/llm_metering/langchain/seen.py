@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..calls import Report
 from ..extract.reading import NOTHING, name_of
+from .answers import mapping
 from .stream_usage import StreamUsage
+from .texts import chat_request
 from .usages import Found, is_cached, read_counts
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ class Seen:
         parameters: The parameters of the call.
         batch: The calls that were begun together with this one, if any.
         tapped: What reads the provider's answer to the call, if anything does.
-        usage: The usage of the chunks.
         finish: The usage of the event that ends a message.
         is_over: Whether the event that ends a message came: all of the answer was there by then.
         is_finished: Whether the provider has said why it stopped, so that a usage is that of the
@@ -48,6 +49,9 @@ class Seen:
 
     __slots__ = (
         "_chunk",
+        "_messages",
+        "_provider",
+        "_usage",
         "batch",
         "finish",
         "is_finished",
@@ -57,7 +61,6 @@ class Seen:
         "operation",
         "parameters",
         "tapped",
-        "usage",
     )
 
     def __init__(
@@ -68,18 +71,42 @@ class Seen:
         model: object = None,
         parameters: object = None,
         batch: Batch | None = None,
+        messages: Any = None,
     ) -> None:
+        self._messages = messages
+        self._provider = provider
+        self._usage: StreamUsage | None = None
         self.operation = operation
         self.model = model
         self.parameters = parameters
         self.batch = batch
         self.tapped: TappedCall | None = None
-        self.usage = StreamUsage(provider)
         self.finish: Mapping[str, Any] | None = None
         self.metadata: Mapping[str, Any] = NOTHING
         self.is_finished = False
         self.is_over = False
         self._chunk: object = None
+
+    @property
+    def usage(self) -> StreamUsage:
+        """The usage of the chunks."""
+        # Made when it is asked for: most calls are no streams.
+        if self._usage is None:
+            self._usage = StreamUsage(self._provider)
+        return self._usage
+
+    @property
+    def reports(self) -> int:
+        """How many reports of usage the chunks held."""
+        return 0 if self._usage is None else self._usage.count
+
+    def asked(self) -> Mapping[str, Any] | None:
+        """The request in the shape of OpenAI's API; `None` where it is not known."""
+        if self._messages is None:
+            return None
+        if self.operation == "text_completion":
+            return {"prompt": self._messages}
+        return chat_request(self._messages, mapping(self.parameters))
 
     def take_chunk(self, chunk: object, usage: object, metadata: object) -> None:
         """A chunk arrived that carries usage, or says why the answer ended.
@@ -135,8 +162,13 @@ class Seen:
         """The model that answers, if it was said."""
         return name_of(self.metadata.get("model_name"))
 
+    def so_far(self) -> Report:
+        """What is known of the call by now, what LangChain has lost of it included."""
+        report, tapped = self.report(), self.tapped
+        return report if tapped is None else tapped.closed(report)
+
     def report(self) -> Report:
-        """What is known of the call by now."""
+        """What LangChain has told of the call by now."""
         model, response_id = self.answered_by, name_of(self.metadata.get("id"))
         if is_cached(self.finish):
             return Report(model=model, response_id=response_id, cached=True)
@@ -152,7 +184,7 @@ class Seen:
 
 def is_finished(metadata: object) -> bool:
     """Whether what was said of a response says why it ended."""
-    if type(metadata) is not dict and not isinstance(metadata, Mapping):
+    if not metadata or (type(metadata) is not dict and not isinstance(metadata, Mapping)):
         return False
     # First what costs least: nearly no chunk says so.
     if _ENDINGS.isdisjoint(metadata):

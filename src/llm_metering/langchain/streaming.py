@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..calls import CallTable
+from ..calls import CallTable, Key
 from .seen import Seen, is_finished
 from .texts import event_text, piece_text
 
@@ -14,7 +14,7 @@ __all__ = ["take_event", "take_token"]
 _TELLING: Final = frozenset(["content-block-start", "content-block-delta", "message-finish"])
 
 
-def take_token(calls: CallTable, key: str, token: object, chunk: object, teller: str) -> None:
+def take_token(calls: CallTable, key: Key, token: object, chunk: object, teller: str) -> None:
     """A piece of a stream arrived."""
     message = getattr(chunk, "message", None)
     if calls.piece(key, piece_text(token, message), teller=teller):
@@ -23,13 +23,13 @@ def take_token(calls: CallTable, key: str, token: object, chunk: object, teller:
         return
     usage = getattr(message, "usage_metadata", None)
     metadata = getattr(message, "response_metadata", None)
-    if usage is not None or is_finished(metadata):
+    if usage is not None or (metadata and is_finished(metadata)):
         seen = _seen_of(calls, key)
         if seen is not None:
             seen.take_chunk(chunk, usage, metadata)
 
 
-def take_event(calls: CallTable, key: str, event: Mapping[str, Any], teller: str) -> None:
+def take_event(calls: CallTable, key: Key, event: Mapping[str, Any], teller: str) -> None:
     """An event of a v3 stream arrived; many a provider tells of its text as tokens, too."""
     kind = event.get("event")
     if not isinstance(kind, str) or kind not in _TELLING:
@@ -44,13 +44,13 @@ def take_event(calls: CallTable, key: str, event: Mapping[str, Any], teller: str
         _begin_answer(calls, key)
 
 
-def _begin_answer(calls: CallTable, key: str) -> None:
+def _begin_answer(calls: CallTable, key: Key) -> None:
     seen = _seen_of(calls, key)
     if seen is not None and seen.tapped is not None:
         seen.tapped.has_begun = True
 
 
-def _seen_of(calls: CallTable, key: str) -> Seen | None:
+def _seen_of(calls: CallTable, key: Key) -> Seen | None:
     call = calls.get(key)
     # Whose chunk it is cannot be told for certain where several calls share a run id.
     if call is None or "run_id_reused" in call.flags:

@@ -57,10 +57,15 @@ def is_cached(usage: object) -> bool:
     `BaseChatModel._convert_cached_generations` of langchain-core 0.3.73 and later marks it so; an
     answer that had no usage is left with the mark alone.
     """
-    if not isinstance(usage, Mapping):
+    if type(usage) is not dict and not isinstance(usage, Mapping):
         return False
     cost = usage.get("total_cost")
-    return isinstance(cost, int | float) and not isinstance(cost, bool) and cost == 0
+    return (
+        cost is not None
+        and isinstance(cost, int | float)
+        and not isinstance(cost, bool)
+        and cost == 0
+    )
 
 
 def read_counts(usage: object) -> Found:

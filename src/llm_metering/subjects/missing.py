@@ -36,14 +36,17 @@ class MissingSubjects:
         self._unsaid = 0
         self._next_log = 0.0
 
-    def refusal(self, *, is_known: bool = False) -> MissingSubjectError | None:
+    def refusal(
+        self, *, is_known: bool = False, flags: tuple[str, ...] = ()
+    ) -> MissingSubjectError | None:
         """What to raise before such a call is made; `None` lets it pass.
 
         Args:
             is_known: Whether this is heard again of a call that was let pass.
+            flags: What was odd when it was worked out who pays; the error says it.
         """
         if self._policy == "raise":
-            return MissingSubjectError()
+            return MissingSubjectError(flags)
         if self._policy == "warn" and not is_known:
             self._warn()
         return None

@@ -10,6 +10,8 @@ framework says stands.
     its context knows it
 """
 
+import sys
+
 from . import aws, call, http
 from .call import TappedCall
 
@@ -26,8 +28,9 @@ def begin(request: object, provider: str | None) -> TappedCall:
         provider: Who is asked, as the framework calls them.
     """
     # Each time: a client's library may have been imported since.
+    loaded = sys.modules
     for patch in _PATCHES:
-        if not patch.is_put:
+        if patch.module in loaded and not patch.placed:
             patch.put()
     return call.begin(request, provider)
 

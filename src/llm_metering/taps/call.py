@@ -79,11 +79,6 @@ class TappedCall:
         bodies.append(body)
         return body
 
-    @property
-    def saw_answer(self) -> bool:
-        """Whether the provider answered, as far as we read along."""
-        return bool(self._bodies or self._readings)
-
     def end(self) -> None:
         """The call has ended."""
         if self.is_over:

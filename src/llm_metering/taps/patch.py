@@ -20,31 +20,35 @@ class Patch:
         owner: The class.
         name: The method.
         around: Makes our method of theirs.
+
+    Attributes:
+        module: Where the class is.
+        placed: Theirs and ours, while ours is in place; else empty.
     """
 
-    __slots__ = ("_around", "_module", "_name", "_owner", "_put")
+    __slots__ = ("_around", "_name", "_owner", "module", "placed")
 
     def __init__(
         self, module: str, owner: str, name: str, around: Callable[[Method], Method]
     ) -> None:
-        self._module = module
+        self.module = module
         self._owner = owner
         self._name = name
         self._around = around
-        self._put: dict[str, tuple[type, Method, Method]] = {}
+        self.placed: dict[str, tuple[type, Method, Method]] = {}
 
     def __repr__(self) -> str:
-        where = f"{self._module}.{self._owner}.{self._name}"
-        return f"<Patch {where}{' put' if self._put else ''}>"
+        where = f"{self.module}.{self._owner}.{self._name}"
+        return f"<Patch {where}{' put' if self.placed else ''}>"
 
     @property
     def is_put(self) -> bool:
         """Whether it is in place."""
-        return bool(self._put)
+        return bool(self.placed)
 
     def put(self) -> None:
         """Put it, if the module is loaded and has such a method; idempotent."""
-        if self._put or (module := sys.modules.get(self._module)) is None:
+        if self.placed or (module := sys.modules.get(self.module)) is None:
             return
         owner = getattr(module, self._owner, None)
         if not isinstance(owner, type):
@@ -53,12 +57,12 @@ class Patch:
         if callable(theirs):
             ours = self._around(theirs)
             # Of threads that put it at once, one does.
-            if self._put.setdefault(_IT, (owner, theirs, ours))[2] is ours:
+            if self.placed.setdefault(_IT, (owner, theirs, ours))[2] is ours:
                 setattr(owner, self._name, ours)
 
     def take_out(self) -> None:
         """Take it out; if somebody has put something over ours since, that stays."""
-        taken = self._put.pop(_IT, None)
+        taken = self.placed.pop(_IT, None)
         if taken is not None:
             owner, theirs, ours = taken
             if owner.__dict__.get(self._name) is ours:

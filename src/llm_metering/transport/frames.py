@@ -29,7 +29,6 @@ __all__ = [
 
 _HEAD: Final = struct.Struct("<HBBII")
 _PREFIX: Final = struct.Struct("<HBBI")
-_pack_head: Final = _HEAD.pack
 _pack_prefix: Final = _PREFIX.pack
 _MAGIC: Final = 0x4D4C
 _MAGIC_BYTES: Final = struct.pack("<H", _MAGIC)
@@ -111,8 +110,8 @@ def encode_frame(kind: Kind, payload: bytes) -> bytes:
     size = len(payload)
     if size > MAX_PAYLOAD:
         raise ValueError(f"a record of {size} bytes is above {MAX_PAYLOAD}")
-    crc = crc32(payload, crc32(_pack_prefix(_MAGIC, kind, 0, size)))
-    return _pack_head(_MAGIC, kind, 0, size, crc) + payload
+    prefix = _pack_prefix(_MAGIC, kind, 0, size)
+    return prefix + crc32(payload, crc32(prefix)).to_bytes(4, "little") + payload
 
 
 def parse_frames(data: bytes, base: int = 0, *, final: bool = True) -> Parsed:

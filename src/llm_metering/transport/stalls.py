@@ -55,6 +55,10 @@ class Stalls:
         """Whether what the process computes during a write is of interest."""
         return bool(self.in_a_row or self._contended)
 
+    def heeds(self, now: float) -> bool:
+        """Whether a write that was not slow says anything now, at a time of a monotonic clock."""
+        return bool(self.in_a_row) or now - self._last_slow > _FORGOTTEN_AFTER
+
     def wrote(self, seconds: float, *, busy: float, now: float, held: bool = False) -> None:
         """Note how long a write took.
 

@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 
-from llm_metering import taps
 from llm_metering.langchain import MeteringHandler
 from tests.extract.recorded import Interaction
 from tests.langchain.recorded_clients import model_for
@@ -51,7 +50,6 @@ def quiet():
         warnings.simplefilter("ignore")
         yield
         gc.collect()
-    taps.remove()
 
 
 @pytest.fixture
