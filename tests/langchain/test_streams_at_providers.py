@@ -82,7 +82,7 @@ GEMINI = pytest.mark.needs("google_genai_4")
         pytest.param(
             "gemini",
             "gemini-x+shrinking500",
-            ["usage_inconsistent"],
+            [],
             id="gemini less altogether",
             marks=GEMINI,
         ),

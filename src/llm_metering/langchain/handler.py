@@ -323,9 +323,12 @@ class MeteringHandler(HearsSurroundings):
                     outcome, report = report_of_error(error, response, chunks)
             except Exception as trouble:
                 meter.note_failure(hook, trouble)
-            if chunks is not None and chunks.tapped is not None:
+            if seen is not None and seen.tapped is not None:
                 try:
-                    outcome, report = complete(chunks.tapped, outcome, report)
+                    if chunks is None:
+                        seen.tapped.give_up()
+                    else:
+                        outcome, report = complete(seen.tapped, outcome, report)
                 except Exception as trouble:
                     meter.note_failure("taps", trouble)
             elif seen is not None and seen.tapped is not None:
