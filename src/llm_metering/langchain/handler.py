@@ -331,8 +331,6 @@ class MeteringHandler(HearsSurroundings):
                         outcome, report = complete(seen.tapped, outcome, report)
                 except Exception as trouble:
                     meter.note_failure("taps", trouble)
-            elif seen is not None and seen.tapped is not None:
-                seen.tapped.give_up()
             try:
                 # Behind the tap, which knows the id of a streamed answer.
                 if answers_of(calls).is_repeated(key, report):
