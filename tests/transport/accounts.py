@@ -110,7 +110,8 @@ class Auditor:
         # The second time finds what the first left because another sink had it in hand.
         for _ in range(2):
             heirs = [world.start(source) for source in world.servers]
-            for _ in range(_END_ROUNDS):
+            # A batch each: with segments of one event, as many as there are events.
+            for _ in range(_END_ROUNDS + len(world.known)):
                 world.clock.now += 61
                 goes_on = [self._pump_all(heir) for heir in heirs]
                 if not any(goes_on):

@@ -32,6 +32,14 @@ def generations_of(response: object) -> Iterator[Any]:
         yield from group if isinstance(group, list | tuple) else ()
 
 
+def _first_generation(response: object) -> object:
+    groups = getattr(response, "generations", None)
+    group = groups[0] if type(groups) is list and groups else None
+    if type(group) is list and group:
+        return group[0]  # nearly always, and without a generator
+    return next(generations_of(response), None)
+
+
 def model_in(parameters: object) -> str | None:
     """The model that the parameters of a call ask for.
 
@@ -40,14 +48,6 @@ def model_in(parameters: object) -> str | None:
     """
     given = mapping(parameters)
     return next((name for key in _MODELS if (name := name_of(given.get(key))) is not None), None)
-
-
-def _first_generation(response: object) -> object:
-    groups = getattr(response, "generations", None)
-    group = groups[0] if type(groups) is list and groups else None
-    if type(group) is list and group:
-        return group[0]  # nearly always, and without a generator
-    return next(generations_of(response), None)
 
 
 class Answer:

@@ -139,9 +139,9 @@ def _both(said: TokenUsage, seen: TokenUsage) -> TokenUsage:
         # Whoever left out a count, or made one up, has parts of it that are not to be believed.
         return seen
     known, more = said.counts(), seen.counts()
-    if known == more:
-        return said
     stated = seen.reported_total_tokens
+    if known == more and stated in (None, said.reported_total_tokens):
+        return said
     return TokenUsage(
         **{**known, **more},
         reported_total_tokens=said.reported_total_tokens if stated is None else stated,
