@@ -10,6 +10,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from pydantic import BaseModel
 
+from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from tests.langchain.asking import WAYS, booked, metered
 from tests.langchain.clients import CLIENTS
@@ -89,15 +90,15 @@ GEMINI = pytest.mark.needs("google_genai_4")
         pytest.param("ollama", "llama", [], id="ollama"),
     ],
 )
-def test_a_stream_is_in_the_books_as_in_the_bill(
-    way, client, model, flags, provider, meter, events_of
-):
-    """Whatever LangChain adds up of it, and in whichever of its ways it streams."""
+def test_a_stream_is_in_the_books_as_in_the_bill(way, client, model, flags, provider, home, sink):
+    """Whatever LangChain adds up of it, in whichever of its ways it streams, and without a tap."""
     llm = client_of(client)(provider, model=model)
 
-    way(llm, "hello", {"callbacks": [MeteringHandler("acme", meter=meter)]})
+    with Meter(home=home, sinks=[sink], taps=False) as meter:
+        way(llm, "hello", {"callbacks": [MeteringHandler("acme", meter=meter)]})
+        assert meter.flush()
 
-    (event,) = events_of(meter)
+    (event,) = sink.events
     entry = provider.entry
     assert (metered(event).input, metered(event).output) == (entry.input, entry.output)
     assert metered(event).cached == (0 if client == "ollama" else entry.cached)
