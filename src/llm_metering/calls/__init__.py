@@ -1,6 +1,6 @@
 """The life of one LLM call, from its start to the one event that bills it; it knows no framework."""
 
-from .call import Key
+from .call import Call, Key
 from .closing import Waits
 from .outcomes import outcome_of
 from .owners import current_task, owner_is_over
@@ -21,6 +21,7 @@ from .values import (
 
 __all__ = [
     "RUN_ID_REUSED",
+    "Call",
     "CallStart",
     "CallState",
     "CallTable",

@@ -16,7 +16,8 @@ from langchain_core.tracers import context
 
 from .. import taps
 from ..default_meter import get_meter
-from .handler import MeteringHandler, calls_in_flight
+from .default_meters import calls_in_flight
+from .handler import MeteringHandler
 
 __all__ = ["install", "uninstall"]
 

@@ -9,12 +9,12 @@ import logging
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
-from ..calls import RUN_ID_REUSED, CallStart, Key, Outcome, Report, current_task
+from ..calls import CallStart, Key, current_task
 from ..default_meter import get_meter
 from ..errors import MissingExtraError, MissingSubjectError
 from ..extract.reading import name_of
@@ -23,14 +23,14 @@ from ..subjects import Rank, attribute, check_subject, plain_dimensions
 from .advice import advise
 from .answers import model_in
 from .batches import End, batch_of, end_in_batch
-from .errors import report_of_error
+from .default_meters import latest_meter, meter_that_knows, remember_meter
+from .ends import read_end
 from .refusing import refusal_of
-from .repeats import answers_of
-from .results import operation_of, report_of
+from .results import operation_of
 from .run_ids import key_of
 from .seen import Seen
 from .streaming import take_event, take_token
-from .tapping import begin, complete
+from .tapping import begin
 
 try:
     from .metadata import enclosing_metadata
@@ -42,19 +42,11 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-__all__ = ["MeteringHandler", "calls_in_flight"]
+__all__ = ["MeteringHandler"]
 
 logger = logging.getLogger("llm_metering")
 
 _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValueDictionary()
-
-# The default meters that calls were begun with, the present one last. `configure()` and `close()`
-# put another one in place while calls are in flight; the end of a call belongs where its start
-# went, or the new meter would bill it a second time.
-_default_meters: tuple[Meter, ...] = ()
-_METERS: Final = 8
-
-_UNREAD: Final = Report(flags=("unknown_usage",))
 
 
 class MeteringHandler(HearsSurroundings):
@@ -146,16 +138,16 @@ class MeteringHandler(HearsSurroundings):
         """The meter that a call was begun with; the present one, if none knows the call."""
         if self._own_meter is not None:
             return self._own_meter
-        for meter in reversed(_default_meters):
-            if meter.calls.knows(key):
-                return meter
+        meter = meter_that_knows(key)
+        if meter is not None:
+            return meter
         # LangChain goes on calling a handler that is switched off, which must make no new meter
         # after the user has closed the last one.
         return get_meter() if self._accepts_calls else None
 
     def _note_failure(self, where: str, error: Exception) -> None:
         # The latest meter stands in for a default meter that could not be made.
-        meter = self._own_meter or (_default_meters[-1] if _default_meters else None)
+        meter = self._own_meter or latest_meter()
         if meter is None:
             logger.error("metering failed in %s: %s", where, type(error).__name__)
         else:
@@ -246,7 +238,7 @@ class MeteringHandler(HearsSurroundings):
             meter = self._own_meter
             if meter is None:
                 meter = get_meter()
-                _remember(meter)
+                remember_meter(meter)
             metadata: Mapping[str, Any] = kwargs.get("metadata") or {}
             attribution = attribute(
                 handler=self._subject,
@@ -309,34 +301,7 @@ class MeteringHandler(HearsSurroundings):
             calls = meter.calls
             call = calls.get(key, self._name)
             seen: Seen | None = None if call is None else call.start.kept
-            # Chunks of two calls of one run id cannot be told apart, nor can their ends.
-            chunks = None if call is None or RUN_ID_REUSED in call.flags else seen
-            outcome: Outcome = "completed" if error is None else "failed"
-            report = _UNREAD
-            # What we cannot read ends the call all the same. The numbers are read here and now:
-            # LangChain's in-memory cache changes the very message objects when it answers a later
-            # call with them.
-            try:
-                if error is None:
-                    report = report_of(response, chunks)
-                else:
-                    outcome, report = report_of_error(error, response, chunks)
-            except Exception as trouble:
-                meter.note_failure(hook, trouble)
-            if seen is not None and seen.tapped is not None:
-                try:
-                    if chunks is None:
-                        seen.tapped.give_up()
-                    else:
-                        outcome, report = complete(seen.tapped, outcome, report)
-                except Exception as trouble:
-                    meter.note_failure("taps", trouble)
-            try:
-                # Behind the tap, which knows the id of a streamed answer.
-                if answers_of(calls).is_repeated(key, report):
-                    report = replace(report, flags=(*report.flags, "repeated_answer"))
-            except Exception as trouble:
-                meter.note_failure(hook, trouble)
+            outcome, report = read_end(meter, hook, key, call, error, response)
             if call is None or seen is None:
                 if not calls.knows(key):
                     # LangChain gives ends without starts, for example to a handler that is not
@@ -356,17 +321,6 @@ class MeteringHandler(HearsSurroundings):
                 advise(seen, is_streamed=call.first_piece is not None)
         except Exception as failure:
             self._note_failure(hook, failure)
-
-
-def calls_in_flight() -> bool:
-    """Whether calls are in flight with the default meter, or with one that was."""
-    return any(len(meter.calls) for meter in _default_meters)
-
-
-def _remember(meter: Meter) -> None:
-    global _default_meters
-    if all(each is not meter for each in _default_meters):
-        _default_meters = (*_default_meters, meter)[-_METERS:]
 
 
 def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
