@@ -308,6 +308,29 @@ def test_a_locked_ledger_is_tried_later(ledger, path, monkeypatch):
     assert ledger.query(TOTALS).total == 240
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_ledger_that_others_are_making_is_waited_for(leaves, ledger, path, monkeypatch):
+    """SQLite itself waits for nobody there: one who only looks keeps the journal mode from changing."""
+    monkeypatch.setattr(_files, "BUSY_TIMEOUT", 60.0 if leaves else 0.01)
+    batch = batch_of([make_event()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT 1 FROM sqlite_master").fetchall()
+
+        def sleep(_: float) -> None:
+            if leaves and other.in_transaction:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(_files.time, "sleep", sleep)
+        delivery = ledger.deliver(batch)
+
+    if leaves:
+        assert delivery == Delivery.all_accepted(batch)
+    else:
+        assert delivery == Delivery.try_later(batch, "another process keeps the ledger locked")
+
+
 def test_a_full_disk_is_tried_later(ledger, path):
     """Nothing of the batch is kept, and it goes on when there is room."""
     ledger.deliver(batch_of([make_event()]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,9 @@ SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT: Final = 2.0
 """Seconds to wait for another process that writes. Short, since a shipper tries again anyway
 and an interpreter that ends waits for it."""
+
+OPEN_AGAIN_AFTER: Final = 0.005
+"""Seconds; those who make a ledger, or are the last to close it, take about as long."""
 
 _PASSING: Final = {
     sqlite3.SQLITE_BUSY: "another process keeps the ledger locked",
@@ -67,13 +71,17 @@ def explain(error: sqlite3.Error | OSError) -> UnavailableError:
     if isinstance(error, OSError):
         hold = error.errno not in _PASSING_OS
         return UnavailableError(f"the ledger's file or folder: {error.strerror}", hold=hold)
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
+    primary = _primary_code(error)
+    if primary is None:
         raise error
-    primary = code & 0xFF  # the rest tells apart how it came about
     if primary in _PASSING:
         return UnavailableError(_PASSING[primary], hold=False)
     return UnavailableError(_LASTING.get(primary, f"the ledger: {error}"), hold=True)
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF  # the rest tells apart how it came about
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -85,6 +93,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         OSError: If the folder cannot be made.
     """
     _make_private(path)
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return _opened(path)
+        except sqlite3.OperationalError as error:
+            # SQLite's own waiting is none where the journal mode changes, or the last connection
+            # is being closed: https://www.sqlite.org/wal.html, section 8.
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(OPEN_AGAIN_AFTER)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path,
         timeout=BUSY_TIMEOUT,
