@@ -209,6 +209,25 @@ def test_many_processes_share_it(path, ledger):
     assert ledger.query(usage_query("calls_total")).total == 20 + 4 * 20
 
 
+def open_and_close(job: tuple[Path, int]) -> set[str | None]:
+    """Deliver to a ledger after the other, each opened anew; returns what was in the way."""
+    folder, count = job
+    reasons: set[str | None] = set()
+    for number in range(count):
+        for _ in range(6):
+            with closing(Ledger(folder / str(number) / "ledger.db")) as ledger:
+                reasons.add(ledger.deliver(batch_of([make_event()])).reason)
+    return reasons
+
+
+def test_many_that_open_and_close_it_wait_for_each_other(tmp_path):
+    """Who makes it, and who is the last to close it, keeps the others waiting: no delivery fails of it."""
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(open_and_close, [(tmp_path, 20)] * 4))
+
+    assert found == [{None}] * 4
+
+
 def test_many_may_make_it_at_once(tmp_path):
     """Whoever comes second finds it made: it waits at most, and is never held."""
     deliveries: list[Delivery] = []
@@ -306,29 +325,6 @@ def test_a_locked_ledger_is_tried_later(ledger, path, monkeypatch):
     )
     assert after == Delivery.all_accepted(batch)
     assert ledger.query(TOTALS).total == 240
-
-
-@pytest.mark.parametrize("leaves", [True, False])
-def test_a_ledger_that_others_are_making_is_waited_for(leaves, ledger, path, monkeypatch):
-    """SQLite itself waits for nobody there: one who only looks keeps the journal mode from changing."""
-    monkeypatch.setattr(_files, "BUSY_TIMEOUT", 60.0 if leaves else 0.01)
-    batch = batch_of([make_event()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT 1 FROM sqlite_master").fetchall()
-
-        def sleep(_: float) -> None:
-            if leaves and other.in_transaction:
-                other.execute("COMMIT")
-
-        monkeypatch.setattr(_files.time, "sleep", sleep)
-        delivery = ledger.deliver(batch)
-
-    if leaves:
-        assert delivery == Delivery.all_accepted(batch)
-    else:
-        assert delivery == Delivery.try_later(batch, "another process keeps the ledger locked")
 
 
 def test_a_full_disk_is_tried_later(ledger, path):
