@@ -18,6 +18,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -209,11 +210,20 @@ def test_many_processes_share_it(path, ledger):
     assert ledger.query(usage_query("calls_total")).total == 20 + 4 * 20
 
 
-def open_and_close(job: tuple[Path, int]) -> set[str | None]:
+together: list[Any] = []
+"""In a process of the pool: the barrier that all of them meet at."""
+
+
+def meet_at(barrier: Any) -> None:
+    """Note where the processes of the pool meet."""
+    together.append(barrier)
+
+
+def open_and_close(folder: Path) -> set[str | None]:
     """Deliver to a ledger after the other, each opened anew; returns what was in the way."""
-    folder, count = job
     reasons: set[str | None] = set()
-    for number in range(count):
+    for number in range(60):
+        together[0].wait(60)
         for _ in range(6):
             with closing(Ledger(folder / str(number) / "ledger.db")) as ledger:
                 reasons.add(ledger.deliver(batch_of([make_event()])).reason)
@@ -222,8 +232,11 @@ def open_and_close(job: tuple[Path, int]) -> set[str | None]:
 
 def test_many_that_open_and_close_it_wait_for_each_other(tmp_path):
     """Who makes it, and who is the last to close it, keeps the others waiting: no delivery fails of it."""
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(open_and_close, [(tmp_path, 20)] * 4))
+    context = get_context("spawn")
+    with ProcessPoolExecutor(
+        4, mp_context=context, initializer=meet_at, initargs=(context.Barrier(4),)
+    ) as pool:
+        found = list(pool.map(open_and_close, [tmp_path] * 4))
 
     assert found == [{None}] * 4
 
