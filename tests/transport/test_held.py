@@ -93,6 +93,28 @@ def test_a_full_disk_stops_no_sink(home, disk):
     assert home_status(home)["recorded"] == 4
 
 
+def test_what_is_written_while_a_sink_takes_it_is_not_sent_again(home, disk):
+    """The disk has room again just then; who sent it from memory passes over it there."""
+
+    class Slow(ScriptedSink):
+        def deliver(self, batch, /):
+            if journal.held:
+                disk.room(journal)
+            return super().deliver(batch)
+
+    sink = Slow()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink)
+    ids = record(journal, 3)
+
+    empty(shipper)
+
+    assert (sink.taken, ids_on_disk(home)) == (ids, ids)
+    assert (journal.held, shipper.own_settled) == (0, journal.recorded)
+    let_go(journal, shipper)
+    assert home_status(home)["recorded"] == 3
+
+
 def test_more_than_memory_holds_passes_through_it(home, disk, monkeypatch):
     """As long as the sinks keep up, a full disk loses nothing, however long it lasts."""
     monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 5)

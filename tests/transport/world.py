@@ -176,6 +176,10 @@ class World:
 
     def kill(self, process: Process) -> None:
         """End a process as the kernel does."""
+        for shipper in process.shippers:
+            # What a sink had from memory, and what was not passed over on disk yet, it knew alone.
+            key = shipper.debt.key
+            self.again[key] |= set(process.journal.had_from_memory(key))
         self.kernel.kill(process.running)
         for each in (process.journal, *process.shippers):
             forks._fork_aware.discard(each)

@@ -84,7 +84,7 @@ class DiskOrMemory:
         if self._keeps_off_disk or any(self.held.counts.values()) or self.dropped:
             self._write_held()
 
-    def settle_held(self, debt: str, outcome: Iterable[tuple[int, bool]]) -> None:
+    def settle_held(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> None:
         """Note which events in memory a sink took (`True`) or will never take."""
         for event_id, opened_here in self.held.settle(debt, outcome):
             is_open = self.open_calls.pop(event_id, None) is not None

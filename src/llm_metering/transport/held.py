@@ -119,8 +119,12 @@ class HeldRecords:
             if record.kind is Kind.EVENT and number not in settled
         ]
 
-    def settle(self, debt: str, outcome: Iterable[tuple[int, bool]]) -> list[tuple[str, bool]]:
+    def settle(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> list[tuple[str, bool]]:
         """Note what a sink took (`True`) or will never take.
+
+        Args:
+            debt: The sink.
+            outcome: Numbers and ids of events, and what became of them.
 
         Returns:
             The ids of the events that are gone from here, since every sink has had them, and
@@ -128,9 +132,10 @@ class HeldRecords:
         """
         settled = self._settled[debt]
         gone = []
-        for number, taken in outcome:
+        for number, event_id, taken in outcome:
             if number not in self._records:
-                continue  # on disk by now, and sent from there once more
+                self.had[debt][event_id] = taken  # on disk since it was sent
+                continue
             settled[number] = taken
             if all(number in self._settled[key] for key in self._debts):
                 gone.append(self._let_go(number))

@@ -66,7 +66,7 @@ class HeldCursor:
         settled = delivery.accepted | dead
         self._journal.settle_held(
             self._debt,
-            [(item.end, item.id not in dead) for item in batch if item.id in settled],
+            [(item.end, item.id, item.id not in dead) for item in batch if item.id in settled],
         )
         return 0
 

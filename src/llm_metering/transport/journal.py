@@ -208,7 +208,7 @@ class Journal:
         with self._appender.lock:
             return self._place.held.owed(debt)
 
-    def settle_held(self, debt: str, outcome: Iterable[tuple[int, bool]]) -> None:
+    def settle_held(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> None:
         """Note which events in memory a sink took (`True`) or will never take."""
         with self._appender.lock:
             self._place.settle_held(debt, outcome)
