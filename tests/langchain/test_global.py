@@ -310,6 +310,29 @@ def test_calls_in_flight_when_it_is_undone(asynchronous, default_meter, provider
     assert len(default_meter.calls) == 0
 
 
+def test_the_end_of_a_call_in_flight_is_told_on_the_loop(default_meter, provider, monkeypatch):
+    """In the executor it would be lost where the loop ends with the stream."""
+    threads = []
+    theirs = MeteringHandler.on_llm_end
+
+    def on_llm_end(self, *args, **kwargs):
+        threads.append(threading.get_ident())
+        return theirs(self, *args, **kwargs)
+
+    monkeypatch.setattr(MeteringHandler, "on_llm_end", on_llm_end)
+    llm_metering.install(subject="acme")
+
+    async def main():
+        stream = gpt(provider).astream(prompt("acme"))
+        await anext(stream)
+        llm_metering.uninstall()
+        return [chunk async for chunk in stream]
+
+    asyncio.run(main())
+
+    assert threads == [threading.get_ident()]
+
+
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_switched_off_it_is_called_no_more(asynchronous, default_meter, provider, monkeypatch):
     """It stays registered; LangChain would call it in a thread for each hook of an async run."""

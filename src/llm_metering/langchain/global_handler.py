@@ -39,10 +39,10 @@ class _GlobalHandler(MeteringHandler):
 
     @property
     def run_inline(self) -> bool:  # type: ignore[override]  # LangChain only reads it
-        """Not once it is switched off."""
+        """Switched off, only as long as calls are in flight, whose ends would be lost otherwise."""
         # An inline handler keeps the start of an async completion model from the user's others:
         # https://github.com/langchain-ai/langchain/issues/39633
-        return self.enabled
+        return self.enabled or calls_in_flight()
 
     @property
     def ignore_chat_model(self) -> bool:  # type: ignore[override]  # LangChain only reads it
