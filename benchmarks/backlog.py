@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import random
 import statistics
@@ -36,6 +35,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import machine
 from counting_server import CountingServer
 
 EVENTS = 1_000_000
@@ -72,16 +72,6 @@ class Worker:
     def _line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def outage(count: int, ledger: str) -> dict[str, Any]:
@@ -175,7 +165,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--amberflo", metavar="PYTHON")
     given = parser.parse_args()
-    print(f"{processor()}, {os.cpu_count()} cores, {platform.platform()}")
+    print(machine.describe())
     packages = ", ".join(f"{name} {version(name)}" for name in ("llm-metering", "httpx"))
     print(f"Python {platform.python_version()}, {packages}", flush=True)
     lost = 0

@@ -11,7 +11,6 @@ there was anything to read. The last row is what one chunk of a stream costs.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import random
 import statistics
@@ -19,9 +18,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+import machine
 from anthropic.types import Message
 from google.genai.types import GenerateContentResponse
 from openai.types.chat import ChatCompletion
@@ -180,19 +179,9 @@ def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, list[int]]:
     return taken
 
 
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def report(taken: Mapping[str, list[int]], peers: Mapping[str, list[int]]) -> None:
     """Print the medians, the slow end, the ratio to the peer, and whether the goal is met."""
-    print(f"{processor()}, {os.cpu_count()} cores, {platform.platform()}")
+    print(machine.describe())
     names = ("llm-metering", "openai", "anthropic", "google-genai")
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     print(f"Python {platform.python_version()}, {packages}")

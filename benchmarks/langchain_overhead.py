@@ -27,7 +27,6 @@ import asyncio
 import contextlib
 import importlib
 import itertools
-import os
 import platform
 import random
 import statistics
@@ -36,9 +35,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+import machine
 from counting_server import CountingServer
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.language_models import BaseChatModel
@@ -177,16 +176,6 @@ class NoOpHandler(BaseCallbackHandler):
         """Do nothing."""
 
 
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 @contextlib.contextmanager
 def langfuse(url: str) -> Iterator[dict[str, BaseCallbackHandler]]:
     """Langfuse's handler and its client, as its documentation has it."""
@@ -284,7 +273,7 @@ def report(way: str, taken: Times) -> None:
 
 def main(rounds: int) -> None:
     """Measure in a fresh home, and check that nothing was lost on the way."""
-    print(f"{processor()}, {os.cpu_count()} cores, {platform.platform()}")
+    print(machine.describe())
     print(f"Python {platform.python_version()}", end="")
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):

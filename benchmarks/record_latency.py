@@ -43,6 +43,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import machine
+
 from llm_metering import Meter, TokenUsage
 
 RECORDS = 5_000
@@ -157,16 +159,6 @@ def percentiles(times: list[int]) -> tuple[float, float, float]:
     return cuts[499], cuts[989], cuts[998]
 
 
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def compare(name: str, home: Path, sinks: tuple[str, ...], records: int) -> None:
     """Measure one meter in all three ways, and check that nothing was lost on the way."""
     usage = TokenUsage(input_tokens=100, output_tokens=20)
@@ -200,7 +192,7 @@ def compare(name: str, home: Path, sinks: tuple[str, ...], records: int) -> None
 
 def main(records: int) -> None:
     """Measure with the ledger alone, and with an HTTP sink beside it."""
-    print(f"{processor()}, {os.cpu_count()} cores, {platform.platform()}")
+    print(machine.describe())
     print(f"Python {platform.python_version()}, llm-metering {version('llm-metering')}")
     print("microseconds on the calling thread")
     with tempfile.TemporaryDirectory() as folder:

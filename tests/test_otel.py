@@ -254,6 +254,14 @@ def test_statistics_of_another_shape_break_nothing(provider):
     assert points["llm_metering.statistics.errors"][frozenset()] > 0
 
 
+def test_late_usage_is_counted(statistics, provider):
+    """It is on no bill, so that somebody should hear of it."""
+    late = {"calls": 2, "input_tokens": 300, "output_tokens": 40}
+    instrument(Counting({**statistics, "late_usage": late}), meter_provider=provider)
+
+    assert read(provider)["llm_metering.calls.late"] == {frozenset(): 2}
+
+
 def test_attributes_are_bounded(statistics, provider):
     """A home with more names than anybody looks at has one point for the rest of them."""
     many = {f"flag_{number:03}": 1 for number in range(instruments.MOST_NAMES + 20)}

@@ -4,26 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_openai import ChatOpenAI
-
 from tests.provider.client import Provider
 
-__all__ = ["asked", "billed", "booked", "chat_of"]
-
-
-def chat_of(provider: Provider, model: str = "gpt-x", **overrides: Any) -> ChatOpenAI:
-    """A chat model of the provider's."""
-    settings: dict[str, Any] = {
-        "model": model,
-        "base_url": provider.openai_url,
-        "api_key": "x",
-        "max_retries": 0,
-        "stream_usage": True,
-        # langchain-openai shares one async client between event loops, in which an open
-        # connection of a loop that has ended cannot be used, nor closed.
-        "default_headers": {"Connection": "close"},
-    }
-    return ChatOpenAI(**{**settings, **overrides})
+__all__ = ["asked", "billed", "booked"]
 
 
 def asked(subject: str, text: str = "hello") -> str:

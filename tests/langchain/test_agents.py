@@ -25,7 +25,8 @@ import llm_metering
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
-from .bill_lines import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked
+from .books import gpt
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated"),
@@ -162,7 +163,7 @@ def is_at_rest(meter):
 @every_payer
 def test_an_agent_with_a_tool(way, named, provider, default_meter, events_of):
     """Two model calls, before and after the tool: two exact events on the right bill."""
-    agent = create_agent(chat_of(provider, "gpt-x+tools"), tools=[weather])
+    agent = create_agent(gpt(provider, "gpt-x+tools"), tools=[weather])
 
     config, scope = named(default_meter)
     with scope:
@@ -190,7 +191,7 @@ def graph_of(*nodes, state=MessagesState):
 @every_payer
 def test_nodes_subgraphs_and_what_they_invoke(way, named, provider, default_meter, events_of):
     """A node, a graph inside a node, and one that is a node: each call is billed, to one payer."""
-    model = chat_of(provider)
+    model = gpt(provider)
 
     def ask(state):
         return {"messages": [model.invoke(state["messages"])]}
@@ -222,7 +223,7 @@ def test_nodes_subgraphs_and_what_they_invoke(way, named, provider, default_mete
 @every_way
 def test_nodes_at_the_same_time(way, provider, meter, events_of):
     """Two nodes of one step and the tasks of a `Send`: five calls in threads, five events."""
-    model = chat_of(provider)
+    model = gpt(provider)
 
     def ask(state):
         return {"messages": [model.invoke(question()["messages"])]}
@@ -249,7 +250,7 @@ def test_nodes_at_the_same_time(way, provider, meter, events_of):
 @every_payer
 def test_a_tool_that_asks_a_model(is_async, named, provider, default_meter, events_of):
     """An agent inside a tool is no run of its own caller's: its calls are billed all the same."""
-    inner = create_agent(chat_of(provider, "gpt-y+tools"), tools=[weather])
+    inner = create_agent(gpt(provider, "gpt-y+tools"), tools=[weather])
 
     @tool
     def expert(place: str) -> str:
@@ -261,9 +262,7 @@ def test_a_tool_that_asks_a_model(is_async, named, provider, default_meter, even
         """Ask an expert."""
         return (await inner.ainvoke(question()))["messages"][-1].text
 
-    outer = create_agent(
-        chat_of(provider, "gpt-x+tools"), tools=[async_expert if is_async else expert]
-    )
+    outer = create_agent(gpt(provider, "gpt-x+tools"), tools=[async_expert if is_async else expert])
 
     config, scope = named(default_meter)
     with scope:
@@ -279,9 +278,9 @@ def test_a_tool_that_asks_a_model(is_async, named, provider, default_meter, even
 def test_what_middleware_asks_is_billed(way, provider, meter, events_of):
     """The summary of a long conversation is a model call that nobody sees, but for the bill."""
     summary = SummarizationMiddleware(
-        chat_of(provider, "gpt-s"), trigger=("messages", 4), keep=("messages", 2)
+        gpt(provider, "gpt-s"), trigger=("messages", 4), keep=("messages", 2)
     )
-    agent = create_agent(chat_of(provider), tools=[weather], middleware=[summary])
+    agent = create_agent(gpt(provider), tools=[weather], middleware=[summary])
     long = {"messages": [HumanMessage(asked("acme", f"{number}")) for number in range(6)]}
 
     way(agent, {"callbacks": [MeteringHandler("acme", meter=meter)]}, long)
@@ -294,10 +293,8 @@ def test_what_middleware_asks_is_billed(way, provider, meter, events_of):
 @every_way
 def test_middleware_that_falls_back(way, provider, meter, events_of):
     """The refused model costs nothing, the one behind it what it says."""
-    fallback = ModelFallbackMiddleware(chat_of(provider, "gpt-y+tools"))
-    agent = create_agent(
-        chat_of(provider, "gpt-x+refuse429"), tools=[weather], middleware=[fallback]
-    )
+    fallback = ModelFallbackMiddleware(gpt(provider, "gpt-y+tools"))
+    agent = create_agent(gpt(provider, "gpt-x+refuse429"), tools=[weather], middleware=[fallback])
 
     way(agent, {"callbacks": [MeteringHandler("acme", meter=meter)]}, question())
 
@@ -310,7 +307,7 @@ def test_middleware_that_falls_back(way, provider, meter, events_of):
 @every_way
 def test_structured_output_of_an_agent(way, provider, meter, events_of):
     """The answer in a schema takes no other call than is on the bill."""
-    agent = create_agent(chat_of(provider, "gpt-x+tools"), tools=[weather], response_format=Answer)
+    agent = create_agent(gpt(provider, "gpt-x+tools"), tools=[weather], response_format=Answer)
 
     way(agent, {"callbacks": [MeteringHandler("acme", meter=meter)]}, question())
 
@@ -333,7 +330,7 @@ MODEL_WAYS = [
 @pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 def test_structured_output_of_a_model(way, method, provider, meter, events_of):
     """Whichever way the schema is asked for, and whatever the parser says: one event."""
-    model = chat_of(provider, "gpt-x+tools").with_structured_output(
+    model = gpt(provider, "gpt-x+tools").with_structured_output(
         Answer, method=method, include_raw=True
     )
 
@@ -347,7 +344,7 @@ def test_structured_output_of_a_model(way, method, provider, meter, events_of):
 @pytest.mark.parametrize("way", MODEL_WAYS)
 def test_runnables_in_parallel(way, provider, meter, events_of):
     """Three models at once, in threads or tasks: three events, under their own models."""
-    models = {name: chat_of(provider, f"gpt-{name}") for name in "xyz"}
+    models = {name: gpt(provider, f"gpt-{name}") for name in "xyz"}
     chain = RunnableLambda(lambda prompt: prompt) | RunnableParallel(**models)
 
     way(chain, {"callbacks": [MeteringHandler("acme", meter=meter)]}, asked("acme"))
@@ -361,7 +358,7 @@ def test_runnables_in_parallel(way, provider, meter, events_of):
 @pytest.mark.parametrize("is_async", [False, True], ids=["batch", "abatch"])
 def test_a_batch_of_many_payers(is_async, provider, meter, events_of):
     """Each run of a batch has its own config, and each model call in it that run's payer."""
-    agent = create_agent(chat_of(provider, "gpt-x+tools"), tools=[weather])
+    agent = create_agent(gpt(provider, "gpt-x+tools"), tools=[weather])
     handler = MeteringHandler(meter=meter)
     payers = [f"customer-{number}" for number in range(8)]
     configs = [{"callbacks": [handler], "metadata": {"subject": payer}} for payer in payers]

@@ -20,7 +20,8 @@ from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.sinks.memory import MemorySink
 
-from .bill_lines import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked
+from .books import gpt
 
 PROMPT = asked("acme")
 
@@ -106,7 +107,7 @@ def test_told_twice_billed_once(
         llm_metering.install()
     one = MeteringHandler("acme")
 
-    double(way, chat_of(provider), one, one if is_same else MeteringHandler("acme"))
+    double(way, gpt(provider), one, one if is_same else MeteringHandler("acme"))
 
     events = events_of(default_meter)
     assert billed(events) == booked(provider)
@@ -119,7 +120,7 @@ def test_told_twice_billed_once(
 def test_a_stream_without_usage_that_is_told_twice(way, double, provider, meter, events_of):
     """Its pieces are told twice, too: the text that is counted is that of the answer, once."""
     handler = MeteringHandler("acme", meter=meter)
-    model = chat_of(provider, stream_usage=False)
+    model = gpt(provider, stream_usage=False)
 
     double(way, model, handler, handler)
     way(model, {"callbacks": [handler]})
@@ -139,7 +140,7 @@ def test_a_broken_answer_that_is_told_twice(way, double, provider, meter, events
     LangChain hands over none of them with the error (`_generate_response_from_error`).
     """
     handler = MeteringHandler("acme", meter=meter)
-    model = chat_of(provider, "gpt-x+pieces20+die15", streaming=True)
+    model = gpt(provider, "gpt-x+pieces20+die15", streaming=True)
 
     for tell in (double, lambda way, model, one, _: way(model, {"callbacks": [one]})):
         with pytest.raises(Exception, match=r"closed|incomplete|Connection"):
@@ -157,7 +158,7 @@ def test_a_refusal_that_is_told_twice_is_one(way, double, provider, meter, event
     handler = MeteringHandler("acme", meter=meter)
 
     with pytest.raises(openai.RateLimitError):
-        double(way, chat_of(provider, "gpt-x+refuse429"), handler, handler)
+        double(way, gpt(provider, "gpt-x+refuse429"), handler, handler)
 
     assert events_of(meter) == []
     assert meter.statistics()["refused_calls"] == len(provider.entries) == 1
@@ -187,7 +188,7 @@ def test_two_meters_have_the_same_call(way, provider, home, tmp_path):
     one, two = MemorySink(), MemorySink()
     with Meter(home=home, sinks=[one]) as first, Meter(home=tmp_path / "2", sinks=[two]) as second:
         handlers = [MeteringHandler("acme", meter=meter) for meter in (first, second, first)]
-        way(chat_of(provider), {"callbacks": handlers})
+        way(gpt(provider), {"callbacks": handlers})
 
     assert billed(one.events) == billed(two.events) == booked(provider)
     assert {event.id for event in one.events} == {event.id for event in two.events}
@@ -196,7 +197,7 @@ def test_two_meters_have_the_same_call(way, provider, home, tmp_path):
 def test_one_handler_on_every_level_of_a_chain(provider, meter, events_of):
     """Outer chain, inner chain, model and call all have it: one event for each model call."""
     handler = MeteringHandler("acme", meter=meter)
-    model = chat_of(provider).model_copy(update={"callbacks": [handler]})
+    model = gpt(provider).model_copy(update={"callbacks": [handler]})
     inner = (RunnableLambda(lambda x: x) | model).with_config(callbacks=[handler])
 
     def ask_twice(prompt, config):

@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableLambda
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
-from .bill_lines import asked, billed, booked, chat_of
+from .bill_lines import asked, billed, booked
+from .books import gpt
 
 
 def invoke(runnable, prompt, config):
@@ -47,7 +48,7 @@ class Picky:
 @both_ways
 def test_an_attempt_that_was_refused_costs_nothing(way, provider, meter, events_of):
     """`with_retry`: the refused attempt is a run of its own, and no event."""
-    model = chat_of(provider, "gpt-x+429once").with_retry(wait_exponential_jitter=False)
+    model = gpt(provider, "gpt-x+429once").with_retry(wait_exponential_jitter=False)
 
     way(model, asked("acme"), {"callbacks": [MeteringHandler("acme", meter=meter)]})
 
@@ -59,7 +60,7 @@ def test_an_attempt_that_was_refused_costs_nothing(way, provider, meter, events_
 @both_ways
 def test_each_answered_attempt_is_billed(way, provider, meter, events_of):
     """`with_retry` around a parser: the provider answered three times, and was paid three times."""
-    chain = (chat_of(provider) | RunnableLambda(Picky(2))).with_retry(
+    chain = (gpt(provider) | RunnableLambda(Picky(2))).with_retry(
         wait_exponential_jitter=False, stop_after_attempt=3
     )
 
@@ -73,8 +74,8 @@ def test_each_answered_attempt_is_billed(way, provider, meter, events_of):
 @both_ways
 def test_a_fallback_is_billed_under_its_own_model(way, provider, meter, events_of):
     """`with_fallbacks`: the refused model makes no event, the one that answered does."""
-    model = chat_of(provider, "gpt-x+refuse429").with_fallbacks(
-        [chat_of(provider, "gpt-y+refuse400"), chat_of(provider, "gpt-z")]
+    model = gpt(provider, "gpt-x+refuse429").with_fallbacks(
+        [gpt(provider, "gpt-y+refuse400"), gpt(provider, "gpt-z")]
     )
 
     way(model, asked("acme"), {"callbacks": [MeteringHandler("acme", meter=meter)]})
@@ -88,8 +89,8 @@ def test_a_fallback_is_billed_under_its_own_model(way, provider, meter, events_o
 @both_ways
 def test_a_fallback_after_an_answer_is_billed_with_it(way, provider, meter, events_of):
     """The first model answered, and what came after it failed: both models were paid."""
-    chain = (chat_of(provider, "gpt-x") | RunnableLambda(Picky())).with_fallbacks(
-        [chat_of(provider, "gpt-y")]
+    chain = (gpt(provider, "gpt-x") | RunnableLambda(Picky())).with_fallbacks(
+        [gpt(provider, "gpt-y")]
     )
 
     way(chain, asked("acme"), {"callbacks": [MeteringHandler("acme", meter=meter)]})
@@ -106,7 +107,7 @@ def test_a_node_that_runs_again_is_billed_again(way, provider, meter, events_of)
     from langgraph.graph import END, START, MessagesState, StateGraph
     from langgraph.types import RetryPolicy
 
-    model, picky = chat_of(provider), Picky()
+    model, picky = gpt(provider), Picky()
 
     def node(state):
         return {"messages": [picky(model.invoke(state["messages"]))]}
@@ -133,7 +134,7 @@ def anthropic_of(provider, model):
 
 
 def openai_of(provider, model):
-    return chat_of(provider, model, max_retries=2)
+    return gpt(provider, model, max_retries=2)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_what_an_sdk_retries_is_one_run_and_one_event(
 @both_ways
 def test_an_sdk_that_gives_up_is_one_refusal(way, provider, meter, events_of):
     """Three requests, three refusals, one run: nothing to bill, one refused call."""
-    model = chat_of(provider, "gpt-x+refuse429", max_retries=2)
+    model = gpt(provider, "gpt-x+refuse429", max_retries=2)
 
     with pytest.raises(openai.RateLimitError):
         way(model, asked("acme"), {"callbacks": [MeteringHandler("acme", meter=meter)]})
@@ -179,7 +180,7 @@ def test_a_run_id_that_is_used_again_is_another_call(way, provider, meter, event
     config = {"callbacks": [MeteringHandler("acme", meter=meter)], "run_id": run_id}
 
     for _ in range(2):
-        way(chat_of(provider), asked("acme"), config)
+        way(gpt(provider), asked("acme"), config)
 
     events = events_of(meter)
     assert billed(events) == booked(provider)
@@ -191,7 +192,7 @@ def test_a_run_id_that_is_used_again_is_another_call(way, provider, meter, event
 def test_a_failed_run_id_that_is_used_again(provider, meter, events_of):
     """A retry by hand with the same run id: the refused call is over, the next one is billed."""
     config = {"callbacks": [MeteringHandler("acme", meter=meter)], "run_id": uuid4()}
-    model = chat_of(provider, "gpt-x+429once")
+    model = gpt(provider, "gpt-x+429once")
 
     with pytest.raises(openai.RateLimitError):
         model.invoke(asked("acme"), config)
@@ -206,7 +207,7 @@ def test_a_batch_with_a_run_id(is_async, provider, meter, events_of):
     """The first of a batch gets the run id, the others ids of their own: three calls."""
     run_id = uuid4()
     config = {"callbacks": [MeteringHandler("acme", meter=meter)], "run_id": run_id}
-    prompts, model = [asked("acme", text) for text in ("a", "b", "c")], chat_of(provider)
+    prompts, model = [asked("acme", text) for text in ("a", "b", "c")], gpt(provider)
 
     if is_async:
         asyncio.run(model.abatch(prompts, config))
@@ -223,7 +224,7 @@ def test_a_batch_with_a_run_id(is_async, provider, meter, events_of):
 @both_ways
 def test_retries_stay_in_their_scope(way, provider, meter, events_of):
     """Each attempt is on the bill of the scope that the first was made in."""
-    chain = (chat_of(provider) | RunnableLambda(Picky())).with_retry(wait_exponential_jitter=False)
+    chain = (gpt(provider) | RunnableLambda(Picky())).with_retry(wait_exponential_jitter=False)
 
     with subject("scoped"):
         way(chain, asked("scoped"), {"callbacks": [MeteringHandler(meter=meter)]})

@@ -96,6 +96,10 @@ def _unreadable(statistics: Statistics) -> Points:
     return [(statistics["damage"]["unreadable_segments"], {})]
 
 
+def _late(statistics: Statistics) -> Points:
+    return [(statistics["late_usage"]["calls"], {})]
+
+
 INSTRUMENTS: Final = (
     Instrument(
         "llm_metering.events.recorded", "counter", "{event}", "Events owed to a sink",
@@ -125,8 +129,13 @@ INSTRUMENTS: Final = (
         _home("open_calls"),
     ),
     Instrument(
-        "llm_metering.calls.refused", "counter", "{call}", "Calls that a provider refused",
+        "llm_metering.calls.refused", "counter", "{call}",
+        "Calls that a provider refused, or that were refused since nobody pays",
         _home("refused_calls"),
+    ),
+    Instrument(
+        "llm_metering.calls.late", "counter", "{call}",
+        "Calls whose usage came after their event, and is on no bill", _late,
     ),
     Instrument(
         "llm_metering.failures", "counter", "{failure}", "Failures to meter", _home("failures")
