@@ -16,8 +16,8 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abc
 """By any digit, one that begins with the bits 10."""
 
 
-_RANDOM: Final = 10
-"""Random bytes of an id."""
+_RANDOM: Final = 8
+"""Random bytes of an id, of which two bits give way to the variant."""
 _IN_STOCK: Final = 4096
 
 _Stock = tuple[bytes, int, Iterator[int]]
@@ -36,11 +36,12 @@ def new_event_id() -> str:
     """Mint the id of a call that starts now: a UUIDv7 (RFC 9562, section 5.7).
 
     Ids ordered by time keep the ledger's unique index in cache; random ones insert several
-    times slower. The random part comes from the kernel, and no part of it is used twice, nor by
+    times slower. Twelve bits behind the milliseconds are their fraction (section 6.2, method 3):
+    ids of one machine are in the order of its clock, to a quarter of a microsecond. The random part comes from the kernel, and no part of it is used twice, nor by
     a forked child that has a copy of what its parent had in stock.
     """
     global _stock
-    milliseconds = time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF
+    ticks = (time.time_ns() << 12) // 1_000_000 & 0xFFF_FFFF_FFFF_FFFF
     while True:
         stock, pid, places = _stock
         place = next(places)  # in one step, so that no two threads have the same
@@ -48,9 +49,9 @@ def new_event_id() -> str:
         if len(random) == _RANDOM and pid == os.getpid():
             break
         _stock = _new_stock()
-    text = (milliseconds.to_bytes(6) + random).hex()
+    when, rest = f"{ticks:015x}", random.hex()
     # Cut and joined: `uuid.UUID` and its `str` take four times as long.
-    return f"{text[:8]}-{text[8:12]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+    return f"{when[:8]}-{when[8:12]}-7{when[12:]}-{_VARIANT[rest[0]]}{rest[1:4]}-{rest[4:]}"
 
 
 def keyed_event_id(source: str, key: str) -> str:
