@@ -1,0 +1,30 @@
+"""Metering every LlamaIndex call of the process, once `install()` was called."""
+
+from __future__ import annotations
+
+from .. import taps
+from ..default_meter import get_meter
+from .accounts import set_global
+from .binding import watch_attachments
+from .dispatchers import put
+
+__all__ = ["install", "uninstall"]
+
+
+def install() -> None:
+    """Meter every LlamaIndex call of this process from now on; idempotent.
+
+    Raises:
+        MeteringError: If the default meter cannot be made of the settings there are.
+    """
+    get_meter().start()
+    watch_attachments()
+    put()
+    set_global(True)
+
+
+def uninstall() -> None:
+    """Meter new calls no longer; calls in flight and objects with a handler of their own go on."""
+    # The handlers stay where they are, for those: where nothing holds for a call they do nothing.
+    set_global(False)
+    taps.remove()

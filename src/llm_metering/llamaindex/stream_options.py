@@ -1,0 +1,73 @@
+"""Asking OpenAI for the usage of a stream, which it reports only to those who ask.
+
+LlamaIndex does not ask, and its agents stream by default. `additional_kwargs` of a model go into
+each request, `stream_options` into those that stream alone (llama-index-llms-openai 0.8.3,
+`base.py`, `OpenAI._get_model_kwargs`). Some servers that speak OpenAI's API refuse the field, so it
+is put there by itself only where OpenAI or Azure are asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from .accounts import tellers_of
+from .frames import Frame
+
+__all__ = ["advise", "ask_for_usage"]
+
+logger = logging.getLogger("llm_metering")
+
+_OPTIONS: Final = "stream_options"
+_ASKS: Final = "include_usage"
+_HOSTS: Final = (".openai.com", ".openai.azure.com", ".azure.com", ".azure-api.net")
+_AZURE: Final = ("azure_endpoint", "api_base")
+_told: Final[set[str]] = set()
+
+
+def ask_for_usage(frame: Frame) -> None:
+    """Have the stream that is about to begin report its usage, if that can be asked for."""
+    model = frame.instance
+    kwargs = _request_arguments(model)
+    if kwargs is None or _OPTIONS in kwargs:
+        return
+    tellers = tellers_of(frame.account)
+    if not tellers:
+        return
+    wanted = tellers[0].meter.settings.request_stream_usage
+    if wanted is None:
+        wanted = _is_openais(model)
+    if wanted:
+        kwargs[_OPTIONS] = {_ASKS: True}
+
+
+def advise(model: Any) -> None:
+    """Say how to get the usage of a stream that came without, once a kind of model."""
+    kwargs = _request_arguments(model)
+    name = type(model).__name__
+    if kwargs is None or _OPTIONS in kwargs or name in _told:
+        return
+    _told.add(name)
+    logger.warning(
+        "%s streamed an answer and did not ask for its usage, so its tokens are estimated: if the"
+        ' server can report it, make the model with additional_kwargs={"stream_options":'
+        ' {"include_usage": True}}, or set request_stream_usage. Said once.',
+        name,
+    )
+
+
+def _request_arguments(model: Any) -> dict[str, Any] | None:
+    """What goes into each request of a model that speaks OpenAI's chat completions."""
+    if not any(base.__module__ == "llama_index.llms.openai.base" for base in type(model).__mro__):
+        return None
+    kwargs = getattr(model, "additional_kwargs", None)
+    return kwargs if isinstance(kwargs, dict) else None
+
+
+def _is_openais(model: Any) -> bool:
+    for name in _AZURE:
+        base = getattr(model, name, None)
+        if isinstance(base, str) and base:
+            return f".{urlsplit(base).hostname or ''}".endswith(_HOSTS)
+    return False
