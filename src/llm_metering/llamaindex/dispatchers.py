@@ -15,10 +15,11 @@ from llama_index_instrumentation import get_dispatcher
 from .event_handler import MeteringEventHandler
 from .span_handler import MeteringSpanHandler
 
-__all__ = ["put", "take_off"]
+__all__ = ["put", "spans"]
 
 _events: Final = MeteringEventHandler()
-_spans: Final = MeteringSpanHandler()
+spans: Final = MeteringSpanHandler()
+"""The one of this process."""
 _putting: Final = threading.Lock()
 
 
@@ -27,15 +28,7 @@ def put() -> None:
     root = get_dispatcher()
     with _putting:
         root.event_handlers[:] = _with(root.event_handlers, _events)
-        root.span_handlers[:] = _with(root.span_handlers, _spans)
-
-
-def take_off() -> None:
-    """Take them off; calls in flight are not heard of any more."""
-    root = get_dispatcher()
-    with _putting:
-        root.event_handlers[:] = _without(root.event_handlers, _events)
-        root.span_handlers[:] = _without(root.span_handlers, _spans)
+        root.span_handlers[:] = _with(root.span_handlers, spans)
 
 
 def _with(handlers: list[Any], ours: Any) -> list[Any]:

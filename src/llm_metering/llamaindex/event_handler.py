@@ -24,6 +24,7 @@ from llama_index.core.instrumentation.events.llm import (
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
+from .advice import advise_on_stream, warn_of_other_meter
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, leave
 from .model_calls import ModelCall, begin_call
@@ -81,6 +82,7 @@ def _start(event: Any, operation: str, asked: Any) -> None:
     payload = event.model_dict
     # One span may hold several calls, one inside of the other.
     key = f"{frame.id}#{len(frame.calls)}" if frame.calls else frame.id
+    warn_of_other_meter(frame.instance)
     begin_call(
         frame,
         seen,
@@ -111,7 +113,10 @@ def _end(event: LLMChatEndEvent | LLMCompletionEndEvent) -> None:
     call = _call_of(event)
     if call is not None:
         _over(call)
-        call.end(*call.seen.report(event.response))
+        outcome, report = call.seen.report(event.response)
+        call.end(outcome, report)
+        if call.seen.is_streamed and call.told is not None and call.told.usage is None:
+            advise_on_stream(call.frame.instance)
 
 
 def _error(event: ExceptionEvent) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from .. import taps
 from ..default_meter import get_meter
 from .accounts import set_global
-from .binding import watch_attachments
-from .dispatchers import put
 
 __all__ = ["install", "uninstall"]
 
@@ -18,9 +18,15 @@ def install() -> None:
         MeteringError: If the default meter cannot be made of the settings there are.
     """
     get_meter().start()
-    watch_attachments()
-    put()
     set_global(True)
+    if "llama_index.core" in sys.modules:
+        from .dispatchers import put
+
+        put()
+    else:
+        from .waiting import wait
+
+        wait()
 
 
 def uninstall() -> None:

@@ -8,22 +8,18 @@ is put there by itself only where OpenAI or Azure are asked.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .accounts import tellers_of
 from .frames import Frame
 
-__all__ = ["advise", "ask_for_usage"]
-
-logger = logging.getLogger("llm_metering")
+__all__ = ["ask_for_usage", "could_have_asked"]
 
 _OPTIONS: Final = "stream_options"
 _ASKS: Final = "include_usage"
 _HOSTS: Final = (".openai.com", ".openai.azure.com", ".azure.com", ".azure-api.net")
 _AZURE: Final = ("azure_endpoint", "api_base")
-_told: Final[set[str]] = set()
 
 
 def ask_for_usage(frame: Frame) -> None:
@@ -42,19 +38,10 @@ def ask_for_usage(frame: Frame) -> None:
         kwargs[_OPTIONS] = {_ASKS: True}
 
 
-def advise(model: Any) -> None:
-    """Say how to get the usage of a stream that came without, once a kind of model."""
+def could_have_asked(model: Any) -> bool:
+    """Whether the usage of a stream of this model could have been asked for, and was not."""
     kwargs = _request_arguments(model)
-    name = type(model).__name__
-    if kwargs is None or _OPTIONS in kwargs or name in _told:
-        return
-    _told.add(name)
-    logger.warning(
-        "%s streamed an answer and did not ask for its usage, so its tokens are estimated: if the"
-        ' server can report it, make the model with additional_kwargs={"stream_options":'
-        ' {"include_usage": True}}, or set request_stream_usage. Said once.',
-        name,
-    )
+    return kwargs is not None and _OPTIONS not in kwargs
 
 
 def _request_arguments(model: Any) -> dict[str, Any] | None:
