@@ -16,6 +16,7 @@ from langchain_core.tracers import context
 
 from .. import taps
 from ..default_meter import get_meter
+from ..installed import INSTALLED
 from .default_meters import calls_in_flight
 from .handler import MeteringHandler
 
@@ -83,6 +84,7 @@ def install() -> None:
             context.register_configure_hook(_global_variable, inheritable=False)
         _switch_off(*(each for each in hooks if each is not _global_variable))
         _global_handler.enabled = True
+        INSTALLED.add("langchain")
 
 
 def uninstall() -> None:
@@ -90,6 +92,7 @@ def uninstall() -> None:
     with _registration:
         _switch_off(*(hook[0] for hook in _hooks()))
         _global_handler.enabled = False
+        INSTALLED.discard("langchain")
     # A call with a handler of its own puts them back.
     taps.remove()
 

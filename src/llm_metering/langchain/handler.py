@@ -270,9 +270,7 @@ class MeteringHandler(HearsSurroundings):
             )
             tapped = begin(meter, request, provider, seen, kwargs)
             if tapped is not None:
-                if tapped.payer_around is not None:
-                    attribution = attribution.beside(tapped.payer_around)
-                tapped.payer = attribution
+                attribution = tapped.paid_by(attribution)
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..default_meter import get_meter
+from ..installed import INSTALLED
 from ..meter import Meter
 
-__all__ = ["Account", "Teller", "is_global", "set_global", "tellers_of"]
+__all__ = ["Account", "Teller", "tellers_of"]
 
 
 class Account(NamedTuple):
@@ -35,18 +36,6 @@ class Teller(NamedTuple):
 
 
 _GLOBAL: Final = Account("global", None, None, {})
-_is_global = False
-
-
-def is_global() -> bool:
-    """Whether every call of the process is metered."""
-    return _is_global
-
-
-def set_global(value: bool) -> None:
-    """Meter every call of the process from now on, or no longer."""
-    global _is_global
-    _is_global = value
 
 
 def tellers_of(account: Account | None) -> list[Teller]:
@@ -58,7 +47,7 @@ def tellers_of(account: Account | None) -> list[Teller]:
     tellers = []
     if account is not None:
         tellers.append(Teller(account, account.meter or get_meter()))
-    if _is_global:
+    if "llamaindex" in INSTALLED:
         meter = get_meter()
         if not tellers or tellers[0].meter is not meter:
             tellers.append(Teller(_GLOBAL, meter))

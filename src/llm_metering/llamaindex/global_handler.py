@@ -6,7 +6,7 @@ import sys
 
 from .. import taps
 from ..default_meter import get_meter
-from .accounts import set_global
+from ..installed import INSTALLED
 
 __all__ = ["install", "uninstall"]
 
@@ -18,7 +18,7 @@ def install() -> None:
         MeteringError: If the default meter cannot be made of the settings there are.
     """
     get_meter().start()
-    set_global(True)
+    INSTALLED.add("llamaindex")
     if "llama_index.core" in sys.modules:
         from .dispatchers import put
 
@@ -32,5 +32,5 @@ def install() -> None:
 def uninstall() -> None:
     """Meter new calls no longer; calls in flight and objects with a handler of their own go on."""
     # The handlers stay where they are, for those: where nothing holds for a call they do nothing.
-    set_global(False)
+    INSTALLED.discard("llamaindex")
     taps.remove()

@@ -21,6 +21,7 @@ from ..subjects import Attribution, Rank, attribute
 from .accounts import Teller, tellers_of
 from .frames import Frame
 from .gate import refuse
+from .providers import is_metered_elsewhere
 from .seen import Seen
 
 __all__ = ["ModelCall", "begin_call"]
@@ -55,6 +56,8 @@ class ModelCall:
         seen: Seen,
         tellers: list[tuple[Teller, Attribution]],
         start: CallStart,
+        *,
+        is_metered_elsewhere: bool = False,
     ) -> None:
         self.key = key
         self.frame = frame
@@ -65,8 +68,9 @@ class ModelCall:
         self._tellers = tellers
         self._start = start
         self._inner: list[ModelCall] = []
-        self._is_withdrawn = False
-        self._tell_start()
+        self._is_withdrawn = is_metered_elsewhere
+        if not is_metered_elsewhere:
+            self._tell_start()
 
     def _tell_start(self) -> None:
         for (account, meter), attribution in self._tellers:
@@ -180,13 +184,9 @@ def begin_call(
     tapped = seen.tapped = taps.begin(
         seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
     )
-    payer = told[0][1]
-    if tapped.payer_around is not None:
-        told = [(teller, each.beside(tapped.payer_around)) for teller, each in told]
-        payer = told[0][1]
-    tapped.payer = payer
+    told = [(teller, tapped.paid_by(attribution)) for teller, attribution in told]
     start = CallStart(
-        attribution=payer,
+        attribution=told[0][1],
         framework=_FRAMEWORK,
         operation=seen.operation,
         provider=provider,
@@ -198,7 +198,8 @@ def begin_call(
         so_far=seen.so_far,
         task=current_task(),
     )
-    call = ModelCall(key, frame, seen, told, start)
+    elsewhere = is_metered_elsewhere(frame.instance)
+    call = ModelCall(key, frame, seen, told, start, is_metered_elsewhere=elsewhere)
     call.is_only_a_span = is_only_a_span
     if around is not None:
         around.withdraw(call)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["is_asked_late", "model_of", "provider_of", "reads_raw"]
+from ..installed import INSTALLED
 
+__all__ = ["is_asked_late", "is_metered_elsewhere", "model_of", "provider_of", "reads_raw"]
+
+_LANGCHAINS: Final = "llm_metering.langchain."
 _INTEGRATIONS: Final = "llama_index.llms."
 _PROVIDERS: Final = {
     "anthropic": "anthropic",
@@ -45,6 +48,23 @@ def is_asked_late(instance: object) -> bool:
 def reads_raw(instance: object) -> bool:
     """Whether `raw` in an answer is the provider's, not the user's own object."""
     return type(instance).__name__ != "StructuredLLM"
+
+
+def is_metered_elsewhere(instance: Any) -> bool:
+    """Whether the object only hands on to LangChain, and LangChain's calls are metered.
+
+    llama-index-llms-langchain 0.9.0, `base.py`: what the model answers comes without its usage, and
+    its streams take the place of the callbacks that it was given.
+    """
+    if _integration_of(instance) != "langchain":
+        return False
+    if "langchain" in INSTALLED:
+        return True
+    callbacks = getattr(getattr(instance, "_llm", None), "callbacks", None)
+    handlers = getattr(callbacks, "handlers", callbacks)
+    return isinstance(handlers, list) and any(
+        type(each).__module__.startswith(_LANGCHAINS) for each in handlers
+    )
 
 
 def model_of(instance: Any) -> object:

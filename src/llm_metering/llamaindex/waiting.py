@@ -14,7 +14,7 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
-from .accounts import is_global
+from ..installed import INSTALLED
 
 __all__ = ["wait"]
 
@@ -30,7 +30,7 @@ class _Waiting(BaseSpanHandler[SimpleSpan]):
 
     def span_enter(self, id_: str, *args: Any, **kwargs: Any) -> None:
         # Workflows use the dispatcher too, and may do so without the core.
-        if not is_global() or _CORE not in sys.modules:
+        if "llamaindex" not in INSTALLED or _CORE not in sys.modules:
             return
         from . import dispatchers
 

@@ -43,8 +43,7 @@ class TappedCall:
         framework: Whose call it is.
         request: What it was begun with, until it is over.
         has_begun: Whether a piece of its answer has reached the application.
-        payer: Who pays for it, once that is known.
-        payer_around: Who pays for the call of another framework that this one was begun in.
+        payer: Who pays for it, by all that was said of it; `None` until somebody has.
         has_failed: Whether the provider said that it could not go on, once the call is completed.
         holds_another: Whether a call of another framework was begun inside of this one, so that this
             one only passes on what that one asks for.
@@ -53,8 +52,8 @@ class TappedCall:
 
     __slots__ = (
         *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
-        *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "is_over", "payer"),
-        *("payer_around", "request"),
+        *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "is_over"),
+        *("_payer_around", "payer", "request"),
     )
 
     def __init__(
@@ -72,12 +71,12 @@ class TappedCall:
         self.is_over = False
         self.request = request
         self.payer: Attribution | None = None
-        self.payer_around: Attribution | None = None
+        self._payer_around: Attribution | None = None
         self.framework = framework
         self._is_read = is_read
         if outer is not None and not outer.is_over and outer.framework != framework:
             outer.holds_another = True
-            self.payer_around = outer.payer
+            self._payer_around = outer.payer
         self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
@@ -101,6 +100,18 @@ class TappedCall:
         body = Body(has_lines=has_lines, as_chunk=as_chunk)
         bodies.append(body)
         return body
+
+    def paid_by(self, attribution: Attribution) -> Attribution:
+        """Who pays, by what another handler says of the call.
+
+        For a call that was begun inside of one of another framework, what holds for that one holds
+        as well.
+        """
+        if self._payer_around is not None:
+            attribution = attribution.beside(self._payer_around)
+        known = self.payer
+        self.payer = attribution if known is None else attribution.beside(known)
+        return attribution
 
     def end(self) -> None:
         """The call has ended."""
