@@ -66,6 +66,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("openmeter_token", "not set", "default"),
         ("tokenizer_download", False, "default"),
         ("taps", True, "default"),
+        ("request_stream_usage", "auto", "default"),
         ("silent_call_hours", 1, "default"),
         ("on_missing_subject", "unattributed", "default"),
         ("subject_keys", ("llm_metering_subject", "subject"), "default"),
@@ -93,6 +94,7 @@ VALUES = {
     "subject_keys": ("payer, user_id", ("payer", "user_id")),
     "subject_from_metadata": ("ignore", "ignore"),
     "metadata_dimensions": ("thread_id langgraph_node", ("thread_id", "langgraph_node")),
+    "request_stream_usage": ("on", True),
     "silent_call_hours": ("0.5", 0.5),
 }
 OTHERS = {
@@ -106,6 +108,7 @@ OTHERS = {
     "taps": "on",
     "on_missing_subject": "warn",
     "subject_from_metadata": "trust",
+    "request_stream_usage": "auto",
     "silent_call_hours": "24",
 }
 """Other values, where not every string is one."""
@@ -123,6 +126,7 @@ on_missing_subject = "unattributed"
 subject_keys = ["file"]
 subject_from_metadata = "trust"
 metadata_dimensions = []
+request_stream_usage = false
 silent_call_hours = 2
 """
 
@@ -332,6 +336,7 @@ BAD_ARGUMENTS = [
     pytest.param("event_id", ["response"], id="ids in a list"),
     pytest.param("tokenizer_download", "maybe", id="download that is neither"),
     pytest.param("tokenizer_download", 1, id="download that is a number"),
+    pytest.param("request_stream_usage", "sometimes", id="asking that is neither"),
     pytest.param("silent_call_hours", "soon", id="silence that is no number"),
     pytest.param("silent_call_hours", 0, id="no silence at all"),
     pytest.param("silent_call_hours", "-1", id="negative silence"),

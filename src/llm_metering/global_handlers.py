@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 from .default_meter import set_default_subject
 from .errors import MissingExtraError
@@ -26,19 +27,31 @@ def install(subject: str | None = None) -> None:
     """
     if subject is not None:
         check_subject(subject)
-    if find_spec("langchain_core") is None:
-        raise MissingExtraError("langchain-core", "langchain")
-    from .langchain import global_handler
-
+    handlers = _handlers()
+    if not handlers:
+        raise MissingExtraError("langchain-core or llama-index-core", "langchain")
     if subject is not None:
         set_default_subject(subject)
-    global_handler.install()
+    for handler in handlers:
+        handler.install()
 
 
 def uninstall() -> None:
     """Undo `install()`: new calls are not metered globally; those in flight settle."""
-    if find_spec("langchain_core") is not None:
-        from .langchain import global_handler
-
-        global_handler.uninstall()
+    for handler in _handlers():
+        handler.uninstall()
     set_default_subject(None)
+
+
+def _handlers() -> list[Any]:
+    """The global handlers of the frameworks that are installed."""
+    found: list[Any] = []
+    if find_spec("langchain_core") is not None:
+        from .langchain import global_handler as langchain
+
+        found.append(langchain)
+    if find_spec("llama_index") is not None and find_spec("llama_index.core") is not None:
+        from .llamaindex import global_handler as llamaindex
+
+        found.append(llamaindex)
+    return found

@@ -321,6 +321,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "openmeter_token": {"value": "set", "origin": "environment OPENMETER_API_KEY"},
         "tokenizer_download": {"value": False, "origin": "default"},
         "taps": {"value": True, "origin": "default"},
+        "request_stream_usage": {"value": "auto", "origin": "default"},
         "silent_call_hours": {"value": 1, "origin": "default"},
         "on_missing_subject": {"value": "unattributed", "origin": "default"},
         "subject_keys": {"value": ["llm_metering_subject", "subject"], "origin": "default"},

@@ -149,6 +149,13 @@ class CallTable:
                     table.forget(call)
         self._recorder.count("refused_calls", reason)
 
+    def withdraw(self, key: Key) -> None:
+        """What was begun is none of its own: the call is another one, begun inside of it."""
+        call = self._open.get(key)
+        if call is not None:
+            in_flight.pop(call.identity, None)
+            self.forget(call)
+
     def forget(self, call: Call) -> None:
         """A call, if it is in flight here, was not made."""
         for key in [key for key, each in list(self._open.items()) if each is call]:

@@ -9,13 +9,12 @@ exception itself, or in the chunks that were seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from ..calls import Outcome, Report, outcome_of
-from ..extract import read
+from ..extract.error_bodies import reading_of_error
 from ..extract.reading import Reading
 from .answers import Answer, generations_of, mapping
 from .results import found_in
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 __all__ = ["outcome_of_run", "report_of_error"]
-
-_CAUSES: Final = 4
-_LONGEST: Final = 1_000_000
-"""Characters of a body that is read."""
 
 
 def outcome_of_run(error: BaseException) -> tuple[Outcome, str]:
@@ -80,7 +75,7 @@ def report_of_error(
         is_last=response is not None,
     )
     if report.usage is None or not report.is_final:
-        report = _completed(report, _reading_of(error, response))
+        report = _completed(report, reading_of_error(error, *_bodies_of(response)))
     found = Found(report.usage, report.flags).judged(has_answer=answer.has_output)
     if outcome == "refused" and found.usage is not None and not any(found.usage.counts().values()):
         # A refusal that says so: nothing was used.
@@ -104,38 +99,11 @@ def _completed(report: Report, reading: Reading | None) -> Report:
     )
 
 
-def _reading_of(error: BaseException, response: object) -> Reading | None:
-    """The body of an answer inside of an error, if it reports a usage."""
-    for body in _bodies_of(error, response):
-        if body is None or (isinstance(body, str | bytes) and len(body) > _LONGEST):
-            continue
-        reading = read(body)
-        if reading.usage is not None:
-            return reading
-    return None
-
-
-def _bodies_of(error: BaseException, response: object) -> Iterator[object]:
-    for generation in generations_of(response):
-        metadata = mapping(getattr(getattr(generation, "message", None), "response_metadata", None))
-        yield metadata.get("body")
-    each: BaseException | None = error
-    for _ in range(_CAUSES):
-        if each is None:
-            return
-        for name in ("completion", "body", "response"):
-            body = _attribute(each, name)
-            if name != "response" or isinstance(body, Mapping):
-                yield body
-            elif type(body).__module__.partition(".")[0] == "httpx":
-                # What was not read yet raises, and is not fetched.
-                yield _attribute(body, "content")
-        each = each.__cause__
-
-
-def _attribute(holder: object, name: str) -> Any:
-    try:
-        return getattr(holder, name, None)
-    except Exception:
-        # As above.
-        return None
+def _bodies_of(response: object) -> list[object]:
+    """The body of the HTTP response of the error, as LangChain keeps it in a message."""
+    return [
+        mapping(getattr(getattr(generation, "message", None), "response_metadata", None)).get(
+            "body"
+        )
+        for generation in generations_of(response)
+    ]

@@ -268,7 +268,11 @@ class MeteringHandler(HearsSurroundings):
                 batch=batch,
                 messages=messages,
             )
-            begin(meter, request, provider, seen, kwargs)
+            tapped = begin(meter, request, provider, seen, kwargs)
+            if tapped is not None:
+                if tapped.payer_around is not None:
+                    attribution = attribution.beside(tapped.payer_around)
+                tapped.payer = attribution
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",

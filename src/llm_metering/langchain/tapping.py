@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import taps
 from ..calls import Outcome, Report
 from ..meter import Meter
@@ -16,11 +18,14 @@ __all__ = ["begin", "complete"]
 
 def begin(
     meter: Meter, request: object, provider: str | None, seen: Seen, kwargs: Mapping[str, Any]
-) -> None:
+) -> TappedCall | None:
     """Have the answer of a call read."""
     # The answers of several prompts could not be told apart.
-    if kwargs.get("batch_size") == 1 and meter.settings.taps:
-        seen.tapped = taps.begin(request, provider)
+    if kwargs.get("batch_size") == 1:
+        seen.tapped = taps.begin(
+            request, provider, framework="langchain", is_read=meter.settings.taps
+        )
+    return seen.tapped
 
 
 def complete(tapped: TappedCall, outcome: Outcome, report: Report) -> tuple[Outcome, Report]:
@@ -28,6 +33,9 @@ def complete(tapped: TappedCall, outcome: Outcome, report: Report) -> tuple[Outc
     if report.is_last:
         tapped.end()
     report = tapped.complete(report, is_whole=outcome == "completed")
+    if tapped.holds_another:
+        # A model of another framework was asked in its place, which was metered there.
+        report = replace(report, left_out="inner_call")
     if outcome == "completed" and tapped.has_failed:
         outcome = "failed"
     return outcome, report

@@ -46,7 +46,7 @@ def load_settings(**arguments: object) -> Settings:
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
             `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`, `taps`,
-            `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
+            `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`.
 
     Raises:

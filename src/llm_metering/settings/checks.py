@@ -166,6 +166,12 @@ def _switch(name: str, found: Found) -> bool:
     return value
 
 
+def _auto_or_switch(name: str, found: Found) -> bool | None:
+    if isinstance(found.value, str) and found.value.strip().lower() == "auto":
+        return None
+    return _switch(name, found)
+
+
 def _durability(found: Found) -> Durability:
     return one_of(DURABILITIES, "durability", found)
 
@@ -244,6 +250,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "openmeter_token": _openmeter_token,
     "tokenizer_download": partial(_switch, "tokenizer_download"),
     "taps": partial(_switch, "taps"),
+    "request_stream_usage": partial(_auto_or_switch, "request_stream_usage"),
     "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
     **PAYING,
 }

@@ -38,6 +38,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
     "taps": ("LLM_METERING_TAPS",),
+    "request_stream_usage": ("LLM_METERING_REQUEST_STREAM_USAGE",),
     "silent_call_hours": ("LLM_METERING_SILENT_CALL_HOURS",),
     "on_missing_subject": ("LLM_METERING_ON_MISSING_SUBJECT",),
     "subject_keys": ("LLM_METERING_SUBJECT_KEYS",),
@@ -88,6 +89,8 @@ class Settings:
             they are not on this machine.
         taps: Whether what a provider answers is read on its way through the HTTP client too, since
             frameworks lose some of it.
+        request_stream_usage: Whether streams of LlamaIndex's OpenAI models are made to report their
+            usage; `None`, `auto`: those of OpenAI's and Azure's own servers.
         silent_call_hours: After how long without a sign of life a call in flight is closed.
         on_missing_subject: What is done about a call that nobody is named to pay for: it is kept
             as `unattributed`, that and a log line (`warn`), or it is refused (`raise`).
@@ -114,6 +117,7 @@ class Settings:
     openmeter_token: str | None = None
     tokenizer_download: bool = False
     taps: bool = True
+    request_stream_usage: bool | None = None
     silent_call_hours: float = DEFAULT_SILENT_CALL_HOURS
     on_missing_subject: OnMissing = "unattributed"
     subject_keys: tuple[str, ...] = METADATA_KEYS
@@ -140,6 +144,9 @@ class Settings:
             "openmeter_token": "not set" if self.openmeter_token is None else "set",
             "tokenizer_download": self.tokenizer_download,
             "taps": self.taps,
+            "request_stream_usage": (
+                "auto" if self.request_stream_usage is None else self.request_stream_usage
+            ),
             "silent_call_hours": self.silent_call_hours,
             "on_missing_subject": self.on_missing_subject,
             "subject_keys": self.subject_keys,

@@ -10,7 +10,7 @@ from .rules import (
     FromMetadata,
     SubjectRules,
 )
-from .scopes import subject
+from .scopes import Scope, current_scope, enter_scope, subject
 from .tokens import SubjectVerifier, sign_subject
 
 __all__ = [
@@ -24,10 +24,13 @@ __all__ = [
     "MissingSubjects",
     "OnMissing",
     "Rank",
+    "Scope",
     "SubjectRules",
     "SubjectVerifier",
     "attribute",
     "check_subject",
+    "current_scope",
+    "enter_scope",
     "plain_dimensions",
     "sign_subject",
     "subject",

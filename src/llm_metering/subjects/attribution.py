@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from types import EllipsisType
 from typing import Any, Final
 
 import msgspec
 
 from ..events import UNATTRIBUTED
 from .rules import Enclosing, SubjectRules
-from .scopes import current_scope
+from .scopes import Scope, current_scope
 
 __all__ = ["Attribution", "Rank", "attribute"]
 
@@ -73,6 +74,7 @@ def attribute(
     default: str | None = None,
     dimensions: Mapping[str, str] | None = None,
     rules: SubjectRules = _BY_DEFAULT,
+    scope: Scope | EllipsisType | None = ...,
 ) -> Attribution:
     """Say who pays for a call that starts here and now.
 
@@ -87,8 +89,10 @@ def attribute(
         default: The process's subject, from `install()` or the environment.
         dimensions: The handler's own.
         rules: How metadata is read.
+        scope: What of `subject()` holds; what does here and now, if left out.
     """
-    scope = current_scope()
+    if scope is ...:
+        scope = current_scope()
     is_pinned = scope is not None and scope.pinned
     flags: tuple[str, ...] = ()
     if handler is not None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .names import check_subject, plain_dimensions
 
-__all__ = ["Scope", "current_scope", "subject"]
+__all__ = ["Scope", "current_scope", "enter_scope", "subject"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +40,11 @@ _scope: ContextVar[Scope | None] = ContextVar("llm_metering_subject", default=No
 def current_scope() -> Scope | None:
     """The innermost scope here and now."""
     return _scope.get()
+
+
+def enter_scope(scope: Scope | None) -> None:
+    """From here on in this context, `scope` holds."""
+    _scope.set(scope)
 
 
 class subject:  # noqa: N801  # reads as a statement: with subject("customer-42")

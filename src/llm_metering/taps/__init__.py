@@ -20,19 +20,26 @@ __all__ = ["TappedCall", "begin", "remove"]
 _PATCHES = (*http.PATCHES, *aws.PATCHES)
 
 
-def begin(request: object, provider: str | None) -> TappedCall:
+def begin(
+    request: object, provider: str | None, *, framework: str = "", is_read: bool = True
+) -> TappedCall:
     """A call starts, in this context; a second delivery of the same start is the same call.
 
     Args:
         request: The request as an object; it is never read.
         provider: Who is asked, as the framework calls them.
+        framework: Whose call it is. One that is begun inside of a call of another framework is the
+            one that asks a provider.
+        is_read: Whether answers are read at all.
     """
+    if not is_read:
+        return call.begin(request, provider, framework=framework, is_read=False)
     # Each time: a client's library may have been imported since.
     loaded = sys.modules
     for patch in _PATCHES:
         if patch.module in loaded and not patch.placed:
             patch.put()
-    return call.begin(request, provider)
+    return call.begin(request, provider, framework=framework)
 
 
 def remove() -> None:

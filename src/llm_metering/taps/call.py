@@ -18,6 +18,7 @@ from typing import Final
 
 from ..calls import Report
 from ..extract.reading import Reading
+from ..subjects import Attribution
 from .body import Body
 from .merging import completed, is_whole_report
 
@@ -39,22 +40,44 @@ class TappedCall:
     """What passed of one call.
 
     Attributes:
+        framework: Whose call it is.
         request: What it was begun with, until it is over.
         has_begun: Whether a piece of its answer has reached the application.
+        payer: Who pays for it, once that is known.
+        payer_around: Who pays for the call of another framework that this one was begun in.
         has_failed: Whether the provider said that it could not go on, once the call is completed.
+        holds_another: Whether a call of another framework was begun inside of this one, so that this
+            one only passes on what that one asks for.
         is_over: Whether the call has ended, so that nothing more can belong to it.
     """
 
     __slots__ = (
         *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
-        *("has_begun", "has_failed", "is_over", "request"),
+        *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "is_over", "payer"),
+        *("payer_around", "request"),
     )
 
-    def __init__(self, request: object, provider: str | None, outer: TappedCall | None) -> None:
+    def __init__(
+        self,
+        request: object,
+        provider: str | None,
+        outer: TappedCall | None,
+        *,
+        framework: str = "",
+        is_read: bool = True,
+    ) -> None:
         self.has_begun = False
         self.has_failed = False
+        self.holds_another = False
         self.is_over = False
         self.request = request
+        self.payer: Attribution | None = None
+        self.payer_around: Attribution | None = None
+        self.framework = framework
+        self._is_read = is_read
+        if outer is not None and not outer.is_over and outer.framework != framework:
+            outer.holds_another = True
+            self.payer_around = outer.payer
         self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
@@ -71,7 +94,7 @@ class TappedCall:
             as_chunk: Makes of a line what a client of this provider yields.
         """
         bodies = self._bodies
-        if self.is_over or len(bodies) >= MOST:
+        if self.is_over or not self._is_read or len(bodies) >= MOST:
             return None
         if not bodies[-1].is_over if bodies else self.has_begun:
             return None
@@ -148,11 +171,13 @@ class TappedCall:
         return found
 
 
-def begin(request: object, provider: str | None) -> TappedCall:
+def begin(
+    request: object, provider: str | None, *, framework: str = "", is_read: bool = True
+) -> TappedCall:
     """A call starts; see `llm_metering.taps.begin`."""
     outer = _current.get()
     if outer is not None and not outer.is_over and outer.request is request:
         return outer  # another handler was told before
-    call = TappedCall(request, provider, outer)
+    call = TappedCall(request, provider, outer, framework=framework, is_read=is_read)
     _current.set(call)
     return call

@@ -1,0 +1,94 @@
+"""Which handler an object of LlamaIndex has been given.
+
+Query engines and `Settings` put their own callback manager in place of a model's, for good and
+before the first call (llama-index-core 0.14.25, `response_synthesizers/base.py`,
+`BaseSynthesizer.__init__`; `settings.py`, `_Settings.llm`). A handler that the model was built with
+would be gone. So what a model has is remembered when LlamaIndex takes it away.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any, Final
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+from .accounts import Account
+from .gate import Gatekeeper
+
+__all__ = ["account_around", "account_of", "bind_account", "watch_attachments"]
+
+_SET: Final = "__setattr__"
+_MANAGER: Final = "callback_manager"
+_FRAMEWORK: Final = "llama_index."
+_OURS: Final = "_llm_metering_watches"
+
+# By the `id` of the object, since pydantic's models cannot be hashed.
+_kept: Final[dict[int, tuple[weakref.ref[Any], Account | None]]] = {}
+
+
+def account_of(instance: object) -> Account | None:
+    """The account of the handler that the user gave to the object itself."""
+    kept = _kept.get(id(instance))
+    if kept is not None and kept[0]() is instance:
+        return kept[1]
+    return account_around(instance)
+
+
+def account_around(instance: object) -> Account | None:
+    """The account of the handler in the callback manager that the object has now, whoever put it there."""
+    handlers = getattr(getattr(instance, _MANAGER, None), "handlers", None)
+    if not handlers:
+        return None
+    for handler in handlers:
+        if isinstance(handler, Gatekeeper):
+            account = getattr(handler, "account", None)
+            if account is not None:
+                found: Account = account
+                return found
+    return None
+
+
+def bind_account(instance: object, account: Account | None) -> None:
+    """From now on the account holds for the object, whatever its callback manager says."""
+    key = id(instance)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        kept = _kept.get(key)
+        if kept is not None and kept[0] is reference:
+            _kept.pop(key, None)
+
+    _kept[key] = (weakref.ref(instance, forget), account)
+
+
+def watch_attachments() -> None:
+    """Have it noted when the callback manager of a model is replaced; idempotent."""
+    for kind in (BaseLLM, BaseEmbedding, BaseNodePostprocessor):
+        if _OURS not in kind.__dict__:
+            setattr(kind, _OURS, True)
+            # pydantic's own is inherited, and so is nothing of LlamaIndex's replaced here.
+            setattr(kind, _SET, _noting(kind))
+
+
+def _noting(kind: type[Any]) -> Any:
+    inherited: Any = getattr(kind, _SET)
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name == _MANAGER:
+            _note(self, sys._getframe(1).f_globals.get("__name__"))  # noqa: SLF001
+        inherited(self, name, value)
+
+    return set_attribute
+
+
+def _note(instance: object, assigned_by: object) -> None:
+    """Take note of what is about to be replaced, and by whom."""
+    if not isinstance(assigned_by, str) or not assigned_by.startswith(_FRAMEWORK):
+        _kept.pop(id(instance), None)  # the user's own word, the latest one
+        return
+    kept = _kept.get(id(instance))
+    if kept is None or kept[0]() is not instance:
+        bind_account(instance, account_around(instance))

@@ -1,0 +1,234 @@
+"""`Frame`: a span of LlamaIndex's that matters to a bill, and the generators that come of spans.
+
+Who pays for a call is settled when it begins. But a streamed answer of a query engine begins when it
+is read: `query()` returns a generator, and the model is asked at its first step, perhaps by another
+task, thread or customer's request (llama-index-core 0.14.25, `response_synthesizers/refine.py`,
+`_get_response_couple`). So what held where a generator was made is kept by the generator's own
+stack frame, and looked for on the stack when a call begins: a call that is made inside of a
+generator belongs to whom the generator belongs.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Mapping
+from types import AsyncGeneratorType, FrameType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from llama_index_instrumentation.dispatcher import active_instrument_tags
+
+from ..subjects import Scope, current_scope
+from .accounts import Account
+from .binding import account_around, account_of
+
+if TYPE_CHECKING:
+    from .model_calls import ModelCall
+
+__all__ = ["Frame", "Surroundings", "enter", "frame_of", "keep_generator", "leave"]
+
+_STREAMS: Final = ("response_gen", "chat_stream", "achat_stream")
+"""Where the answers of query and chat engines keep what is to be read."""
+
+
+class Surroundings(NamedTuple):
+    """What held where a generator was made.
+
+    Attributes:
+        scope: Of `subject()`.
+        tags: Of `instrument_tags`.
+        account: Of the handler that held.
+        frame: The span that it came of, if that one matters.
+    """
+
+    scope: Scope | None
+    tags: Mapping[str, Any]
+    account: Account | None
+    frame: Frame | None
+
+
+class Frame:
+    """One span.
+
+    Attributes:
+        id: LlamaIndex's name for it.
+        instance: What it is a method of.
+        outer: The span around it, as far as that one matters.
+        around: What held where the generator was made that it was begun in; `None` outside of any.
+        account: Of the handler that holds in it.
+        tags: Of `instrument_tags`.
+        calls: The calls that were begun in it; the last one is the innermost.
+        is_asking: Whether another span inside of it asks the provider.
+        is_refused: Whether a call was refused here, or in a span inside of it.
+        was_told: Whether an event told of a call in it.
+        generator: What it returned, if that is still to be read.
+    """
+
+    __slots__ = (
+        *("__weakref__", "account", "around", "calls", "generator", "id", "instance"),
+        *("is_asking", "is_refused", "outer", "tags", "was_told"),
+    )
+
+    def __init__(
+        self,
+        id_: str,
+        instance: object,
+        outer: Frame | None,
+        around: Surroundings | None,
+        account: Account | None,
+        tags: Mapping[str, Any],
+    ) -> None:
+        self.id = id_
+        self.instance = instance
+        self.outer = outer
+        self.around = around
+        self.account = account
+        self.tags = tags
+        self.calls: list[ModelCall] = []
+        self.is_asking = False
+        self.is_refused = False
+        self.was_told = False
+        self.generator: weakref.ref[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Frame {self.id}>"
+
+    def scope(self) -> Scope | None:
+        """What of `subject()` holds for a call that begins here and now."""
+        here = current_scope()
+        if self.around is None:
+            return here
+        kept = scope = self.around.scope
+        scope = here
+        while scope is not None and kept is not None:
+            if scope is kept:
+                return here  # opened inside of the generator
+            scope = scope.outer
+        return kept
+
+    def refuse(self) -> None:
+        """A call was refused in this span."""
+        frame: Frame | None = self
+        while frame is not None:
+            frame.is_refused = True
+            for call in frame.calls:
+                call.drop()
+            frame = frame.outer
+
+    def is_told_of(self) -> None:
+        """An event tells of a call in this span, so that those around it ask nobody for it."""
+        self.was_told = True
+        outer = self.outer
+        while outer is not None:
+            outer.is_asking = True
+            outer = outer.outer
+
+    def call_around(self) -> ModelCall | None:
+        """The innermost call that a call which begins here is a part of."""
+        frame: Frame | None = self
+        while frame is not None:
+            if frame.calls:
+                return frame.calls[-1]
+            frame = frame.outer
+        return None
+
+
+_frames: Final[dict[str, Frame]] = {}
+# By the `id` of a generator's stack frame, which lives as long as the generator.
+_generators: Final[dict[int, tuple[weakref.ref[Any], Surroundings]]] = {}
+
+
+def frame_of(id_: str | None) -> Frame | None:
+    """The span of that name, if it matters and is not over."""
+    return None if id_ is None else _frames.get(id_)
+
+
+def enter(
+    id_: str, instance: object, outer_id: str | None, tags: Mapping[str, Any], *, matters: bool
+) -> Frame | None:
+    """A span begins.
+
+    Args:
+        id_: Its name.
+        instance: What it is a method of.
+        outer_id: The name of the span around it.
+        tags: Of `instrument_tags`.
+        matters: Whether it may ask a provider.
+
+    Returns:
+        `None` if it matters to no bill: nothing in it says who pays.
+    """
+    outer = None if outer_id is None else _frames.get(outer_id)
+    around = _around_here() if _generators else None
+    account = None if instance is None else account_of(instance)
+    if not (matters or account or outer or around):
+        return None
+    inherited = None if outer is None else outer.account
+    if around is not None:
+        if outer is None or outer.around is not around:
+            # That span is the reader's; the one that the generator came of is around this one.
+            outer, inherited = around.frame, around.account
+        tags = around.tags
+    # What LlamaIndex itself has put into a model's manager says the least.
+    account = account or inherited or (account_around(instance) if matters else None)
+    frame = _frames[id_] = Frame(id_, instance, outer, around, account, tags)
+    return frame
+
+
+def leave(frame: Frame) -> None:
+    """A span is over, and so is all that was begun in it."""
+    _frames.pop(frame.id, None)
+
+
+def keep_generator(result: object, frame: Frame | None) -> Any:
+    """Keep what holds here for what is to be read of the result of a span.
+
+    Returns:
+        The generator, if the result is one.
+    """
+    kind = type(result)
+    if kind is GeneratorType or kind is AsyncGeneratorType:
+        _keep(result, frame)
+        return result
+    for name in _STREAMS if kind.__module__.startswith("llama_index.") else ():
+        inner = getattr(result, "__dict__", {}).get(name)
+        if isinstance(inner, GeneratorType | AsyncGeneratorType):
+            _keep(inner, frame)
+    return None
+
+
+def _keep(generator: Any, frame: Frame | None) -> None:
+    stack = _stack_frame(generator)
+    if stack is None:
+        return
+    around = None if frame is None else frame.around
+    surroundings = Surroundings(
+        current_scope() if around is None else around.scope,
+        active_instrument_tags.get() if around is None else around.tags,
+        None if frame is None else frame.account,
+        frame,
+    )
+    key = id(stack)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        kept = _generators.get(key)
+        if kept is not None and kept[0] is reference:
+            _generators.pop(key, None)
+
+    _generators[key] = (weakref.ref(generator, forget), surroundings)
+
+
+def _around_here() -> Surroundings | None:
+    """What holds for the innermost generator that we are in."""
+    stack: FrameType | None = sys._getframe(2)  # noqa: SLF001  # as `logging` does
+    while stack is not None:
+        kept = _generators.get(id(stack))
+        if kept is not None and _stack_frame(kept[0]()) is stack:
+            return kept[1]
+        stack = stack.f_back
+    return None
+
+
+def _stack_frame(generator: Any) -> FrameType | None:
+    stack = getattr(generator, "gi_frame", None) or getattr(generator, "ag_frame", None)
+    return stack if isinstance(stack, FrameType) else None

@@ -1,0 +1,36 @@
+"""Metering every LlamaIndex call of the process, once `install()` was called."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import taps
+from ..default_meter import get_meter
+from .accounts import set_global
+
+__all__ = ["install", "uninstall"]
+
+
+def install() -> None:
+    """Meter every LlamaIndex call of this process from now on; idempotent.
+
+    Raises:
+        MeteringError: If the default meter cannot be made of the settings there are.
+    """
+    get_meter().start()
+    set_global(True)
+    if "llama_index.core" in sys.modules:
+        from .dispatchers import put
+
+        put()
+    else:
+        from .waiting import wait
+
+        wait()
+
+
+def uninstall() -> None:
+    """Meter new calls no longer; calls in flight and objects with a handler of their own go on."""
+    # The handlers stay where they are, for those: where nothing holds for a call they do nothing.
+    set_global(False)
+    taps.remove()

@@ -1,0 +1,235 @@
+"""`ModelCall`: one call of a model, told to the call table of each meter that it is for.
+
+One call of a provider may look like several of LlamaIndex: `Anthropic.complete` calls its own `chat`,
+a `CustomLLM`'s `achat` its `chat` and that its `complete`, a structured model the model inside
+(llama-index-core 0.14.25, `llms/custom.py`, `llms/structured_llm.py`). Who asks the provider is the
+innermost; the others are withdrawn when it begins, before anybody is asked. One of them may ask a
+provider as well, beside what it has others ask: then its answer has a usage of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from .. import taps
+from ..calls import CallStart, Outcome, Report, current_task
+from ..errors import MissingSubjectError
+from ..extract.reading import name_of
+from ..subjects import Attribution, Rank, attribute
+from .accounts import Teller, tellers_of
+from .frames import Frame
+from .gate import refuse
+from .seen import Seen
+
+__all__ = ["ModelCall", "begin_call"]
+
+_FRAMEWORK: Final = "llamaindex"
+_UUID: Final = 36
+UNSEEN_USAGE: Final = "unseen_usage"
+"""LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
+
+
+class ModelCall:
+    """One call in flight.
+
+    Attributes:
+        key: By what the call tables know it.
+        seen: What was seen of it.
+        frame: The span that it was begun in.
+        is_open: Whether nobody has told of its end.
+        is_only_a_span: Whether no event told of its start, so that what its span returns ends it.
+        told: What was known of it at its end.
+    """
+
+    __slots__ = (
+        *("_inner", "_is_withdrawn", "_start", "_tellers", "frame", "is_only_a_span", "is_open"),
+        *("key", "seen", "told"),
+    )
+
+    def __init__(
+        self,
+        key: str,
+        frame: Frame,
+        seen: Seen,
+        tellers: list[tuple[Teller, Attribution]],
+        start: CallStart,
+    ) -> None:
+        self.key = key
+        self.frame = frame
+        self.seen = seen
+        self.is_open = True
+        self.is_only_a_span = False
+        self.told: Report | None = None
+        self._tellers = tellers
+        self._start = start
+        self._inner: list[ModelCall] = []
+        self._is_withdrawn = False
+        self._tell_start()
+
+    def _tell_start(self) -> None:
+        for (account, meter), attribution in self._tellers:
+            start = replace(self._start, attribution=attribution, teller=account.name)
+            meter.calls.start(self.key, start)
+
+    def withdraw(self, inner: ModelCall) -> None:
+        """Another call was begun inside of this one."""
+        self._inner.append(inner)
+        if not self._is_withdrawn:
+            self._is_withdrawn = True
+            for (_, meter), _ in self._tellers:
+                meter.calls.withdraw(self.key)
+
+    def drop(self) -> None:
+        """It turned out to be none."""
+        self.is_open = False
+        if self.seen.tapped is not None:
+            self.seen.tapped.end()
+        if not self._is_withdrawn:
+            self._is_withdrawn = True
+            for (_, meter), _ in self._tellers:
+                meter.calls.withdraw(self.key)
+
+    def piece(self, response: Any) -> None:
+        """A piece of the answer arrived."""
+        seen = self.seen
+        seen.take(response)
+        if self._is_withdrawn:
+            return
+        (account, meter), _ = self._tellers[0]
+        if meter.calls_heard.piece(self.key, "", teller=account.name) and seen.tapped is not None:
+            seen.tapped.has_begun = True
+
+    def end(self, outcome: Outcome, report: Report) -> None:
+        """It is over, in whatever way; the first to say so is heard."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        tapped = self.seen.tapped
+        if tapped is not None:
+            tapped.end()
+            is_whole = outcome == "completed"
+            if not (is_whole and _is_all(report) and not self.seen.is_streamed):
+                report = tapped.complete(report, is_whole=is_whole)
+                if is_whole and tapped.has_failed:
+                    outcome = "failed"
+            if tapped.holds_another:
+                report = replace(report, left_out="inner_call")
+        if self.is_only_a_span and report.usage is None and not report.left_out:
+            report = replace(report, flags=(*report.flags, UNSEEN_USAGE))
+        self.told = report
+        if self._is_withdrawn:
+            if not self._has_own(report):
+                return
+            self._tell_start()
+        for (account, meter), _ in self._tellers:
+            meter.calls.end(self.key, outcome, report, teller=account.name)
+
+    def _has_own(self, report: Report) -> bool:
+        """Whether this call asked a provider as well, beside those that were begun inside of it."""
+        usage = report.usage
+        if usage is None or report.left_out:
+            return False
+        for inner in self._inner:
+            if self.seen.raw is not None and self.seen.raw is inner.seen.raw:
+                return False
+            told = inner.told
+            if told is None:
+                continue
+            same_id = report.response_id is not None and report.response_id == told.response_id
+            if same_id or (told.usage is not None and told.usage.counts() == usage.counts()):
+                return False
+        return True
+
+
+def begin_call(
+    frame: Frame,
+    seen: Seen,
+    *,
+    key: str,
+    model: object,
+    provider: str | None,
+    is_only_a_span: bool = False,
+) -> ModelCall | None:
+    """A call begins in a span.
+
+    Args:
+        frame: The span.
+        seen: What was asked.
+        key: What to know it by.
+        model: The name of the model, if it has one.
+        provider: Who is asked, if that is known.
+        is_only_a_span: Whether no event told of it.
+
+    Returns:
+        `None` where it is metered by nobody, or refused.
+    """
+    tellers = tellers_of(frame.account)
+    if not tellers:
+        return None
+    meter = tellers[0].meter
+    told = [(teller, _attribution(teller, frame)) for teller in tellers]
+    around = frame.call_around()
+    refusal = None if is_only_a_span else _refusal_of(told)
+    if refusal is not None and refuse(frame.instance, refusal):
+        for teller, _ in told:
+            teller.meter.calls.refuse(key, seen, "no_subject")
+        frame.refuse()
+        return None
+    tapped = seen.tapped = taps.begin(
+        seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
+    )
+    payer = told[0][1]
+    if tapped.payer_around is not None:
+        told = [(teller, each.beside(tapped.payer_around)) for teller, each in told]
+        payer = told[0][1]
+    tapped.payer = payer
+    start = CallStart(
+        attribution=payer,
+        framework=_FRAMEWORK,
+        operation=seen.operation,
+        provider=provider,
+        request_model=name_of(model),
+        # LlamaIndex names a span after what runs in it, and a UUID.
+        run_id=frame.id[-_UUID:],
+        request=seen,
+        asked=seen.asked,
+        so_far=seen.so_far,
+        task=current_task(),
+    )
+    call = ModelCall(key, frame, seen, told, start)
+    call.is_only_a_span = is_only_a_span
+    if around is not None:
+        around.withdraw(call)
+    frame.calls.append(call)
+    if not is_only_a_span:
+        frame.is_told_of()
+    return call
+
+
+def _attribution(teller: Teller, frame: Frame) -> Attribution:
+    account, meter = teller
+    return attribute(
+        handler=account.subject,
+        metadata=frame.tags,
+        default=meter.subject,
+        dimensions=account.dimensions,
+        rules=meter.rules,
+        scope=frame.scope(),
+    )
+
+
+def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError | None:
+    for (_, meter), attribution in told:
+        if attribution.rank is Rank.NOBODY:
+            refusal = meter.missing_subjects.refusal(flags=attribution.flags)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _is_all(report: Report) -> bool:
+    """Whether nothing can be added to what LlamaIndex has handed on."""
+    usage = report.usage
+    return usage is not None and usage.total_tokens is not None and not report.flags

@@ -1,0 +1,63 @@
+"""What is known of an integration: whom it asks, and when.
+
+Read in llama-index-llms-openai 0.8.3 (`base.py`, `responses.py`), -azure-openai 0.6.1, -openai-like
+0.8.1, -ollama 0.11.0, -anthropic 0.12.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["is_asked_late", "model_of", "provider_of", "reads_raw"]
+
+_INTEGRATIONS: Final = "llama_index.llms."
+_PROVIDERS: Final = {
+    "anthropic": "anthropic",
+    "azure_openai": "azure.ai.openai",
+    "bedrock_converse": "aws.bedrock",
+    "cohere": "cohere",
+    "deepseek": "deepseek",
+    "google_genai": "gcp.gemini",
+    "mistralai": "mistral_ai",
+    "ollama": "ollama",
+    "openrouter": "openrouter",
+}
+_LATE: Final = frozenset(["openai", "openai_like", "azure_openai", "ollama"])
+"""They ask at the first step of a stream, not when it is made."""
+_OPENAI: Final = "https://api.openai.com/"
+
+
+def provider_of(instance: object) -> str | None:
+    """OpenTelemetry's name of who is asked; `None` where the answer has to tell."""
+    name = _integration_of(instance)
+    if name == "openai":
+        # The same class asks whoever speaks OpenAI's API.
+        base = getattr(instance, "api_base", None)
+        return "openai" if isinstance(base, str) and base.startswith(_OPENAI) else None
+    return None if name is None else _PROVIDERS.get(name)
+
+
+def is_asked_late(instance: object) -> bool:
+    """Whether a stream that was never read was never asked for."""
+    return _integration_of(instance) in _LATE
+
+
+def reads_raw(instance: object) -> bool:
+    """Whether `raw` in an answer is the provider's, not the user's own object."""
+    return type(instance).__name__ != "StructuredLLM"
+
+
+def model_of(instance: Any) -> object:
+    """The model that an object asks, by its own account; `None` if it has none."""
+    try:
+        return instance.metadata.model_name
+    except Exception:
+        # A property of somebody else's class may do anything.
+        return None
+
+
+def _integration_of(instance: object) -> str | None:
+    module = type(instance).__module__
+    if not module.startswith(_INTEGRATIONS):
+        return None
+    return module[len(_INTEGRATIONS) :].partition(".")[0]

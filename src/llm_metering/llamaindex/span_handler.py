@@ -1,0 +1,245 @@
+"""The spans of LlamaIndex: whose a call is, and calls of which no event tells.
+
+Read in llama-index-instrumentation 0.6.0, `dispatcher.py` (`Dispatcher.span`) and `__init__.py`
+(`DispatcherSpanMixin`): each method of a model that asks a provider has a span, entered in the
+caller's context before anything else, with the model itself as `instance`. Some such methods tell
+nothing more: those of a model of the user's own that lack `@llm_chat_callback`, and
+`structured_predict` of integrations that ask their SDK directly (llama-index-llms-anthropic 0.12.3,
+`base.py`; llama-index-llms-google-genai 0.11.3, `base.py`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index_instrumentation.span import SimpleSpan
+from llama_index_instrumentation.span_handlers import BaseSpanHandler
+
+from ..calls import Outcome, Report
+from .failures import note_failure
+from .frames import Frame, enter, frame_of, keep_generator, leave
+from .model_calls import ModelCall, begin_call
+from .providers import is_asked_late, model_of, provider_of, reads_raw
+from .seen import Seen
+from .stream_options import ask_for_usage
+from .travelling import capture, restore
+
+__all__ = ["MeteringSpanHandler"]
+
+_UUID: Final = 37
+_CHATS: Final = frozenset(["chat", "achat", "stream_chat", "astream_chat"])
+_COMPLETIONS: Final = frozenset(["complete", "acomplete", "stream_complete", "astream_complete"])
+_STRUCTURED: Final = frozenset(
+    [
+        "structured_predict",
+        "astructured_predict",
+        "stream_structured_predict",
+        "astream_structured_predict",
+    ]
+)
+_ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
+
+# Whether a kind of object is a model, so that the question is asked once a kind.
+_models: Final[dict[type[Any], bool]] = {}
+# Structured methods that have another method ask: known after the first time.
+_passing_on: Final[set[tuple[type[Any], str]]] = set()
+
+
+class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
+    """Hears of all spans; `install()` and `MeteringHandler` put it in place."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that handlers of ours are known by."""
+        return "MeteringSpanHandler"
+
+    def span_enter(
+        self,
+        id_: str,
+        bound_args: inspect.BoundArguments,
+        instance: Any | None = None,
+        parent_id: str | None = None,
+        tags: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """A method that LlamaIndex watches is called."""
+        try:
+            _enter(id_, bound_args, instance, parent_id, tags or {})
+        except Exception as error:
+            note_failure("span_enter", error)
+
+    def span_exit(
+        self,
+        id_: str,
+        bound_args: inspect.BoundArguments,
+        instance: Any | None = None,
+        result: Any | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """It returned."""
+        try:
+            _exit(id_, bound_args, result)
+        except Exception as error:
+            note_failure("span_exit", error)
+
+    def span_drop(
+        self,
+        id_: str,
+        bound_args: inspect.BoundArguments,
+        instance: Any | None = None,
+        err: BaseException | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """It raised, or was cancelled."""
+        try:
+            _drop(id_, bound_args, err)
+        except Exception as error:
+            note_failure("span_drop", error)
+
+    def capture_propagation_context(self) -> dict[str, Any]:
+        """Who pays here, for a workflow that goes on in another process."""
+        return capture()
+
+    def restore_propagation_context(self, context: dict[str, Any]) -> None:
+        """Go on for whom `capture_propagation_context` has said."""
+        restore(context)
+
+    # We keep no spans: these are for handlers that do.
+    def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        """Nothing is kept here."""
+        return None
+
+    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        """Nothing is kept here."""
+        return None
+
+    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        """Nothing is kept here."""
+        return None
+
+
+def _method_of(id_: str) -> str:
+    # LlamaIndex names a span "Class.method-" and a UUID.
+    return id_[:-_UUID].rpartition(".")[2]
+
+
+def _is_model(instance: object) -> bool:
+    kind = type(instance)
+    known = _models.get(kind)
+    if known is None:
+        known = _models[kind] = isinstance(instance, BaseLLM)
+    return known
+
+
+def _enter(
+    id_: str,
+    bound_args: inspect.BoundArguments,
+    instance: Any,
+    outer_id: str | None,
+    tags: Mapping[str, Any],
+) -> None:
+    is_model = _is_model(instance)
+    frame = enter(id_, instance, outer_id, tags, matters=is_model)
+    if frame is None or not is_model:
+        return
+    method = _method_of(id_)
+    if "stream" in method:
+        ask_for_usage(frame)
+    if method in _STRUCTURED and (type(instance), method) not in _passing_on:
+        # Before a provider is asked, so that a call is known of that its process does not survive.
+        _begin_silent(frame, method, bound_args)
+
+
+def _begin_silent(
+    frame: Frame, method: str, bound_args: inspect.BoundArguments
+) -> ModelCall | None:
+    """Begin a call of which no event tells, and perhaps none will."""
+    arguments = bound_args.arguments
+    if method in _COMPLETIONS:
+        operation, asked = "text_completion", arguments.get("prompt")
+    else:
+        operation, asked = "chat", arguments.get("messages")
+    parameters = arguments.get("kwargs")
+    seen = Seen(operation, asked, parameters, reads_raw=reads_raw(frame.instance))
+    return begin_call(
+        frame,
+        seen,
+        key=frame.id,
+        model=model_of(frame.instance),
+        provider=provider_of(frame.instance),
+        is_only_a_span=True,
+    )
+
+
+def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
+    frame = frame_of(id_)
+    generator = keep_generator(result, frame)
+    if frame is None:
+        return
+    method = _method_of(id_)
+    if not _is_model(frame.instance) or method not in _ASKING:
+        leave(frame)
+        return
+    if generator is not None:
+        if not (frame.calls or frame.is_asking or frame.is_refused):
+            _begin_silent(frame, method, bound_args)
+        # A stream is over when its events say so, or when nobody can read it any more.
+        frame.generator = weakref.ref(generator, partial(_gone, frame))
+        return
+    _close(frame, method, bound_args, lambda call: call.seen.report(result))
+
+
+def _drop(id_: str, bound_args: inspect.BoundArguments, error: BaseException | None) -> None:
+    frame = frame_of(id_)
+    if frame is None:
+        return
+    method = _method_of(id_)
+    if not _is_model(frame.instance) or method not in _ASKING:
+        leave(frame)
+        return
+    raised = error or RuntimeError("the span was dropped")
+    _close(frame, method, bound_args, lambda call: call.seen.report_of_error(raised))
+
+
+def _close(
+    frame: Frame,
+    method: str,
+    bound_args: inspect.BoundArguments,
+    report_of: Callable[[ModelCall], tuple[Outcome, Report]],
+) -> None:
+    """End what is open in a span that is over."""
+    leave(frame)
+    if frame.is_asking:
+        if method in _STRUCTURED:
+            _passing_on.add((type(frame.instance), method))
+    elif not frame.was_told and not frame.is_refused:
+        _passing_on.discard((type(frame.instance), method))
+        if not frame.calls:
+            _begin_silent(frame, method, bound_args)
+    while frame.calls:
+        call = frame.calls.pop()
+        if frame.is_refused or (frame.is_asking and call.is_only_a_span):
+            call.drop()
+        else:
+            call.end(*report_of(call))
+
+
+def _gone(frame: Frame, _: object) -> None:
+    """A stream is gone, and nobody has told of its end."""
+    try:
+        leave(frame)
+        while frame.calls:
+            call = frame.calls.pop()
+            if frame.is_asking and call.is_only_a_span:
+                call.drop()
+                continue
+            never_sent = not call.seen.is_streamed and is_asked_late(frame.instance)
+            report = call.seen.so_far()
+            call.end("aborted", Report(left_out="never_sent") if never_sent else report)
+    except Exception as error:
+        note_failure("stream", error)

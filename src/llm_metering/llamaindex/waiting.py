@@ -1,0 +1,58 @@
+"""Our place on the root dispatcher, kept until LlamaIndex is used.
+
+`install()` meters whatever framework is installed. LlamaIndex may be, and never be used: its core
+takes more than a second to import, its dispatcher a tenth of that, most of it pydantic, which
+LangChain imports as well. So one light handler waits there for the first span.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.span import SimpleSpan
+from llama_index_instrumentation.span_handlers import BaseSpanHandler
+
+from .accounts import is_global
+
+__all__ = ["wait"]
+
+_CORE: Final = "llama_index.core"
+
+
+class _Waiting(BaseSpanHandler[SimpleSpan]):
+    """Has the other handlers put in place when the first span begins, and hands it on to them."""
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "MeteringSpanHandler"
+
+    def span_enter(self, id_: str, *args: Any, **kwargs: Any) -> None:
+        # Workflows use the dispatcher too, and may do so without the core.
+        if not is_global() or _CORE not in sys.modules:
+            return
+        from . import dispatchers
+
+        dispatchers.put()
+        # The list that is being gone through is another one from here on.
+        dispatchers.spans.span_enter(id_, *args, **kwargs)
+
+    def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        return None
+
+    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        return None
+
+    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
+        return None
+
+
+_waiting: Final = _Waiting()
+
+
+def wait() -> None:
+    """Wait on the root dispatcher; idempotent."""
+    handlers = get_dispatcher().span_handlers
+    if all(type(each).__name__ != type(_waiting).__name__ for each in handlers):
+        handlers.append(_waiting)

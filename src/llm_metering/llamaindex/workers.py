@@ -1,0 +1,51 @@
+"""`MeterWorkers`: metering in the processes that an ingestion pipeline starts.
+
+`IngestionPipeline.run(num_workers=…)` starts new processes, in which nothing is installed, and sends
+them its transformations (llama-index-core 0.14.25, `ingestion/pipeline.py`). A handler that one of
+these carries in its callback manager arrives there with it. For `install()` there is this
+transformation, which changes nothing and installs where it arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.schema import BaseNode, TransformComponent
+
+from .. import default_meter
+from . import global_handler
+from .travelling import capture, restore
+
+__all__ = ["MeterWorkers"]
+
+
+class MeterWorkers(TransformComponent):
+    """A transformation that leaves the nodes as they are and calls `install()` in each worker.
+
+    Put it first: `IngestionPipeline(transformations=[MeterWorkers(), …])`. What `subject()` says
+    where the pipeline is run holds in the workers. They record with their own default meter, made of
+    the environment, `llm-metering.toml` and the default subject of this process.
+    """
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that pipelines know it by."""
+        return "MeterWorkers"
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """The nodes, as they are."""
+        return nodes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        meter = default_meter.current_meter()
+        return _arrive, (capture(), None if meter is None else meter.subject)
+
+
+def _arrive(context: dict[str, Any], subject: str | None) -> MeterWorkers:
+    """Unpickle: in a worker, or wherever else a copy arrives."""
+    if subject is not None and default_meter.get_meter().subject is None:
+        default_meter.set_default_subject(subject)
+    global_handler.install()
+    restore(context)
+    return MeterWorkers()
