@@ -18,16 +18,20 @@ demo: ## meter a real language model on this machine, offline, and compare with 
 test: ## lint, types, layers, tests, examples and docs
 	@scripts/setup_env.sh test
 	@scripts/setup_env.sh langchain
+	@scripts/setup_env.sh llamaindex
+	@scripts/setup_env.sh llamaindex-anthropic
 	@$(TEST)/ruff check
 	@$(TEST)/ruff format --check
 	@$(TEST)/mypy
 	@$(TEST)/lint-imports
 	@.venv/langchain/bin/pytest tests/langchain
+	@.venv/llamaindex/bin/pytest tests/llamaindex
+	@.venv/llamaindex-anthropic/bin/pytest tests/llamaindex/anthropic
 	@$(TEST)/pytest
 
 # certifi stays free: the newest list of certificate authorities is the right one.
 constraints: ## pin the newest versions that fit together
-	@for name in constraints langchain; do \
+	@for name in constraints langchain llamaindex llamaindex-anthropic; do \
 		env=.venv/new-$$name && rm -rf $$env && scripts/setup_env.sh new-$$name && \
 		sed '/^$$/q' requirements/$$name.txt > $$env/new.txt && \
 		$$env/bin/pip freeze --exclude-editable | grep -v '^certifi==' >> $$env/new.txt && \

@@ -21,6 +21,30 @@ OLDEST = [
     *("langchain-groq<1", "langchain-mistralai<1", "langchain-ollama<1", "langchain-xai<1"),
 ]
 
+# The same for LlamaIndex. pydantic 2.12 warns of what the integrations of that time write.
+OLDEST_LLAMAINDEX = "0.12.52"
+OLDEST_LLAMAINDEX_WITH = [
+    f"llama-index-core=={OLDEST_LLAMAINDEX}",
+    "llama-index-instrumentation==0.4.3",
+    "pydantic<2.12",
+]
+OLDEST_LLAMAINDEX_INTEGRATIONS = [
+    *("langchain<1", "langchain-community<0.4", "langchain-openai<1", "mistralai<2"),
+    *(
+        "llama-index-embeddings-ollama<0.7",
+        "llama-index-embeddings-openai<0.5",
+        "llama-index-llms-azure-openai<0.4",
+        "llama-index-llms-bedrock-converse<0.8",
+        "llama-index-llms-cohere<0.6",
+        "llama-index-llms-google-genai<0.3",
+        "llama-index-llms-langchain<0.7",
+        "llama-index-llms-mistralai<0.7",
+        "llama-index-llms-ollama<0.7",
+        "llama-index-llms-openai<0.5",
+        "llama-index-llms-openai-like<0.5",
+    ),
+]
+
 nox.needs_version = ">=2026.10"
 nox.options.reuse_venv = "yes"
 # A developer rarely has every Python; CI settings would otherwise turn a missing one into an error.
@@ -68,6 +92,35 @@ def langchain(session, core):
     else:
         session.install("--editable", ".[langchain]", "--group", "langchain-oldest", *OLDEST)
     session.run("pytest", "tests/langchain", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("core", [OLDEST_LLAMAINDEX, "latest"])
+def llamaindex(session, core):
+    """The LlamaIndex front end with what integrates providers."""
+    if core == "latest":
+        session.install(
+            *("--constraint", "requirements/llamaindex.txt"),
+            *("--editable", ".[llamaindex]", "--group", "llamaindex"),
+        )
+    else:
+        session.install(
+            *("--editable", ".[llamaindex]", "--group", "llamaindex-oldest"),
+            *(*OLDEST_LLAMAINDEX_WITH, *OLDEST_LLAMAINDEX_INTEGRATIONS),
+        )
+    session.run("pytest", "tests/llamaindex", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("core", [OLDEST_LLAMAINDEX, "latest"])
+def llamaindex_anthropic(session, core):
+    """Anthropic's integration, which needs an older SDK than all others."""
+    group = ("--editable", ".[llamaindex]", "--group", "llamaindex-anthropic")
+    if core == "latest":
+        session.install("--constraint", "requirements/llamaindex-anthropic.txt", *group)
+    else:
+        session.install(*group, *OLDEST_LLAMAINDEX_WITH, "llama-index-llms-anthropic<0.8")
+    session.run("pytest", "tests/llamaindex/anthropic", *session.posargs)
 
 
 @nox.session

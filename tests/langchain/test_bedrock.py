@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.asking import WAYS, booked, metered
+from tests.books import booked, metered
+from tests.langchain.asking import WAYS
 from tests.langchain.clients import CLIENTS
 
 pytestmark = pytest.mark.needs("aws_1")

@@ -18,7 +18,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 import llm_metering
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 
 class Other(BaseCallbackHandler):

@@ -20,8 +20,8 @@ from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
 from llm_metering.sinks.memory import MemorySink
 
+from .asking import gpt
 from .bill_lines import asked, billed, booked
-from .books import gpt
 
 PROMPT = asked("acme")
 

@@ -30,7 +30,8 @@ import llm_metering
 from llm_metering import Meter, subject
 from llm_metering.langchain import MeteringHandler, global_handler
 from llm_metering.sinks.memory import MemorySink
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 
 @pytest.fixture

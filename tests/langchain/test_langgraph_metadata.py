@@ -21,7 +21,8 @@ from langgraph.graph import START, StateGraph
 import llm_metering
 from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 DIMENSIONS = ["langgraph_node", "langgraph_step", "thread_id", "langgraph_triggers"]
 

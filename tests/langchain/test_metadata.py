@@ -16,7 +16,8 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 import llm_metering
 from llm_metering import Meter, sign_subject, subject
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 KEY = "k" * 32
 

@@ -11,7 +11,8 @@ from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI, OpenAI
 
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.asking import WAYS, metered
+from tests.books import metered
+from tests.langchain.asking import WAYS
 
 EVERY_WAY = ["invoke", "ainvoke", "stream", "astream"]
 PROMPTS = ["the first prompt", "the first prompt", "another one"]

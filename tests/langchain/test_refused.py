@@ -25,7 +25,8 @@ import llm_metering
 from llm_metering import Meter, subject
 from llm_metering.errors import MissingSubjectError
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 # LangChain makes the coroutines of all other handlers, and starts none of them once ours refuses.
 pytestmark = pytest.mark.filterwarnings(

@@ -17,8 +17,8 @@ from langchain_core.runnables import RunnableLambda
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler
 
+from .asking import gpt
 from .bill_lines import asked, billed, booked
-from .books import gpt
 
 
 def invoke(runnable, prompt, config):

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from llm_metering import Meter
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.asking import WAYS, booked, metered
+from tests.books import booked, metered
+from tests.langchain.asking import WAYS
 from tests.langchain.clients import CLIENTS
 from tests.langchain.test_streams import summary
 

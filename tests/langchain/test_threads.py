@@ -23,7 +23,8 @@ from langchain_core.runnables import RunnableLambda
 import llm_metering
 from llm_metering import Meter, subject
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.books import billed, gpt, owed, prompt
+from tests.books import billed, owed, prompt
+from tests.langchain.asking import gpt
 
 WAIT = 20.0
 

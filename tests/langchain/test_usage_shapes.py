@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.asking import WAYS, booked, metered
+from tests.books import booked, metered
+from tests.langchain.asking import WAYS
 from tests.langchain.clients import CLIENTS
 
 # google-genai 2.34.0 inherits from a class of aiohttp's that asks not to be inherited from.

@@ -12,7 +12,8 @@ from contextlib import suppress
 import pytest
 
 from llm_metering.langchain import MeteringHandler
-from tests.langchain.asking import WAYS, booked, metered
+from tests.books import booked, metered
+from tests.langchain.asking import WAYS
 from tests.langchain.clients import CLIENTS
 
 # google-genai inherits from a class of aiohttp's that asks not to be inherited from, and pydantic

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-from langchain_openai import ChatOpenAI
+from typing import Final, NamedTuple
 
 from llm_metering.events import CloudEvent
 from tests.provider.client import Provider
+from tests.provider.ledger import Entry
 
-__all__ = ["Bill", "billed", "gpt", "owed", "prompt"]
+__all__ = ["Bill", "Counts", "billed", "booked", "metered", "owed", "prompt"]
 
 Bill = dict[str | None, tuple[int, int, int]]
 """By subject: calls, tokens of input, tokens of output."""
 
 
-def gpt(provider: Provider, model: str = "gpt-x", **overrides: Any) -> ChatOpenAI:
-    """A model of the provider."""
-    settings: dict[str, Any] = {
-        "model": model,
-        "base_url": provider.openai_url,
-        "api_key": "x",
-        "max_retries": 0,
-        "stream_usage": True,
-        # langchain-openai shares one async client between event loops, in which an open
-        # connection of a loop that has ended cannot be used, nor closed.
-        "default_headers": {"Connection": "close"},
-    }
-    return ChatOpenAI(**{**settings, **overrides})
+class Counts(NamedTuple):
+    """Tokens of a call; what nobody told is 0 here, as it is in the books."""
+
+    input: int
+    output: int
+    cached: int = 0
+    written: int = 0
+    written_5m: int = 0
+    written_1h: int = 0
+    reasoning: int = 0
+
+
+_NAMES: Final = (
+    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens"),
+    "reasoning_output_tokens",
+)
+
+
+def metered(event: CloudEvent) -> Counts:
+    """What an event says was used."""
+    return Counts(*(event.data.get(name) or 0 for name in _NAMES))
+
+
+def booked(entry: Entry) -> Counts:
+    """What the provider's books say was used."""
+    return Counts(*(getattr(entry, name) for name in Counts._fields))
 
 
 def prompt(subject: str) -> str:

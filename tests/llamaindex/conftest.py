@@ -1,0 +1,73 @@
+"""What tests of the LlamaIndex front end get: a LlamaIndex that each of them finds as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import llama_index.core
+import pytest
+from llama_index.core import Settings
+from llama_index.core.instrumentation import get_dispatcher
+
+from llm_metering import taps
+from tests.installed import has, leave_out
+from tests.llamaindex.capabilities import MODULES, missing
+
+# LiteLLM would else fetch a list of prices from the network when it is imported.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+collect_ignore = [name for name, need in MODULES.items() if missing(need)]
+if not has("llama-index-llms-anthropic"):
+    # They run by `pytest tests/llamaindex/anthropic`, in .venv/llamaindex-anthropic.
+    collect_ignore.append("anthropic")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bear warnings that are for the authors of the integrations' dependencies."""
+    for message in (
+        "Inheritance class AiohttpClientSession from ClientSession is discouraged",  # google-genai
+        "`langchain-community` is being sunset",  # what LangChainLLM imports
+        "The `schema` method is deprecated",  # LangChainLLM
+        "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
+    ):
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the installed LlamaIndex cannot do; see `capabilities`."""
+    leave_out(config, items, missing)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies of the environment are for the way out."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def no_handler_left() -> Iterator[None]:
+    """Handlers can be added to LlamaIndex's root dispatcher, and not taken off it."""
+    root = get_dispatcher()
+    events, spans = list(root.event_handlers), list(root.span_handlers)
+    yield
+    root.event_handlers[:] = events
+    root.span_handlers[:] = spans
+
+
+@pytest.fixture(autouse=True)
+def settings_as_they_were() -> Iterator[None]:
+    """`Settings` and the handler for everybody hold for the whole process."""
+    before = dict(vars(Settings))
+    handler = llama_index.core.global_handler
+    yield
+    vars(Settings).clear()
+    vars(Settings).update(before)
+    llama_index.core.global_handler = handler
+
+
+@pytest.fixture(autouse=True)
+def no_tap_left() -> Iterator[None]:
+    """Taps are put in when a call begins, for the whole process; the next test begins without."""
+    yield
+    taps.remove()

@@ -1,0 +1,70 @@
+"""A model as users write one: `CustomLLM` around an HTTP request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+from llama_index.core.llms import (
+    CompletionResponse,
+    CompletionResponseGen,
+    CustomLLM,
+    LLMMetadata,
+)
+from llama_index.core.llms.callbacks import llm_completion_callback
+
+__all__ = ["HttpLLM"]
+
+
+class HttpLLM(CustomLLM):
+    """Asks a server that speaks OpenAI's chat completions, without an SDK.
+
+    It gives what the server answered as `raw`, the usage in it. `CustomLLM` makes a chat out of a
+    completion, and a coroutine out of a function.
+    """
+
+    url: str
+    model: str
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex wants to know of a model."""
+        return LLMMetadata(context_window=100_000, model_name=self.model)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Ask at once."""
+        body = self._body(prompt)
+        answer = httpx.post(f"{self.url}/chat/completions", json=body, trust_env=False)
+        raw = answer.raise_for_status().json()
+        return CompletionResponse(text=raw["choices"][0]["message"]["content"], raw=raw)
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """Ask in pieces."""
+        body = {**self._body(prompt), "stream": True, "stream_options": {"include_usage": True}}
+
+        def pieces() -> CompletionResponseGen:
+            text = ""
+            with httpx.stream(
+                "POST", f"{self.url}/chat/completions", json=body, trust_env=False
+            ) as answer:
+                answer.raise_for_status()
+                for line in answer.iter_lines():
+                    content = line.removeprefix("data: ")
+                    if not content.startswith("{"):
+                        continue
+                    raw = json.loads(content)
+                    delta = "".join(
+                        choice["delta"].get("content") or "" for choice in raw["choices"]
+                    )
+                    text += delta
+                    yield CompletionResponse(text=text, delta=delta, raw=raw)
+
+        return pieces()
+
+    def _body(self, prompt: str) -> dict[str, Any]:
+        return {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
