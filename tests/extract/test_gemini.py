@@ -531,3 +531,15 @@ def test_output_by_kind():
     assert output.texts == ["1+1Blue."]
     assert output.reasoning == ["Hm."]
     assert output.tool_calls == [("paint", '{"colour":"blue"}'), ("paint", "{}")]
+
+
+def test_a_candidate_that_holds_the_usage():
+    """A stream as LlamaIndex hands it on, candidate by candidate, is over with its finish reason."""
+    usage = {"prompt_token_count": 52, "candidates_token_count": 5, "total_token_count": 57}
+    stream = gemini.Stream()
+    stream.feed({"content": {"parts": [{"text": "a"}]}, "usage_metadata": usage})
+    is_final_before = stream.is_final
+    stream.feed({"content": {"parts": []}, "finish_reason": "STOP", "usage_metadata": usage})
+
+    assert (is_final_before, stream.is_final, stream.has_ended) == (False, True, True)
+    assert gemini.read(stream.body()).usage.output_tokens == 5

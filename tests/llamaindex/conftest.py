@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import llama_index.core
 import pytest
 from llama_index.core import Settings
 from llama_index.core.instrumentation import get_dispatcher
 
-from llm_metering import taps
+from llm_metering import Meter, taps
+from llm_metering.sinks.memory import MemorySink
+from tests.extract.recorded import ABSENT, FOLDER
 from tests.installed import has, leave_out
 from tests.llamaindex.capabilities import MODULES, missing
+from tests.llamaindex.recorded import Replayed
+from tests.replaying import Replays
 
 # LiteLLM would else fetch a list of prices from the network when it is imported.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -75,3 +82,26 @@ def no_tap_left() -> Iterator[None]:
     """Taps are put in when a call begins, for the whole process; the next test begins without."""
     yield
     taps.remove()
+
+
+@pytest.fixture(scope="session")
+def replays() -> Iterator[Replays]:
+    """A server that plays recorded traffic back."""
+    if not FOLDER:
+        pytest.skip(ABSENT)
+    with Replays(Path(FOLDER)) as replays:
+        yield replays
+
+
+@pytest.fixture(scope="module", params=[True], ids=["taps"])
+def replayed(
+    request: pytest.FixtureRequest, replays: Replays, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replayed]:
+    """Calls that are answered with recorded traffic."""
+    home, sink = tmp_path_factory.mktemp("home"), MemorySink()
+    with Meter(home=home, sinks=[sink], ledger=False, taps=request.param) as meter:
+        yield Replayed(replays, meter, sink)
+    # What the clients have left open is closed here, and not in the time of another test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()

@@ -46,6 +46,13 @@ def merged(report, *readings, is_whole=True, flags=()):
             id="input left out",
         ),
         pytest.param(
+            usage(4, 3),
+            usage(1171, 3, cache_read_input_tokens=1167, cache_creation_input_tokens=0),
+            usage(1171, 3, cache_read_input_tokens=1167, cache_creation_input_tokens=0),
+            (),
+            id="cache left out",
+        ),
+        pytest.param(
             usage(500, 70), usage(100, 20), usage(100, 20), ("usage_differs",), id="added up"
         ),
         pytest.param(

@@ -131,7 +131,11 @@ def matches_chunk(chunk: Mapping[str, Any]) -> bool:
 
 
 class Stream:
-    """One stream of `generateContent`."""
+    """One stream of `generateContent`.
+
+    LlamaIndex hands on the candidate itself, with the usage in it (llama-index-llms-google-genai
+    0.11.3, `utils.py`, `chat_from_gemini_response`).
+    """
 
     def __init__(self) -> None:
         self.is_final = False
@@ -152,6 +156,8 @@ class Stream:
                 self._body[name] = value
         for candidate in map(inside, as_list(chunk.get("candidates"))):
             self._take(candidate)
+        if "candidates" not in chunk and _has_finished(chunk):
+            self._take(chunk)
         blocked = _is_blocked(self._body)
         ended = blocked or (bool(self._speaking) and self._speaking <= self._finished)
         reported = as_mapping(first(chunk, "usageMetadata", "usage_metadata"))

@@ -224,6 +224,11 @@ def _keep(generator: Any, frame: Frame | None) -> None:
     stack = _stack_frame(generator)
     if stack is None:
         return
+    key = id(stack)
+    kept = _generators.get(key)
+    if kept is not None and kept[0]() is generator:
+        # A method that hands on another one's stream, as `OpenAILike.stream_chat` does, has no call.
+        return
     around = None if frame is None else frame.around
     surroundings = Surroundings(
         current_scope() if around is None else around.scope,
@@ -231,7 +236,6 @@ def _keep(generator: Any, frame: Frame | None) -> None:
         None if frame is None else frame.account,
         frame,
     )
-    key = id(stack)
 
     def forget(reference: weakref.ref[Any]) -> None:
         kept = _generators.get(key)

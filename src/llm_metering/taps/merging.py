@@ -125,12 +125,24 @@ def _chosen(
 def _contradict(said: TokenUsage, seen: TokenUsage) -> bool:
     return any(
         # A 0 is what integrations put where they left out what was reported.
-        one and other is not None and one != other
-        for one, other in (
-            (said.input_tokens, seen.input_tokens),
-            (said.output_tokens, seen.output_tokens),
+        one and other is not None and one not in (other, left)
+        for one, other, left in (
+            (said.input_tokens, seen.input_tokens, _without_cache(seen)),
+            (said.output_tokens, seen.output_tokens, None),
         )
     )
+
+
+def _without_cache(usage: TokenUsage) -> int | None:
+    """The tokens of input beside those of the cache, which Anthropic counts apart.
+
+    Of a stream, LlamaIndex hands on these alone: llama-index-llms-anthropic 0.12.3, `base.py`,
+    `stream_chat`.
+    """
+    if usage.input_tokens is None:
+        return None
+    cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
+    return usage.input_tokens - cached
 
 
 def _both(said: TokenUsage, seen: TokenUsage) -> TokenUsage:
