@@ -82,7 +82,9 @@ class SubjectError(MeteringError, ValueError):
     """A subject, or a dimension beside it, is not a non-empty string."""
 
 
-class MissingSubjectError(SubjectError):
+# No `ValueError`: LlamaIndex's query engines take one for a wrong answer of the model, and go on
+# without it (llama-index-core 0.14.25, `response_synthesizers/refine.py`).
+class MissingSubjectError(MeteringError):
     """Nobody was named to pay for a call, and the setting `on_missing_subject` refuses such calls.
 
     It is raised before the provider is asked, through the framework's own call.

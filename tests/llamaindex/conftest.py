@@ -29,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "Inheritance class AiohttpClientSession from ClientSession is discouraged",  # google-genai
         "`langchain-community` is being sunset",  # what LangChainLLM imports
         "The `schema` method is deprecated",  # LangChainLLM
+        "The `__fields.*__` attribute is deprecated",  # workflows, of pydantic's models
+        "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
         "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
     ):
         config.addinivalue_line("filterwarnings", f"ignore:{message}")

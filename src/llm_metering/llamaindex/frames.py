@@ -25,7 +25,15 @@ from .binding import account_around, account_of
 if TYPE_CHECKING:
     from .model_calls import ModelCall
 
-__all__ = ["Frame", "Surroundings", "enter", "frame_of", "keep_generator", "leave"]
+__all__ = [
+    "Frame",
+    "Surroundings",
+    "call_here",
+    "enter",
+    "frame_of",
+    "keep_generator",
+    "leave",
+]
 
 _STREAMS: Final = ("response_gen", "chat_stream", "achat_stream")
 """Where the answers of query and chat engines keep what is to be read."""
@@ -194,6 +202,21 @@ def keep_generator(result: object, frame: Frame | None) -> Any:
         inner = getattr(result, "__dict__", {}).get(name)
         if isinstance(inner, GeneratorType | AsyncGeneratorType):
             _keep(inner, frame)
+    return None
+
+
+def call_here() -> ModelCall | None:
+    """The call whose stream is being read here; of several the innermost."""
+    if not _generators:
+        return None
+    stack: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    while stack is not None:
+        kept = _generators.get(id(stack))
+        if kept is not None and _stack_frame(kept[0]()) is stack:
+            frame = kept[1].frame
+            if frame is not None and frame.calls:
+                return frame.calls[-1]
+        stack = stack.f_back
     return None
 
 

@@ -18,13 +18,22 @@ from ..calls import CallStart, Outcome, Report, current_task
 from ..errors import MissingSubjectError
 from ..extract.reading import name_of
 from ..subjects import Attribution, Rank, attribute
+from ..taps import TappedCall
 from .accounts import Teller, tellers_of
-from .frames import Frame
+from .frames import Frame, call_here
 from .gate import refuse
 from .providers import is_metered_elsewhere
 from .seen import Seen
 
 __all__ = ["ModelCall", "begin_call"]
+
+
+def _tapped_here() -> TappedCall | None:
+    call = call_here()
+    return None if call is None else call.seen.tapped
+
+
+taps.finders.append(_tapped_here)
 
 _FRAMEWORK: Final = "llamaindex"
 _UUID: Final = 36
@@ -84,6 +93,11 @@ class ModelCall:
             self._is_withdrawn = True
             for (_, meter), _ in self._tellers:
                 meter.calls.withdraw(self.key)
+
+    def goes_on_elsewhere(self) -> None:
+        """It is a stream, and will be read, perhaps asked for, in whatever context."""
+        if self.seen.tapped is not None:
+            self.seen.tapped.detach()
 
     def drop(self) -> None:
         """It turned out to be none."""

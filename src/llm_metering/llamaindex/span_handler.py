@@ -188,6 +188,8 @@ def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
     if generator is not None:
         if not (frame.calls or frame.is_asking or frame.is_refused):
             _begin_silent(frame, method, bound_args)
+        for call in frame.calls:
+            call.goes_on_elsewhere()
         # A stream is over when its events say so, or when nobody can read it any more.
         frame.generator = weakref.ref(generator, partial(_gone, frame))
         return

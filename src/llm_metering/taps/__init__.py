@@ -13,9 +13,9 @@ framework says stands.
 import sys
 
 from . import aws, call, http
-from .call import TappedCall
+from .call import TappedCall, finders
 
-__all__ = ["TappedCall", "begin", "remove"]
+__all__ = ["TappedCall", "begin", "finders", "remove"]
 
 _PATCHES = (*http.PATCHES, *aws.PATCHES)
 

@@ -10,6 +10,7 @@ and where several were read that could be, none is believed.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from asyncio.events import _get_running_loop
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ..subjects import Attribution
 from .body import Body
 from .merging import completed, is_whole_report
 
-__all__ = ["TappedCall", "begin", "current"]
+__all__ = ["TappedCall", "begin", "current", "finders"]
 
 MOST: Final = 4
 """Answers are read of one call: with more, whose they are could not be told anyway."""
@@ -32,8 +33,21 @@ _GENERATED: Final = ("chat", "text_completion")
 
 _current: Final[ContextVar[TappedCall | None]] = ContextVar("llm_metering_tap", default=None)
 
-current: Final = _current.get
-"""The call that the present context is in, over or not."""
+_serials: Final = itertools.count()
+
+finders: Final[list[Callable[[], TappedCall | None]]] = []
+"""What else says which call an answer is of: a front end that begins a stream long before its
+request is made adds what finds it by then."""
+
+
+def current() -> TappedCall | None:
+    """The call that an answer which begins here and now is of, over or not; the latest that may be."""
+    call = _current.get()
+    for find in finders:
+        found = find()
+        if found is not None and (call is None or call.is_over or found.serial > call.serial):
+            call = found
+    return call
 
 
 class TappedCall:
@@ -48,12 +62,13 @@ class TappedCall:
         holds_another: Whether a call of another framework was begun inside of this one, so that this
             one only passes on what that one asks for.
         is_over: Whether the call has ended, so that nothing more can belong to it.
+        serial: Larger than those of all calls that were begun before.
     """
 
     __slots__ = (
         *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
         *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "is_over"),
-        *("_payer_around", "payer", "request"),
+        *("_payer_around", "payer", "request", "serial"),
     )
 
     def __init__(
@@ -70,6 +85,7 @@ class TappedCall:
         self.holds_another = False
         self.is_over = False
         self.request = request
+        self.serial = next(_serials)
         self.payer: Attribution | None = None
         self._payer_around: Attribution | None = None
         self.framework = framework
@@ -112,6 +128,12 @@ class TappedCall:
         known = self.payer
         self.payer = attribution if known is None else attribution.beside(known)
         return attribution
+
+    def detach(self) -> None:
+        """The call goes on, but not in this context."""
+        if _current.get() is self:
+            outer = None if self._outer is None else self._outer()
+            _current.set(None if outer is None or outer.is_over else outer)
 
     def end(self) -> None:
         """The call has ended."""
