@@ -132,6 +132,8 @@ class ModelCall:
                 report = tapped.complete(report, is_whole=is_whole)
                 if is_whole and tapped.has_failed:
                     outcome = "failed"
+            if not is_whole:
+                report = self.seen.with_kept(report)
             if tapped.holds_another:
                 report = replace(report, left_out="inner_call")
         if self.is_only_a_span and report.usage is None and not report.left_out:
