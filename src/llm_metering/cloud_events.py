@@ -78,7 +78,9 @@ def format_time(moment: datetime) -> str:
     """
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    if type(moment) is datetime and moment.microsecond:
-        # "2026-11-21T20:19:00.123456Z" with its quotes, in an eighth of the time of `isoformat`.
-        return _encoder.encode(moment)[1:24].decode() + "Z"
+    if type(moment) is datetime:
+        # "2026-11-21T20:19:00.123456Z" with its quotes, in an eighth of the time of `isoformat`; a
+        # whole second, which is what most providers tell, without a fraction.
+        text = _encoder.encode(moment)
+        return text[1:24].decode() + "Z" if moment.microsecond else text[1:20].decode() + ".000Z"
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -41,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "is_running called from within a step",  # ReActAgent
         "The `__fields.*__` attribute is deprecated",  # workflows, of pydantic's models
         "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
+        "is_running called from within a step",  # ReActAgent, of workflows
+        "The `json` method is deprecated",  # StructuredLLM, of the user's model
         "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
     ):
         config.addinivalue_line("filterwarnings", f"ignore:{message}")

@@ -6,13 +6,14 @@ import logging
 import sys
 from typing import Any, Final
 
+from .providers import integration_of
 from .stream_options import could_have_asked
 
 __all__ = ["advise_on_stream", "warn_of_other_meter"]
 
 logger = logging.getLogger("llm_metering")
 
-_LITELLM: Final = "llama_index.llms.litellm"
+_LITELLM: Final = "litellm"
 _OTHER: Final = "openmeter"
 _said: Final[set[str]] = set()
 
@@ -36,9 +37,9 @@ def warn_of_other_meter(model: Any) -> None:
     Source: https://docs.litellm.ai/docs/observability/openmeter, read 2026-11: its events have ids
     of their own, so that no server can tell that they are of the calls of ours.
     """
-    if not type(model).__module__.startswith(_LITELLM) or _OTHER in _said:
+    if integration_of(model) != _LITELLM or _OTHER in _said:
         return
-    litellm = sys.modules.get("litellm")
+    litellm = sys.modules.get(_LITELLM)
     callbacks = [
         each
         for name in ("success_callback", "callbacks", "_async_success_callback")

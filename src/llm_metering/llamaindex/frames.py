@@ -32,9 +32,11 @@ __all__ = [
     "enter",
     "frame_of",
     "keep_generator",
+    "keep_streams",
     "leave",
 ]
 
+_GENERATORS: Final = frozenset([GeneratorType, AsyncGeneratorType])
 _STREAMS: Final = ("response_gen", "chat_stream", "achat_stream")
 """Where the answers of query and chat engines keep what is to be read."""
 
@@ -61,6 +63,7 @@ class Frame:
     Attributes:
         id: LlamaIndex's name for it.
         instance: What it is a method of.
+        method: Its name, if it is one of a model's that may ask a provider; else empty.
         outer: The span around it, as far as that one matters.
         around: What held where the generator was made that it was begun in; `None` outside of any.
         account: Of the handler that holds in it.
@@ -74,7 +77,7 @@ class Frame:
 
     __slots__ = (
         *("__weakref__", "account", "around", "calls", "generator", "id", "instance"),
-        *("is_asking", "is_refused", "outer", "tags", "was_told"),
+        *("is_asking", "is_refused", "method", "outer", "tags", "was_told"),
     )
 
     def __init__(
@@ -88,6 +91,7 @@ class Frame:
     ) -> None:
         self.id = id_
         self.instance = instance
+        self.method = ""
         self.outer = outer
         self.around = around
         self.account = account
@@ -189,20 +193,24 @@ def leave(frame: Frame) -> None:
 
 
 def keep_generator(result: object, frame: Frame | None) -> Any:
-    """Keep what holds here for what is to be read of the result of a span.
+    """Keep what holds here for what is to be read of the result of a span, if that is a generator.
 
     Returns:
-        The generator, if the result is one.
+        The generator; `None` if it is none.
     """
-    kind = type(result)
-    if kind is GeneratorType or kind is AsyncGeneratorType:
-        _keep(result, frame)
-        return result
-    for name in _STREAMS if kind.__module__.startswith("llama_index.") else ():
-        inner = getattr(result, "__dict__", {}).get(name)
-        if isinstance(inner, GeneratorType | AsyncGeneratorType):
-            _keep(inner, frame)
-    return None
+    if type(result) not in _GENERATORS:
+        return None
+    _keep(result, frame)
+    return result
+
+
+def keep_streams(result: object, frame: Frame | None) -> None:
+    """Likewise, also where an engine's answer holds what is to be read."""
+    if keep_generator(result, frame) is not None:
+        return
+    if type(result).__module__.startswith("llama_index."):
+        for name in _STREAMS:
+            keep_generator(getattr(result, "__dict__", {}).get(name), frame)
 
 
 def call_here() -> ModelCall | None:

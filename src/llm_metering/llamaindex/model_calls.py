@@ -17,6 +17,7 @@ from .. import taps
 from ..calls import CallStart, Outcome, Report, current_task
 from ..errors import MissingSubjectError
 from ..extract.reading import name_of
+from ..meter import Meter
 from ..subjects import Attribution, Rank, attribute
 from ..taps import TappedCall
 from .accounts import Teller, tellers_of
@@ -36,6 +37,8 @@ def _tapped_here() -> TappedCall | None:
 taps.finders.append(_tapped_here)
 
 _FRAMEWORK: Final = "llamaindex"
+# Bound once: an enum's member costs as much to look up as a function to call.
+_NOBODY: Final = Rank.NOBODY
 _UUID: Final = 36
 UNSEEN_USAGE: Final = "unseen_usage"
 """LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
@@ -54,8 +57,8 @@ class ModelCall:
     """
 
     __slots__ = (
-        *("_inner", "_is_withdrawn", "_start", "_tellers", "frame", "is_only_a_span", "is_open"),
-        *("key", "seen", "told"),
+        *("_inner", "_is_withdrawn", "_starts", "frame", "is_only_a_span", "is_open", "key"),
+        *("seen", "told"),
     )
 
     def __init__(
@@ -63,8 +66,7 @@ class ModelCall:
         key: str,
         frame: Frame,
         seen: Seen,
-        tellers: list[tuple[Teller, Attribution]],
-        start: CallStart,
+        starts: list[tuple[Meter, CallStart]],
         *,
         is_metered_elsewhere: bool = False,
     ) -> None:
@@ -74,16 +76,14 @@ class ModelCall:
         self.is_open = True
         self.is_only_a_span = False
         self.told: Report | None = None
-        self._tellers = tellers
-        self._start = start
+        self._starts = starts
         self._inner: list[ModelCall] = []
         self._is_withdrawn = is_metered_elsewhere
         if not is_metered_elsewhere:
             self._tell_start()
 
     def _tell_start(self) -> None:
-        for (account, meter), attribution in self._tellers:
-            start = replace(self._start, attribution=attribution, teller=account.name)
+        for meter, start in self._starts:
             meter.calls.start(self.key, start)
 
     def withdraw(self, inner: ModelCall) -> None:
@@ -91,7 +91,7 @@ class ModelCall:
         self._inner.append(inner)
         if not self._is_withdrawn:
             self._is_withdrawn = True
-            for (_, meter), _ in self._tellers:
+            for meter, _ in self._starts:
                 meter.calls.withdraw(self.key)
 
     def goes_on_elsewhere(self) -> None:
@@ -106,7 +106,7 @@ class ModelCall:
             self.seen.tapped.end()
         if not self._is_withdrawn:
             self._is_withdrawn = True
-            for (_, meter), _ in self._tellers:
+            for meter, _ in self._starts:
                 meter.calls.withdraw(self.key)
 
     def piece(self, response: Any) -> None:
@@ -115,8 +115,8 @@ class ModelCall:
         seen.take(response)
         if self._is_withdrawn:
             return
-        (account, meter), _ = self._tellers[0]
-        if meter.calls_heard.piece(self.key, "", teller=account.name) and seen.tapped is not None:
+        meter, start = self._starts[0]
+        if meter.calls_heard.piece(self.key, "", teller=start.teller) and seen.tapped is not None:
             seen.tapped.has_begun = True
 
     def end(self, outcome: Outcome, report: Report) -> None:
@@ -141,8 +141,8 @@ class ModelCall:
             if not self._has_own(report):
                 return
             self._tell_start()
-        for (account, meter), _ in self._tellers:
-            meter.calls.end(self.key, outcome, report, teller=account.name)
+        for meter, start in self._starts:
+            meter.calls.end(self.key, outcome, report, teller=start.teller)
 
     def _has_own(self, report: Report) -> bool:
         """Whether this call asked a provider as well, beside those that were begun inside of it."""
@@ -198,22 +198,29 @@ def begin_call(
     tapped = seen.tapped = taps.begin(
         seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
     )
-    told = [(teller, tapped.paid_by(attribution)) for teller, attribution in told]
-    start = CallStart(
-        attribution=told[0][1],
-        framework=_FRAMEWORK,
-        operation=seen.operation,
-        provider=provider,
-        request_model=name_of(model),
-        # LlamaIndex names a span after what runs in it, and a UUID.
-        run_id=frame.id[-_UUID:],
-        request=seen,
-        asked=seen.asked,
-        so_far=seen.so_far,
-        task=current_task(),
-    )
+    # LlamaIndex names a span after what runs in it, and a UUID.
+    run_id, request_model, task = frame.id[-_UUID:], name_of(model), current_task()
+    starts = [
+        (
+            teller.meter,
+            CallStart(
+                attribution=tapped.paid_by(attribution),
+                teller=teller.account.name,
+                framework=_FRAMEWORK,
+                operation=seen.operation,
+                provider=provider,
+                request_model=request_model,
+                run_id=run_id,
+                request=seen,
+                asked=seen.asked,
+                so_far=seen.so_far,
+                task=task,
+            ),
+        )
+        for teller, attribution in told
+    ]
     elsewhere = is_metered_elsewhere(frame.instance)
-    call = ModelCall(key, frame, seen, told, start, is_metered_elsewhere=elsewhere)
+    call = ModelCall(key, frame, seen, starts, is_metered_elsewhere=elsewhere)
     call.is_only_a_span = is_only_a_span
     if around is not None:
         around.withdraw(call)
@@ -237,7 +244,7 @@ def _attribution(teller: Teller, frame: Frame) -> Attribution:
 
 def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError | None:
     for (_, meter), attribution in told:
-        if attribution.rank is Rank.NOBODY:
+        if attribution.rank is _NOBODY:
             refusal = meter.missing_subjects.refusal(flags=attribution.flags)
             if refusal is not None:
                 return refusal

@@ -6,11 +6,19 @@ Read in llama-index-llms-openai 0.8.3 (`base.py`, `responses.py`), -azure-openai
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from ..installed import INSTALLED
 
-__all__ = ["is_asked_late", "is_metered_elsewhere", "model_of", "provider_of", "reads_raw"]
+__all__ = [
+    "integration_of",
+    "is_asked_late",
+    "is_metered_elsewhere",
+    "model_of",
+    "provider_of",
+    "reads_raw",
+]
 
 _LANGCHAINS: Final = "llm_metering.langchain."
 _INTEGRATIONS: Final = "llama_index.llms."
@@ -32,7 +40,7 @@ _OPENAI: Final = "https://api.openai.com/"
 
 def provider_of(instance: object) -> str | None:
     """OpenTelemetry's name of who is asked; `None` where the answer has to tell."""
-    name = _integration_of(instance)
+    name = integration_of(instance)
     if name == "openai":
         # The same class asks whoever speaks OpenAI's API.
         base = getattr(instance, "api_base", None)
@@ -42,7 +50,7 @@ def provider_of(instance: object) -> str | None:
 
 def is_asked_late(instance: object) -> bool:
     """Whether a stream that was never read was never asked for."""
-    return _integration_of(instance) in _LATE
+    return integration_of(instance) in _LATE
 
 
 def reads_raw(instance: object) -> bool:
@@ -56,7 +64,7 @@ def is_metered_elsewhere(instance: Any) -> bool:
     llama-index-llms-langchain 0.9.0, `base.py`: what the model answers comes without its usage, and
     its streams take the place of the callbacks that it was given.
     """
-    if _integration_of(instance) != "langchain":
+    if integration_of(instance) != "langchain":
         return False
     if "langchain" in INSTALLED:
         return True
@@ -76,8 +84,14 @@ def model_of(instance: Any) -> object:
         return None
 
 
-def _integration_of(instance: object) -> str | None:
-    module = type(instance).__module__
+def integration_of(instance: object) -> str | None:
+    """The name of LlamaIndex's integration that an object is of; `None` for a class of the user's."""
+    return _integration(type(instance))
+
+
+@cache
+def _integration(kind: type) -> str | None:
+    module = kind.__module__
     if not module.startswith(_INTEGRATIONS):
         return None
     return module[len(_INTEGRATIONS) :].partition(".")[0]

@@ -30,6 +30,7 @@ _DELTAS: Final = frozenset(
     ["content_block_delta", "content-delta", "response.output_text.delta", "ping"]
 )
 """The types of events that hold text and nothing else."""
+_UNKNOWN: Final = "unknown"
 _COUNTS: Final = frozenset(["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"])
 
 
@@ -107,7 +108,8 @@ class Seen:
         else:
             self.raw = raw = getattr(response, "raw", None) if self._reads_raw else None
             reading = None if raw is None else read(raw)
-            self._has_usage = raw is not None and _holds_usage(raw)
+            if reading is not None and reading.shape == _UNKNOWN:
+                self._has_usage = _holds_usage(raw)
             report = self._judged(reading, response)
         outcome: Outcome = "completed"
         if reading is not None and reading.ending in ("failed", "refused"):
@@ -156,7 +158,7 @@ class Seen:
 
     def _judged(self, reading: Reading | None, response: object) -> Report:
         """What was read, without what is none of the provider's, and without false zeros."""
-        if reading is None or (reading.shape == "unknown" and not self._has_usage):
+        if reading is None or (reading.shape == _UNKNOWN and not self._has_usage):
             # A model of the user's own may hand on anything.
             report = Report(output=self._output_of(response))
         else:

@@ -22,7 +22,7 @@ from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from ..calls import Outcome, Report
 from .failures import note_failure
-from .frames import Frame, enter, frame_of, keep_generator, leave
+from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
 from .model_calls import ModelCall, begin_call
 from .providers import is_asked_late, model_of, provider_of, reads_raw
 from .seen import Seen
@@ -150,17 +150,18 @@ def _enter(
     method = _method_of(id_)
     if "stream" in method:
         ask_for_usage(frame)
+    if method not in _ASKING:
+        return
+    frame.method = method
     if method in _STRUCTURED and (type(instance), method) not in _passing_on:
         # Before a provider is asked, so that a call is known of that its process does not survive.
-        _begin_silent(frame, method, bound_args)
+        _begin_silent(frame, bound_args)
 
 
-def _begin_silent(
-    frame: Frame, method: str, bound_args: inspect.BoundArguments
-) -> ModelCall | None:
+def _begin_silent(frame: Frame, bound_args: inspect.BoundArguments) -> ModelCall | None:
     """Begin a call of which no event tells, and perhaps none will."""
     arguments = bound_args.arguments
-    if method in _COMPLETIONS:
+    if frame.method in _COMPLETIONS:
         operation, asked = "text_completion", arguments.get("prompt")
     else:
         operation, asked = "chat", arguments.get("messages")
@@ -178,51 +179,48 @@ def _begin_silent(
 
 def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
     frame = frame_of(id_)
+    if frame is None or not frame.method:
+        keep_streams(result, frame)
+        if frame is not None:
+            leave(frame)
+        return
     generator = keep_generator(result, frame)
-    if frame is None:
-        return
-    method = _method_of(id_)
-    if not _is_model(frame.instance) or method not in _ASKING:
-        leave(frame)
-        return
     if generator is not None:
         if not (frame.calls or frame.is_asking or frame.is_refused):
-            _begin_silent(frame, method, bound_args)
+            _begin_silent(frame, bound_args)
         for call in frame.calls:
             call.goes_on_elsewhere()
         # A stream is over when its events say so, or when nobody can read it any more.
         frame.generator = weakref.ref(generator, partial(_gone, frame))
         return
-    _close(frame, method, bound_args, lambda call: call.seen.report(result))
+    _close(frame, bound_args, lambda call: call.seen.report(result))
 
 
 def _drop(id_: str, bound_args: inspect.BoundArguments, error: BaseException | None) -> None:
     frame = frame_of(id_)
     if frame is None:
         return
-    method = _method_of(id_)
-    if not _is_model(frame.instance) or method not in _ASKING:
+    if not frame.method:
         leave(frame)
         return
     raised = error or RuntimeError("the span was dropped")
-    _close(frame, method, bound_args, lambda call: call.seen.report_of_error(raised))
+    _close(frame, bound_args, lambda call: call.seen.report_of_error(raised))
 
 
 def _close(
     frame: Frame,
-    method: str,
     bound_args: inspect.BoundArguments,
     report_of: Callable[[ModelCall], tuple[Outcome, Report]],
 ) -> None:
     """End what is open in a span that is over."""
     leave(frame)
     if frame.is_asking:
-        if method in _STRUCTURED:
-            _passing_on.add((type(frame.instance), method))
+        if frame.method in _STRUCTURED:
+            _passing_on.add((type(frame.instance), frame.method))
     elif not frame.was_told and not frame.is_refused:
-        _passing_on.discard((type(frame.instance), method))
+        _passing_on.discard((type(frame.instance), frame.method))
         if not frame.calls:
-            _begin_silent(frame, method, bound_args)
+            _begin_silent(frame, bound_args)
     while frame.calls:
         call = frame.calls.pop()
         if frame.is_refused or (frame.is_asking and call.is_only_a_span):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, TransformComponent
 
 from .. import default_meter
@@ -24,9 +25,12 @@ class MeterWorkers(TransformComponent):
     """A transformation that leaves the nodes as they are and calls `install()` in each worker.
 
     Put it first: `IngestionPipeline(transformations=[MeterWorkers(), …])`. What `subject()` says
-    where the pipeline is run holds in the workers. They record with their own default meter, made of
-    the environment, `llm-metering.toml` and the default subject of this process.
+    where it is made holds in the workers; not what it says where the pipeline is run, since a thread
+    of the pool's sends the transformations off. The workers record with their own default meter, made
+    of the environment, `llm-metering.toml` and the default subject of this process.
     """
+
+    _context: dict[str, Any] = PrivateAttr(default_factory=capture)
 
     @classmethod
     def class_name(cls) -> str:
@@ -39,7 +43,7 @@ class MeterWorkers(TransformComponent):
 
     def __reduce__(self) -> tuple[Any, ...]:
         meter = default_meter.current_meter()
-        return _arrive, (capture(), None if meter is None else meter.subject)
+        return _arrive, (self._context, None if meter is None else meter.subject)
 
 
 def _arrive(context: dict[str, Any], subject: str | None) -> MeterWorkers:
