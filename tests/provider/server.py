@@ -62,9 +62,6 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path == "/ledger":
             self._send(200, self.server.ledger.since(int(query.partition("=")[2] or 0)))
-        elif "/models/" in path:
-            # Gemini's: older integrations of it ask how long a prompt may be before anything else.
-            self._send(200, {"inputTokenLimit": 100_000, "outputTokenLimit": 8_000})
         elif path == "/modules":
             self._send(200, sorted({name.partition(".")[0] for name in sys.modules}))
         elif path.startswith("/v1beta/models/"):
