@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
         "is_running called from within a step",  # ReActAgent, of workflows
         "The `json` method is deprecated",  # StructuredLLM, of the user's model
+        "The 'output_format' parameter is deprecated",  # Anthropic's integration
         "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
     ):
         config.addinivalue_line("filterwarnings", f"ignore:{message}")

@@ -188,3 +188,23 @@ def test_no_text_is_in_an_event(provider, meter, acme, events_of):
     text = str(events_of(meter))
     assert "private" not in text
     assert answer.message.content not in text
+
+
+@pytest.mark.parametrize("way", ["chat", "stream_chat"])
+def test_an_answer_that_we_fail_to_read_ends_its_call(
+    provider, meter, acme, events_of, way, monkeypatch
+):
+    """Nothing stays open for an hour because of a fault of ours: the event says what is missing."""
+
+    def fail(*_):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("llm_metering.llamaindex.seen.Seen.report", fail)
+    monkeypatch.setattr("llm_metering.taps.TappedCall.complete", fail)
+    WAYS[way](CLIENTS["openai"](provider, callback_manager=acme), prompt("acme"))
+
+    (event,) = events_of(meter)
+    assert (event.data["status"], event.data["provenance"]) == ("completed", "missing")
+    assert event.data["flags"] == ["unknown_usage"]
+    assert meter.statistics()["open_calls"] == 0
+    assert meter.statistics()["failures"] >= 1

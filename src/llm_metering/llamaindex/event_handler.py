@@ -113,8 +113,7 @@ def _end(event: LLMChatEndEvent | LLMCompletionEndEvent) -> None:
     call = _call_of(event)
     if call is not None:
         _over(call)
-        outcome, report = call.seen.report(event.response)
-        call.end(outcome, report)
+        call.answered(event.response)
         if call.seen.is_streamed and call.told is not None and call.told.usage is None:
             advise_on_stream(call.frame.instance)
 
@@ -123,7 +122,7 @@ def _error(event: ExceptionEvent) -> None:
     call = _call_of(event)
     if call is not None:
         _over(call)
-        call.end(*call.seen.report_of_error(event.exception))
+        call.raised(event.exception)
 
 
 def _call_of(event: BaseEvent) -> ModelCall | None:

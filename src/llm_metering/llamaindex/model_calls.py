@@ -16,11 +16,13 @@ from msgspec.structs import replace
 from .. import taps
 from ..calls import CallStart, Outcome, Report, current_task
 from ..errors import MissingSubjectError
+from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
 from ..meter import Meter
 from ..subjects import Attribution, Rank, attribute
 from ..taps import TappedCall
 from .accounts import Teller, tellers_of
+from .failures import note_failure
 from .frames import Frame, call_here
 from .gate import refuse
 from .providers import is_metered_elsewhere
@@ -42,6 +44,9 @@ _NOBODY: Final = Rank.NOBODY
 _UUID: Final = 36
 UNSEEN_USAGE: Final = "unseen_usage"
 """LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
+
+
+_UNREAD: Final = Report(flags=(UNKNOWN_USAGE,))
 
 
 class ModelCall:
@@ -119,6 +124,26 @@ class ModelCall:
         if meter.calls_heard.piece(self.key, "", teller=start.teller) and seen.tapped is not None:
             seen.tapped.has_begun = True
 
+    def answered(self, response: object) -> None:
+        """It ended by itself; what cannot be read ends it all the same."""
+        outcome: Outcome = "completed"
+        report = _UNREAD
+        try:
+            outcome, report = self.seen.report(response)
+        except Exception as trouble:
+            note_failure("reading an answer", trouble, self._starts[0][0])
+        self.end(outcome, report)
+
+    def raised(self, error: BaseException) -> None:
+        """It ended in an error, or was left by its consumer."""
+        outcome: Outcome = "failed"
+        report = _UNREAD
+        try:
+            outcome, report = self.seen.report_of_error(error)
+        except Exception as trouble:
+            note_failure("reading an error", trouble, self._starts[0][0])
+        self.end(outcome, report)
+
     def end(self, outcome: Outcome, report: Report) -> None:
         """It is over, in whatever way; the first to say so is heard."""
         if not self.is_open:
@@ -126,23 +151,34 @@ class ModelCall:
         self.is_open = False
         tapped = self.seen.tapped
         if tapped is not None:
-            tapped.end()
-            is_whole = outcome == "completed"
-            if not (is_whole and _is_all(report) and not self.seen.is_streamed):
-                report = tapped.complete(report, is_whole=is_whole)
-                if is_whole and tapped.has_failed:
-                    outcome = "failed"
-            if tapped.holds_another:
-                report = replace(report, left_out="inner_call")
+            try:
+                outcome, report = self._with_tapped(tapped, outcome, report)
+            except Exception as trouble:
+                note_failure("taps", trouble, self._starts[0][0])
         if self.is_only_a_span and report.usage is None and not report.left_out:
             report = replace(report, flags=(*report.flags, UNSEEN_USAGE))
         self.told = report
         if self._is_withdrawn:
-            if not self._has_own(report):
+            if not self._inner or not self._has_own(report):
                 return
             self._tell_start()
         for meter, start in self._starts:
             meter.calls.end(self.key, outcome, report, teller=start.teller)
+
+    def _with_tapped(
+        self, tapped: TappedCall, outcome: Outcome, report: Report
+    ) -> tuple[Outcome, Report]:
+        tapped.end()
+        is_whole = outcome == "completed"
+        if not (is_whole and _is_all(report) and not self.seen.is_streamed):
+            report = tapped.complete(report, is_whole=is_whole)
+            if is_whole and tapped.has_failed:
+                outcome = "failed"
+        if not is_whole:
+            report = self.seen.with_kept(report)
+        if tapped.holds_another:
+            report = replace(report, left_out="inner_call")
+        return outcome, report
 
     def _has_own(self, report: Report) -> bool:
         """Whether this call asked a provider as well, beside those that were begun inside of it."""

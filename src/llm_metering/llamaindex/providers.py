@@ -6,7 +6,6 @@ Read in llama-index-llms-openai 0.8.3 (`base.py`, `responses.py`), -azure-openai
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 from ..installed import INSTALLED
@@ -33,6 +32,8 @@ _PROVIDERS: Final = {
     "ollama": "ollama",
     "openrouter": "openrouter",
 }
+# Kept, since it is asked for several times a call.
+_integrations: Final[dict[type[Any], str | None]] = {}
 _LATE: Final = frozenset(["openai", "openai_like", "azure_openai", "ollama"])
 """They ask at the first step of a stream, not when it is made."""
 _OPENAI: Final = "https://api.openai.com/"
@@ -84,14 +85,12 @@ def model_of(instance: Any) -> object:
         return None
 
 
-def integration_of(instance: object) -> str | None:
+def integration_of(instance: Any) -> str | None:
     """The name of LlamaIndex's integration that an object is of; `None` for a class of the user's."""
-    return _integration(type(instance))
-
-
-@cache
-def _integration(kind: type) -> str | None:
-    module = kind.__module__
-    if not module.startswith(_INTEGRATIONS):
-        return None
-    return module[len(_INTEGRATIONS) :].partition(".")[0]
+    kind = type(instance)
+    try:
+        return _integrations[kind]
+    except KeyError:
+        _, is_one, rest = kind.__module__.partition(_INTEGRATIONS)
+        name = _integrations[kind] = rest.partition(".")[0] if is_one else None
+        return name

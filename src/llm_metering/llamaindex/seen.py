@@ -138,21 +138,31 @@ class Seen:
     def so_far(self) -> Report:
         """What is known of the call by now, the provider's own bytes included."""
         report = self._of_pieces()
-        return report if self.tapped is None else self.tapped.closed(report)
+        if self.tapped is not None:
+            report = self.tapped.closed(report)
+        return self.with_kept(report)
+
+    def with_kept(self, report: Report) -> Report:
+        """A report of a stream that was left, with what stands beside its pieces if nothing else is known.
+
+        Anthropic's integration does not hand on the start of a stream, but of what that said it keeps
+        two counts, without those of the cache: llama-index-llms-anthropic 0.12.3, `base.py`.
+        """
+        kept = getattr(getattr(self._last, "message", None), "additional_kwargs", None)
+        usage = as_mapping((as_mapping(kept) or {}).get("usage"))
+        if report.usage is not None or not usage:
+            return report
+        try:
+            return replace(report, usage=read_usage(usage), is_final=False)
+        except Exception:
+            return replace(report, flags=(*report.flags, UNKNOWN_USAGE))
 
     def _of_pieces(self) -> Report:
-        report = self._judged(self._read_pieces(), self._last)
-        if report.usage is None:
-            # Anthropic's integration does not hand on the start of a stream, but what it said of the
-            # prompt: llama-index-llms-anthropic 0.12.3, `base.py`, `stream_chat`.
-            kept = getattr(getattr(self._last, "message", None), "additional_kwargs", None)
-            usage = as_mapping((as_mapping(kept) or {}).get("usage"))
-            if usage:
-                try:
-                    report = replace(report, usage=read_usage(usage))
-                except Exception:
-                    report = replace(report, flags=(*report.flags, UNKNOWN_USAGE))
-        return replace(report, is_final=report.is_final and report.usage is not None)
+        reading = self._read_pieces()
+        report = self._judged(reading, self._last)
+        # What stands beside the pieces is of the call up to there.
+        is_final = reading is not None and reading.usage is not None and reading.is_final
+        return replace(report, is_final=is_final)
 
     def _read_pieces(self) -> Reading | None:
         return None if self._reader is None else self._reader.reading()

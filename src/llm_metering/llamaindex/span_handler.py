@@ -20,7 +20,7 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
-from ..calls import Outcome, Report
+from ..calls import Report
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
 from .model_calls import ModelCall, begin_call
@@ -188,7 +188,7 @@ def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
         # A stream is over when its events say so, or when nobody can read it any more.
         frame.generator = weakref.ref(generator, partial(_gone, frame))
         return
-    _close(frame, bound_args, lambda call: call.seen.report(result))
+    _close(frame, bound_args, lambda call: call.answered(result))
 
 
 def _drop(id_: str, bound_args: inspect.BoundArguments, error: BaseException | None) -> None:
@@ -199,13 +199,13 @@ def _drop(id_: str, bound_args: inspect.BoundArguments, error: BaseException | N
         leave(frame)
         return
     raised = error or RuntimeError("the span was dropped")
-    _close(frame, bound_args, lambda call: call.seen.report_of_error(raised))
+    _close(frame, bound_args, lambda call: call.raised(raised))
 
 
 def _close(
     frame: Frame,
     bound_args: inspect.BoundArguments,
-    report_of: Callable[[ModelCall], tuple[Outcome, Report]],
+    end: Callable[[ModelCall], None],
 ) -> None:
     """End what is open in a span that is over."""
     leave(frame)
@@ -221,7 +221,7 @@ def _close(
         if frame.is_refused or (frame.is_asking and call.is_only_a_span):
             call.drop()
         else:
-            call.end(*report_of(call))
+            end(call)
 
 
 def _gone(frame: Frame, _: object) -> None:
