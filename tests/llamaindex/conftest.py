@@ -13,6 +13,7 @@ import pytest
 from llama_index.core import Settings
 from llama_index.core.instrumentation import get_dispatcher
 
+import llm_metering
 from llm_metering import Meter, taps
 from llm_metering.sinks.memory import MemorySink
 from tests.extract.recorded import ABSENT, FOLDER
@@ -31,16 +32,19 @@ if not has("llama-index-llms-anthropic"):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Bear warnings that are for the authors of the integrations' dependencies."""
+    """Bear warnings that are for the authors of LlamaIndex and of what it uses."""
     for message in (
         "Inheritance class AiohttpClientSession from ClientSession is discouraged",  # google-genai
         "`langchain-community` is being sunset",  # what LangChainLLM imports
         "The `schema` method is deprecated",  # LangChainLLM
+        "The `json` method is deprecated",  # StructuredLLM
+        "is_running called from within a step",  # ReActAgent
         "The `__fields.*__` attribute is deprecated",  # workflows, of pydantic's models
         "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
         "is_running called from within a step",  # ReActAgent, of workflows
         "The `json` method is deprecated",  # StructuredLLM, of the user's model
         "The 'output_format' parameter is deprecated",  # Anthropic's integration
+        "ServiceManager is deprecated",  # workflows 1.0, of its own
         "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
     ):
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
@@ -83,6 +87,15 @@ def no_tap_left() -> Iterator[None]:
     """Taps are put in when a call begins, for the whole process; the next test begins without."""
     yield
     taps.remove()
+
+
+@pytest.fixture
+def streams_ask(home: Path, sink: MemorySink) -> Iterator[Meter]:
+    """The default meter, which has streams ask for their usage, wherever the server is."""
+    meter = llm_metering.configure(home=home, sinks=[sink], request_stream_usage=True)
+    yield meter
+    llm_metering.uninstall()
+    llm_metering.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from llama_index.core.llms import (
     LLMMetadata,
 )
 from llama_index.core.llms.callbacks import llm_completion_callback
+from pydantic import BaseModel
 
 __all__ = ["HttpLLM"]
 
@@ -22,10 +23,16 @@ class HttpLLM(CustomLLM):
 
     It gives what the server answered as `raw`, the usage in it. `CustomLLM` makes a chat out of a
     completion, and a coroutine out of a function.
+
+    Attributes:
+        url: The server's.
+        model: Its name for the model.
+        schema_of: What each answer shall be, as JSON.
     """
 
     url: str
     model: str
+    schema_of: type[BaseModel] | None = None
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -67,4 +74,11 @@ class HttpLLM(CustomLLM):
         return pieces()
 
     def _body(self, prompt: str) -> dict[str, Any]:
-        return {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": prompt}],
+        }
+        if self.schema_of is None:
+            return body
+        schema = {"name": "answer", "schema": self.schema_of.model_json_schema()}
+        return {**body, "response_format": {"type": "json_schema", "json_schema": schema}}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .calls import Call, Frame, without_none
-from .samples import value_of
+from .samples import sample_of, value_of
 
 __all__ = ["answer", "error", "error_frame", "frames", "usage_of"]
 
@@ -115,7 +115,10 @@ def _block(call: Call) -> tuple[dict[str, Any], str]:
         arguments = value_of(schema, schema)
         block = {"type": "tool_use", "id": f"toolu_{call.name}", "name": tools[0]["name"]}
         return {**block, "input": arguments}, json.dumps(arguments)
-    text = "".join(piece.text for piece in call.pieces())
+    wanted = call.body.get("output_format") or (call.body.get("output_config") or {}).get("format")
+    schema = (wanted or {}).get("schema")
+    sample = None if schema is None else sample_of(schema)
+    text = "".join(piece.text for piece in call.pieces(sample))
     return {"type": "text", "text": text}, text
 
 
