@@ -37,4 +37,4 @@ def test_no_call_of_a_measured_handler_is_lost():
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1134 of 1134 calls are in the ledger" in done.stdout
+    assert "1414 of 1414 calls are in the ledger" in done.stdout

@@ -70,6 +70,8 @@ class Reading:
 def moment(value: object) -> datetime | None:
     """A provider's time, in Unix seconds, a `datetime` or RFC 3339, as aware UTC; `None` if it is none."""
     try:
+        if type(value) is int:
+            return datetime.fromtimestamp(value, UTC)  # nearly all of them
         if isinstance(value, datetime):
             return value.astimezone(UTC) if value.tzinfo is not None else None
         if isinstance(value, str):
