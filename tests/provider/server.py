@@ -64,6 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, self.server.ledger.since(int(query.partition("=")[2] or 0)))
         elif path == "/modules":
             self._send(200, sorted({name.partition(".")[0] for name in sys.modules}))
+        elif path.startswith("/v1beta/models/"):
+            # Older clients of Gemini look a model up before they ask it.
+            limits = {"inputTokenLimit": 100_000, "outputTokenLimit": 1_000}
+            self._send(200, {"name": path.removeprefix("/v1beta/"), **limits})
         else:
             self._send(404, {"error": f"no {path}"})
 
