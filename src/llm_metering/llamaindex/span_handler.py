@@ -138,7 +138,8 @@ def _enter(
     outer_id: str | None,
     tags: Mapping[str, Any],
 ) -> None:
-    is_model = _is_model(type(instance))
+    kind: Any = type(instance)
+    is_model = _is_model(kind)
     frame = enter(id_, instance, outer_id, tags, matters=is_model)
     if frame is None or not is_model:
         return
