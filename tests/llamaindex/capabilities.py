@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from llama_index.core.program import LLMTextCompletionProgram
+
 from tests.installed import has
 
 __all__ = ["CAPABILITIES", "MODULES", "missing"]
+
+
+def _is_before(package: str, *version: int) -> bool:
+    return has(package) and not has(package, *version)
+
 
 CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "core_0_13": lambda: has("llama-index-core", 0, 13),
     "core_0_14": lambda: has("llama-index-core", 0, 14),
     "instrumentation_0_5": lambda: has("llama-index-instrumentation", 0, 5),
     "instrumentation_0_6": lambda: has("llama-index-instrumentation", 0, 6),
+    # Streams of `LLMTextCompletionProgram`, of models that take no tools.
+    "streamed_text_programs": lambda: "stream_call" in vars(LLMTextCompletionProgram),
     # Integrations that are not among the oldest.
     "cohere_embeddings": lambda: has("llama-index-embeddings-cohere"),
     "cohere_rerank": lambda: has("llama-index-postprocessor-cohere-rerank"),
@@ -26,7 +35,9 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "litellm": lambda: has("llama-index-llms-litellm"),
     "mistralai_embeddings": lambda: has("llama-index-embeddings-mistralai"),
     # The integrations' later versions, which report more of what a provider sends.
+    "anthropic_0_12": lambda: not _is_before("llama-index-llms-anthropic", 0, 12),
     "google_genai_0_11": lambda: has("llama-index-llms-google-genai", 0, 11),
+    "ollama_0_11": lambda: has("llama-index-llms-ollama", 0, 11),
     "openai_0_8": lambda: has("llama-index-llms-openai", 0, 8),
 }
 

@@ -36,9 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for message in (
         "Inheritance class AiohttpClientSession from ClientSession is discouraged",  # google-genai
         "`langchain-community` is being sunset",  # what LangChainLLM imports
-        "The `schema` method is deprecated",  # LangChainLLM
-        "The `json` method is deprecated",  # StructuredLLM
+        "The `(schema|json|dict)` method is deprecated",  # LangChainLLM, StructuredLLM, Anthropic
         "is_running called from within a step",  # ReActAgent
+        "ServiceManager is deprecated",  # llama-index-workflows 1.3
         "The `__fields.*__` attribute is deprecated",  # workflows, of pydantic's models
         "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
         "is_running called from within a step",  # ReActAgent, of workflows

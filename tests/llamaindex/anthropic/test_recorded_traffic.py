@@ -41,6 +41,7 @@ def test_exact(replayed, interaction):
     assert not {"usage_differs", "tap_failed"} & set(data.get("flags", ()))
 
 
+@pytest.mark.needs("anthropic_0_12")
 @pytest.mark.skipif(not FOLDER, reason=ABSENT)
 def test_how_many_are_exact(replayed):
     """All of them, of which LlamaIndex itself reports four in five; each that it loses has a reason."""
@@ -63,6 +64,7 @@ def test_async(replayed, interaction):
     assert numbers_of(data) == expected_of(interaction)
 
 
+@pytest.mark.needs("anthropic_0_12")
 @pytest.mark.parametrize("replayed", [False], ids=["no taps"], indirect=True)
 @pytest.mark.parametrize(
     "interaction", params(each for each in REPORTED if each.name in LOST_BY_LLAMAINDEX)
