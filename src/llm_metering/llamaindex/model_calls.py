@@ -190,9 +190,8 @@ class ModelCall:
         for inner in self._inner:
             if self.seen.raw is not None and self.seen.raw is inner.seen.raw:
                 return False
-            known = (
-                inner.told or inner.seen.of_pieces()
-            )  # of a stream that is left the outer ends first
+            # A stream that is left ends from the outside in.
+            known = inner.told or inner.seen.of_pieces()
             if report.response_id is not None and report.response_id == known.response_id:
                 return False
             if known.usage is not None:
