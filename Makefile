@@ -5,6 +5,7 @@
 .PHONY: help demo test constraints clean
 
 TEST := .venv/test/bin
+NAMESPACED := packages/llama-index-observability-llm-metering
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=/path/to/python3]"
@@ -23,6 +24,7 @@ test: ## lint, types, layers, tests, examples and docs
 	@$(TEST)/ruff check
 	@$(TEST)/ruff format --check
 	@$(TEST)/mypy
+	@MYPYPATH=$(NAMESPACED) $(TEST)/mypy -p llama_index.observability.llm_metering
 	@$(TEST)/lint-imports
 	@.venv/langchain/bin/pytest tests/langchain
 	@.venv/llamaindex/bin/pytest tests/llamaindex

@@ -4,6 +4,7 @@ import nox
 
 CONSTRAINTS = "requirements/constraints.txt"
 LANGCHAIN = "requirements/langchain.txt"
+NAMESPACED = "packages/llama-index-observability-llm-metering"
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # The oldest langchain-core that is supported, and the last packages of its time. Without the
@@ -73,6 +74,9 @@ def lint(session):
 def types(session):
     _install_everything(session)
     session.run("mypy")
+    session.run(
+        "mypy", "-p", "llama_index.observability.llm_metering", env={"MYPYPATH": NAMESPACED}
+    )
 
 
 @nox.session(python=PYTHONS)

@@ -1,8 +1,8 @@
 """What a handler adds to a LlamaIndex call, on the thread or event loop that makes it.
 
-A model that answers at once is called in five ways: `chat` with one question and with a conversation,
-`complete`, `achat`, and `stream_chat` of an answer in many pieces, timed from the first piece to the
-last. It answers as LlamaIndex's own integration of OpenAI does, with an object of OpenAI's client in
+A model that answers at once is called in six ways: `chat` with one question, with a conversation,
+and with what an agent asks that has called tools; `complete`; `achat`; and `stream_chat` of an answer
+in many pieces, timed from the first piece to the last. It answers as LlamaIndex's own integration of OpenAI does, with an object of OpenAI's client in
 `raw`, which is made before the clock starts. Each way is measured without a handler and with each
 handler alone, in turn, in an order that is shuffled anew each round; what a handler adds is the
 difference of the medians.
@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import machine
 from counting_server import CountingServer
+from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -57,6 +58,7 @@ from llama_index.core.llms import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
+    TextBlock,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index_instrumentation import get_dispatcher
@@ -124,14 +126,43 @@ CONVERSATION = [
 ]
 """A conversation as a product has it: what a handler makes of the messages is part of its cost."""
 
-CHAT, CHAT_LONG, COMPLETE, ACHAT, CHUNK = (
-    "chat, one question",
-    "chat, a conversation",
+AGENTS = [
+    *CONVERSATION,
+    *(
+        message
+        for step in range(12)
+        for message in (
+            ChatMessage(
+                role=MessageRole.ASSISTANT,
+                blocks=[
+                    TextBlock(text="I look it up."),
+                    ToolCallBlock(
+                        tool_call_id=f"call_{step}",
+                        tool_name="find_parcel",
+                        tool_kwargs={"order": step},
+                    ),
+                ],
+            ),
+            ChatMessage(
+                role=MessageRole.TOOL,
+                content='{"state": "on its way", "at": "Utrecht"} ' * 8,
+                additional_kwargs={"tool_call_id": f"call_{step}"},
+            ),
+        )
+    ),
+]
+"""What an agent asks after a dozen calls of tools."""
+ASKED = {
+    "chat, one question": SHORT,
+    "chat, a conversation": CONVERSATION,
+    "chat, an agent's conversation": AGENTS,
+}
+COMPLETE, ACHAT, CHUNK = (
     "complete",
     "achat, a conversation",
     "chunk of stream_chat, a conversation",
 )
-WAYS = (CHAT, CHAT_LONG, COMPLETE, ACHAT, CHUNK)
+WAYS = (*ASKED, COMPLETE, ACHAT, CHUNK)
 
 NUMBERS = itertools.count()
 
@@ -352,7 +383,7 @@ def measure(configs: Mapping[str, Setup], rounds: int) -> dict[str, Times]:
     """Nanoseconds of each call, by way and by handler."""
     clock = time.perf_counter_ns
     taken: dict[str, Times] = {way: {name: [] for name in configs} for way in WAYS}
-    for way, messages in ((CHAT, SHORT), (CHAT_LONG, CONVERSATION)):
+    for way, messages in ASKED.items():
         for name in shuffled(list(configs), rounds):
             configs[name].put()
             model, Provider.chat = configs[name].model, chat_answer()

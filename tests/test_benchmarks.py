@@ -24,3 +24,17 @@ def test_a_small_backlog_arrives_whole():
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("5000 of 5000 arrived, 0 lost") == 2
     assert "0 lost; 10000 of 10000 are in the ledger" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_no_call_of_a_measured_handler_is_lost():
+    """What is measured as ours has recorded every call, by its own handler and by `install()`."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "llamaindex_overhead.py", "40"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1414 of 1414 calls are in the ledger" in done.stdout

@@ -135,12 +135,10 @@ def test_an_answer_out_of_langchains_cache():
 
 
 def test_billed_by_something_else_than_tokens():
-    """Seconds, images and searches are billed for themselves, where no tokens are reported."""
+    """Seconds, images and searches are billed for themselves, where no tokens are reported: we count none."""
     by_second = {"text": "Blue.", "usage": {"type": "duration", "seconds": 9}}
 
-    assert read(by_second).is_billed_otherwise
-    assert not read(completion("1")).is_billed_otherwise
-    assert not Reading(shape="x").is_billed_otherwise
-    assert not Reading(
-        shape="x", usage=TokenUsage(input_tokens=1), measures={"images": 1}
-    ).is_billed_otherwise
+    assert not read(by_second).is_countable
+    assert read(completion("1")).is_countable
+    assert Reading(shape="x").is_countable
+    assert Reading(shape="x", usage=TokenUsage(input_tokens=1), measures={"images": 1}).is_countable

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import replace
+
 from ..events import Status, UsageEvent, encode
 from ..exchange import Counted, Exchange
 from ..token_usage import TokenUsage
@@ -104,8 +106,9 @@ class EventWriter:
         flags = (*attribution.flags, *call.flags, *report.flags)
         if usage is not None and not usage.is_consistent:
             flags = (*flags, "usage_inconsistent")
-        first = call.first_piece
-        return UsageEvent(
+        # As many keywords as CPython passes on its stack: more go into a dict, which takes several
+        # times as long. What comes behind, most calls have not.
+        event = UsageEvent(
             id=call.event_id,
             source=self._source,
             subject=attribution.subject,
@@ -113,7 +116,6 @@ class EventWriter:
             provenance=provenance,
             status=status,
             usage=usage,
-            measures=report.measures,
             operation=start.operation or report.operation,
             provider=start.provider or report.provider,
             model=report.model,
@@ -122,11 +124,19 @@ class EventWriter:
             run_id=start.run_id,
             response_id=report.response_id,
             duration_ms=(ended - call.started) // 1_000_000,
+        )
+        first, measures, dimensions = call.first_piece, report.measures, attribution.dimensions
+        is_plain = first is None and count_method is None and report.batch_size is None
+        if is_plain and not (measures or flags or dimensions):
+            return event
+        return replace(
+            event,
+            measures=measures,
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             batch_size=report.batch_size,
             count_method=count_method,
             flags=flags,
-            dimensions=attribution.dimensions,
+            dimensions=dimensions,
         )
 
     def _exchange_of(self, call: Call, status: Status, report: Report) -> Exchange | None:

@@ -62,19 +62,16 @@ class Reading:
     flags: tuple[str, ...] = ()
 
     @property
-    def is_billed_otherwise(self) -> bool:
-        """Whether the call is billed by something else than tokens: images, seconds, searches."""
-        return self.usage is None and not _OTHER_UNITS.isdisjoint(self.measures)
-
-    @property
     def is_countable(self) -> bool:
-        """Whether what was not reported may be counted."""
-        return not self.is_billed_otherwise
+        """Whether what was not reported may be counted: not what is billed by images, seconds, searches."""
+        return self.usage is not None or _OTHER_UNITS.isdisjoint(self.measures)
 
 
 def moment(value: object) -> datetime | None:
     """A provider's time, in Unix seconds, a `datetime` or RFC 3339, as aware UTC; `None` if it is none."""
     try:
+        if type(value) is int:
+            return datetime.fromtimestamp(value, UTC)  # nearly all of them
         if isinstance(value, datetime):
             return value.astimezone(UTC) if value.tzinfo is not None else None
         if isinstance(value, str):

@@ -104,9 +104,10 @@ def _unspanned() -> str:
 
 
 def _piece(event: LLMChatInProgressEvent | LLMCompletionInProgressEvent) -> None:
-    call = _call_of(event)
-    if call is not None:
-        call.piece(event.response)
+    # Not by `_call_of`: a stream has many pieces.
+    frame = frame_of(event.span_id or _unspanned())
+    if frame is not None and frame.calls:
+        frame.calls[-1].piece(event.response)
 
 
 def _end(event: LLMChatEndEvent | LLMCompletionEndEvent) -> None:

@@ -145,14 +145,12 @@ class Frame:
         return None
 
 
-_frames: Final[dict[str, Frame]] = {}
+_frames: Final[dict[str | None, Frame]] = {}
+frame_of: Final = _frames.get
+"""The span of that name, if it matters and is not over."""
+
 # By the `id` of a generator's stack frame, which lives as long as the generator.
 _generators: Final[dict[int, tuple[weakref.ref[Any], Surroundings]]] = {}
-
-
-def frame_of(id_: str | None) -> Frame | None:
-    """The span of that name, if it matters and is not over."""
-    return None if id_ is None else _frames.get(id_)
 
 
 def enter(
@@ -170,7 +168,7 @@ def enter(
     Returns:
         `None` if it matters to no bill: nothing in it says who pays.
     """
-    outer = None if outer_id is None else _frames.get(outer_id)
+    outer = frame_of(outer_id)
     around = _around_here() if _generators else None
     account = None if instance is None else account_of(instance)
     if not (matters or account or outer or around):

@@ -7,6 +7,7 @@ LlamaIndex hands on the provider's own answer in `raw`, of a stream its last pie
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from ..extract import StreamReader, read, read_usage
 from ..extract.error_bodies import reading_of_error
 from ..extract.flags import UNKNOWN_USAGE, ZERO_USAGE
 from ..extract.langchain import without_false_zeros
-from ..extract.reading import Reading
+from ..extract.reading import NOTHING, Reading
 from ..extract.views import as_mapping
 from ..recording.records import report_of
 from ..taps import TappedCall
@@ -168,11 +169,12 @@ class Seen:
 
     def _judged(self, reading: Reading | None, response: object) -> Report:
         """What was read, without what is none of the provider's, and without false zeros."""
+        output = partial(self._output, response)
         if reading is None or (reading.shape == _UNKNOWN and not self._has_usage):
             # A model of the user's own may hand on anything.
-            report = Report(output=self._output_of(response))
+            report = Report(output=output)
         else:
-            report = report_of(reading, output=self._output_of(response))
+            report = report_of(reading, output=output)
         usage = report.usage
         if usage is None:
             found = self._usage_beside(response)
@@ -198,40 +200,34 @@ class Seen:
         except Exception:
             return None
 
-    def _output_of(self, response: object) -> Any:
-        pieces = self._pieces
-
-        def output() -> Output:
-            found = output_of(response)
-            text = "".join(pieces)
-            # What an integration puts together may lack the latest piece, or all but it.
-            if len(text) > sum(map(len, found.texts)):
-                return Output(texts=[text], reasoning=found.reasoning, tool_calls=found.tool_calls)
-            return found
-
-        return output
+    def _output(self, response: object) -> Output:
+        found = output_of(response)
+        text = "".join(self._pieces)
+        # What an integration puts together may lack the latest piece, or all but it.
+        if len(text) > sum(map(len, found.texts)):
+            return Output(texts=[text], reasoning=found.reasoning, tool_calls=found.tool_calls)
+        return found
 
 
 def _is_text_alone(raw: Any, reader: StreamReader | None) -> bool:
     """Whether a piece holds text and nothing else, as nearly all do; the first one is read."""
-    if type(raw) is dict:
-        if raw.get("type") in _DELTAS:
-            return True
-        choices, usage = raw.get("choices"), raw.get("usage")
-    else:
-        if getattr(raw, "type", None) in _DELTAS:
-            return True
-        choices, usage = getattr(raw, "choices", None), getattr(raw, "usage", None)
-    if reader is None or not choices or usage is not None or not isinstance(choices, list):
+    # Not `getattr`: for what a model of pydantic's does not have it takes longer than all the rest.
+    fields = raw if type(raw) is dict else getattr(raw, "__dict__", NOTHING)
+    kind = fields.get("type")
+    if type(kind) is str and kind in _DELTAS:
+        return True
+    choices = fields.get("choices")
+    if (
+        reader is None
+        or type(choices) is not list
+        or not choices
+        or fields.get("usage") is not None
+    ):
         return False
     choice = choices[0]
-    finish = (
-        choice.get("finish_reason")
-        if type(choice) is dict
-        else getattr(choice, "finish_reason", None)
-    )
+    said = choice if type(choice) is dict else getattr(choice, "__dict__", NOTHING)
     # What is not declared by a client's types is where Groq and others put their usage.
-    return finish is None and not getattr(raw, "__pydantic_extra__", None)
+    return said.get("finish_reason") is None and not getattr(raw, "__pydantic_extra__", None)
 
 
 def _holds_usage(raw: object) -> bool:

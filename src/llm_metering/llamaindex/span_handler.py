@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from llama_index.core.base.llms.base import BaseLLM
@@ -44,8 +44,6 @@ _STRUCTURED: Final = frozenset(
 )
 _ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
 
-# Whether a kind of object is a model, so that the question is asked once a kind.
-_models: Final[dict[type[Any], bool]] = {}
 # Structured methods that have another method ask: known after the first time.
 _passing_on: Final[set[tuple[type[Any], str]]] = set()
 
@@ -128,12 +126,9 @@ def _method_of(id_: str) -> str:
     return id_[:-_UUID].rpartition(".")[2]
 
 
-def _is_model(instance: object) -> bool:
-    kind = type(instance)
-    known = _models.get(kind)
-    if known is None:
-        known = _models[kind] = isinstance(instance, BaseLLM)
-    return known
+@cache
+def _is_model(kind: type[Any]) -> bool:
+    return issubclass(kind, BaseLLM)
 
 
 def _enter(
@@ -143,7 +138,8 @@ def _enter(
     outer_id: str | None,
     tags: Mapping[str, Any],
 ) -> None:
-    is_model = _is_model(instance)
+    kind: Any = type(instance)
+    is_model = _is_model(kind)
     frame = enter(id_, instance, outer_id, tags, matters=is_model)
     if frame is None or not is_model:
         return
