@@ -19,6 +19,7 @@ from llama_index.core.instrumentation.events.llm import (
 )
 from llama_index.core.llms import CompletionResponse, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 
 import llm_metering
 from llm_metering import subject
@@ -75,6 +76,17 @@ def test_a_package_that_is_imported_anew_takes_the_place_of_the_old_one(
     assert len(after) == 2
     assert not [each for each in after if any(each is other for other in before)]
     assert len(events_of(installed)) == 1
+
+
+def test_llamaindexs_own_span_handler_may_stand_beside_ours(provider, default_meter, events_of):
+    """`class_name` of `SimpleSpanHandler` is no class method, as it is of all others."""
+    get_dispatcher().add_span_handler(SimpleSpanHandler())
+
+    llm_metering.install()
+    CLIENTS["openai"](provider).chat(messages("?"))
+
+    assert len(ours()) == 2
+    assert len(events_of(default_meter)) == 1
 
 
 def test_other_handlers_stay_where_they_are(installed):
@@ -244,3 +256,43 @@ def test_llamaindex_is_not_imported_before_it_is_used(tmp_path):
     )
 
     assert done.stdout.strip() == "[1]", done.stderr
+
+
+def test_handlers_that_come_before_the_first_span_hear_all_of_it(tmp_path):
+    """Ours take their place in the middle of a dispatch, where others stand behind; each hears once."""
+    code = """
+import sys
+import llm_metering
+from llm_metering.sinks.memory import MemorySink
+
+sink = MemorySink()
+llm_metering.configure(sinks=[sink])
+llm_metering.install()
+assert "llama_index.core" not in sys.modules
+
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
+
+theirs = SimpleSpanHandler()
+get_dispatcher().add_span_handler(theirs)
+
+from llama_index.core.llms import MockLLM
+from llama_index.core.prompts import PromptTemplate
+
+class Silent(MockLLM):
+    def structured_predict(self, kind, prompt, **kwargs):
+        return kind()
+
+Silent().structured_predict(dict, PromptTemplate("?"))
+assert llm_metering.flush(60)
+print(len(theirs.completed_spans), len(sink.events), sink.events[0].data["flags"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"LLM_METERING_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.strip() == "1 1 ['unattributed', 'unseen_usage']", done.stderr

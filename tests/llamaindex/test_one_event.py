@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import types
@@ -153,6 +154,56 @@ def test_a_model_that_hands_on_an_answer_is_the_one_inside(provider, installed, 
         llm.complete(prompt("acme"))
 
     assert billed(events_of(installed)) == owed(provider)
+
+
+class Voting(HttpLLM):
+    """Asks another model three times, and tells of what all of them have cost."""
+
+    inner: object
+
+    @llm_completion_callback()
+    def complete(self, prompt_: str, formatted: bool = False, **kwargs) -> CompletionResponse:
+        """Three calls."""
+        usages = [self.inner.complete(prompt_).raw["usage"] for _ in range(3)]
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        usage = {name: sum(each[name] for each in usages) for name in names}
+        return CompletionResponse(text="…", raw={"usage": usage})
+
+
+def test_a_model_that_tells_of_a_sum_is_the_calls_inside(provider, installed, events_of):
+    """It asked nobody else: its usage is theirs, told a second time."""
+    llm = Voting(url="", model="gpt-x", inner=CLIENTS["custom"](provider))
+
+    with subject("acme"):
+        llm.complete(prompt("acme"))
+
+    assert billed(events_of(installed)) == owed(provider)
+    assert len(events_of(installed)) == 3
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_stream_of_streams_that_is_left_is_one_call(provider, installed, events_of, is_async):
+    """The outermost is told of it first, and knows the usage so far that the inner one has handed on."""
+    llm = CLIENTS["custom"](provider, "cumulative+slow")
+
+    async def leave():
+        stream = await llm.astream_chat(messages("?"))
+        for _ in range(3):
+            await anext(stream)
+        await stream.aclose()
+
+    if is_async:
+        asyncio.run(leave())
+    else:
+        stream = llm.stream_chat(messages("?"))
+        for _ in range(3):
+            next(stream)
+        stream.close()
+        del stream
+    gc.collect()
+
+    (event,) = events_of(installed)
+    assert (event.data["status"], event.data["provenance"]) == ("aborted", "partial")
 
 
 def test_a_cached_answer_that_is_used_again_is_what_it_is(installed, events_of):

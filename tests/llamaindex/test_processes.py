@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
 import pytest
+
+import llm_metering
+from llm_metering.llamaindex import MeterWorkers
 
 PIPELINE = """
 import asyncio, sys
@@ -94,3 +98,15 @@ def test_new_processes_meter_with_what_is_sent_to_them(usage, way):
 def test_forked_processes_meter_as_their_parent_does(usage):
     """`IngestionPipeline.arun` forks on Linux: the child has the handlers, and a journal of its own."""
     assert usage("forked") == {"acme": CALLS}
+
+
+def test_a_copy_in_the_same_process_bills_nobody(default_meter):
+    """What is pickled and read again where it was made, as a cache does, is in somebody else's request."""
+    with llm_metering.subject("acme"):
+        workers = MeterWorkers()
+    pickled = pickle.dumps(workers)
+
+    again = pickle.loads(pickled)
+
+    assert llm_metering.subjects.current_scope() is None
+    assert again.__reduce__() == workers.__reduce__()

@@ -27,21 +27,26 @@ def put() -> None:
     """Put them there; idempotent, also where this package was imported anew, as in a notebook."""
     root = get_dispatcher()
     with _putting:
-        root.event_handlers[:] = _with(root.event_handlers, _events)
-        root.span_handlers[:] = _with(root.span_handlers, spans)
+        _put(root.event_handlers, _events)
+        _put(root.span_handlers, spans)
 
 
-def _with(handlers: list[Any], ours: Any) -> list[Any]:
-    if any(each is ours for each in handlers):
-        return [each for each in handlers if each is ours or not _is_like(each, ours)]
-    return [*_without(handlers, ours), ours]
-
-
-def _without(handlers: list[Any], ours: Any) -> list[Any]:
-    return [each for each in handlers if not _is_like(each, ours)]
+def _put(handlers: list[Any], ours: Any) -> None:
+    # In place, and where what is like ours has stood: a dispatcher may be going through the list right
+    # now, and another thread may add a handler of somebody else's to it.
+    alike = [index for index, each in enumerate(handlers) if _is_like(each, ours)]
+    if not alike:
+        handlers.append(ours)
+        return
+    for index in reversed(alike[1:]):
+        del handlers[index]
+    handlers[alike[0]] = ours
 
 
 def _is_like(handler: Any, ours: Any) -> bool:
     """Whether it is ours, by its name: what was imported before is of another class."""
-    name = getattr(type(handler), "class_name", None)
-    return callable(name) and name() == ours.class_name()
+    try:
+        return bool(type(handler).class_name() == ours.class_name())
+    except Exception:
+        # Somebody else's may do anything; LlamaIndex's own `SimpleSpanHandler` has it as no class method.
+        return False

@@ -21,6 +21,7 @@ from ..extract.reading import name_of
 from ..meter import Meter
 from ..subjects import Attribution, Rank, attribute
 from ..taps import TappedCall
+from ..token_usage import TokenUsage
 from .accounts import Teller, tellers_of
 from .failures import note_failure
 from .frames import Frame, call_here
@@ -185,16 +186,18 @@ class ModelCall:
         usage = report.usage
         if usage is None or report.left_out:
             return False
+        told = []
         for inner in self._inner:
             if self.seen.raw is not None and self.seen.raw is inner.seen.raw:
                 return False
-            told = inner.told
-            if told is None:
-                continue
-            same_id = report.response_id is not None and report.response_id == told.response_id
-            if same_id or (told.usage is not None and told.usage.counts() == usage.counts()):
+            # A stream that is left ends from the outside in.
+            known = inner.told or inner.seen.of_pieces()
+            if report.response_id is not None and report.response_id == known.response_id:
                 return False
-        return True
+            if known.usage is not None:
+                told.append(_in_and_out(known.usage))
+        # What it hands on may be the usage of one of them, or of all, without the details.
+        return _in_and_out(usage) not in (*told, tuple(map(sum, zip(*told, strict=True))))
 
 
 def begin_call(
@@ -285,6 +288,10 @@ def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError |
             if refusal is not None:
                 return refusal
     return None
+
+
+def _in_and_out(usage: TokenUsage) -> tuple[int, int]:
+    return usage.input_tokens or 0, usage.output_tokens or 0
 
 
 def _is_all(report: Report) -> bool:

@@ -48,7 +48,7 @@ class Seen:
     Attributes:
         operation: As above.
         tapped: What reads the provider's answer on its way.
-        raw: The provider's answer, as LlamaIndex has handed it on.
+        raw: The provider's answer, as LlamaIndex has handed it on; of a stream its last piece.
         is_streamed: Whether a piece of the answer has come.
     """
 
@@ -88,7 +88,7 @@ class Seen:
         delta = response.delta
         if delta and isinstance(delta, str):
             self._pieces.append(delta)
-        raw = response.raw
+        raw = self.raw = response.raw
         if raw is not None and self._reads_raw and not _is_text_alone(raw, self._reader):
             if self._reader is None:
                 self._reader = StreamReader()
@@ -124,7 +124,7 @@ class Seen:
         except Exception:
             # A property of somebody else's exception may do anything.
             outcome, reason = "failed", ""
-        report = replace(self._of_pieces(), reason=reason)
+        report = replace(self.of_pieces(), reason=reason)
         if report.usage is None or not report.is_final:
             reading = reading_of_error(error)
             if reading is not None:
@@ -137,7 +137,7 @@ class Seen:
 
     def so_far(self) -> Report:
         """What is known of the call by now, the provider's own bytes included."""
-        report = self._of_pieces()
+        report = self.of_pieces()
         if self.tapped is not None:
             report = self.tapped.closed(report)
         return self.with_kept(report)
@@ -157,7 +157,8 @@ class Seen:
         except Exception:
             return replace(report, flags=(*report.flags, UNKNOWN_USAGE))
 
-    def _of_pieces(self) -> Report:
+    def of_pieces(self) -> Report:
+        """What the pieces say that have come by now."""
         reading = self._read_pieces()
         report = self._judged(reading, self._last)
         # What stands beside the pieces is of the call up to there.

@@ -44,8 +44,9 @@ _STRUCTURED: Final = frozenset(
 )
 _ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
 
-# Structured methods that have another method ask: known after the first time.
-_passing_on: Final[set[tuple[type[Any], str]]] = set()
+# Structured methods that have another method ask: known after the first time. Which way an integration
+# goes depends on the model it asks.
+_passing_on: Final[set[tuple[type[Any], str, str]]] = set()
 
 
 class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
@@ -149,9 +150,14 @@ def _enter(
     if method not in _ASKING:
         return
     frame.method = method
-    if method in _STRUCTURED and (type(instance), method) not in _passing_on:
+    if method in _STRUCTURED and _way_of(frame) not in _passing_on:
         # Before a provider is asked, so that a call is known of that its process does not survive.
         _begin_silent(frame, bound_args)
+
+
+def _way_of(frame: Frame) -> tuple[type[Any], str, str]:
+    model = getattr(frame.instance, "model", None)
+    return type(frame.instance), frame.method, model if isinstance(model, str) else ""
 
 
 def _begin_silent(frame: Frame, bound_args: inspect.BoundArguments) -> ModelCall | None:
@@ -212,9 +218,9 @@ def _close(
     leave(frame)
     if frame.is_asking:
         if frame.method in _STRUCTURED:
-            _passing_on.add((type(frame.instance), frame.method))
+            _passing_on.add(_way_of(frame))
     elif not frame.was_told and not frame.is_refused:
-        _passing_on.discard((type(frame.instance), frame.method))
+        _passing_on.discard(_way_of(frame))
         if not frame.calls:
             _begin_silent(frame, bound_args)
     while frame.calls:

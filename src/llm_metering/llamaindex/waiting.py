@@ -15,6 +15,7 @@ from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from ..installed import INSTALLED
+from .failures import note_failure
 
 __all__ = ["wait"]
 
@@ -32,10 +33,14 @@ class _Waiting(BaseSpanHandler[SimpleSpan]):
         # Workflows use the dispatcher too, and may do so without the core.
         if "llamaindex" not in INSTALLED or _CORE not in sys.modules:
             return
-        from . import dispatchers
+        try:
+            from . import dispatchers
 
-        dispatchers.put()
-        # The list that is being gone through is another one from here on.
+            dispatchers.put()
+        except Exception as error:
+            note_failure("waiting", error)
+            return
+        # It stands where this one did, which the dispatcher has just called.
         dispatchers.spans.span_enter(id_, *args, **kwargs)
 
     def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:

@@ -8,8 +8,10 @@ transformation, which changes nothing and installs where it arrives.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, TransformComponent
@@ -19,6 +21,8 @@ from . import global_handler
 from .travelling import capture, restore
 
 __all__ = ["MeterWorkers"]
+
+_IMPORTED: Final = uuid4().hex
 
 
 class MeterWorkers(TransformComponent):
@@ -43,11 +47,21 @@ class MeterWorkers(TransformComponent):
 
     def __reduce__(self) -> tuple[Any, ...]:
         meter = default_meter.current_meter()
-        return _arrive, (self._context, None if meter is None else meter.subject)
+        return _arrive, (self._context, None if meter is None else meter.subject, _process())
 
 
-def _arrive(context: dict[str, Any], subject: str | None) -> MeterWorkers:
+def _process() -> str:
+    """This process, told from those that it has forked and from those of other machines."""
+    return f"{_IMPORTED} {os.getpid()}"
+
+
+def _arrive(context: dict[str, Any], subject: str | None, sender: str) -> MeterWorkers:
     """Unpickle: in a worker, or wherever else a copy arrives."""
+    if sender == _process():
+        # Where it was made what holds is said by whoever is there, and may be another customer.
+        arrived = MeterWorkers()
+        arrived._context = context  # noqa: SLF001  # it is one of ours
+        return arrived
     if subject is not None and default_meter.get_meter().subject is None:
         default_meter.set_default_subject(subject)
     global_handler.install()
