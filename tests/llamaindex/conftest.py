@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import warnings
@@ -37,12 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "Inheritance class AiohttpClientSession from ClientSession is discouraged",  # google-genai
         "`langchain-community` is being sunset",  # what LangChainLLM imports
         "The `(schema|json|dict)` method is deprecated",  # LangChainLLM, StructuredLLM, Anthropic
-        "is_running called from within a step",  # ReActAgent
-        "ServiceManager is deprecated",  # llama-index-workflows 1.3
         "The `__fields.*__` attribute is deprecated",  # workflows, of pydantic's models
         "Accessing the 'model_.*' attribute on the instance is deprecated",  # likewise
         "is_running called from within a step",  # ReActAgent, of workflows
-        "The `json` method is deprecated",  # StructuredLLM, of the user's model
         "The 'output_format' parameter is deprecated",  # Anthropic's integration
         "ServiceManager is deprecated",  # workflows 1.0, of its own
         "Item '.*' on TypedDict class '.*' is using the `ReadOnly` qualifier",  # LiteLLM
@@ -59,6 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies of the environment are for the way out."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_loop_left() -> None:
+    """LlamaIndex's sync methods make an event loop where there has been none, and leave it open."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ def test_it_is_the_same_front_end_once_installed(built, tmp_path):
     package = Path(llm_metering.__file__).parent.parent
 
     printed = run(
-        *(sys.executable, "-W", "error", "-c", textwrap.dedent(USED)),
+        *(sys.executable, "-c", textwrap.dedent(USED)),
         cwd=tmp_path,
         PYTHONPATH=os.pathsep.join([str(target), str(package)]),
         LLM_METERING_HOME=str(tmp_path / "home"),

@@ -108,16 +108,16 @@ class Frame:
 
     def scope(self) -> Scope | None:
         """What of `subject()` holds for a call that begins here and now."""
-        here = current_scope()
-        if self.around is None:
+        scope = here = current_scope()
+        if self.around is None or here is self.around.scope:
             return here
-        kept = scope = self.around.scope
-        scope = here
-        while scope is not None and kept is not None:
-            if scope is kept:
-                return here  # opened inside of the generator
+        inside = _inside_of(self.around)
+        while scope is not None and scope is not self.around.scope:
+            if scope.opened_in in inside:
+                return here
             scope = scope.outer
-        return kept
+        # What was opened since is the reader's, who reads what was asked for somebody else.
+        return self.around.scope
 
     def refuse(self) -> None:
         """A call was refused in this span."""
@@ -258,6 +258,19 @@ def _keep(generator: Any, frame: Frame | None) -> None:
             _generators.pop(key, None)
 
     _generators[key] = (weakref.ref(generator, forget), surroundings)
+
+
+def _inside_of(around: Surroundings) -> set[int]:
+    """The stack frames of what the generator itself has called, itself included."""
+    inside = set()
+    stack: FrameType | None = sys._getframe(2)  # noqa: SLF001
+    while stack is not None:
+        inside.add(id(stack))
+        kept = _generators.get(id(stack))
+        if kept is not None and kept[1] is around:
+            return inside
+        stack = stack.f_back
+    return set()
 
 
 def _around_here() -> Surroundings | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -19,13 +20,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What holds inside `with subject(…)`; the dimensions are those of the scopes around it too."""
+    """What holds inside `with subject(…)`; the dimensions are those of the scopes around it too.
+
+    `opened_in` is the `id` of the stack frame of who opened it, which tells the code inside of a
+    generator from that of its reader: both run in one context. A frame ends before the scope does
+    only where a helper opened it for somebody else.
+    """
 
     opener: object
     outer: Scope | None
     subject: str
     pinned: bool
     dimensions: Mapping[str, str]
+    opened_in: int = 0
 
     def without(self, opener: object) -> Scope | None:
         """The scopes that stay when `opener` closes the innermost one it opened."""
@@ -77,10 +84,11 @@ class subject:  # noqa: N801  # reads as a statement: with subject("customer-42"
     def __enter__(self) -> None:
         outer = _scope.get()
         dimensions = {**outer.dimensions, **self._dimensions} if outer else self._dimensions
+        here = id(sys._getframe(1))  # noqa: SLF001  # as `logging` does
         if outer is not None and outer.pinned and not self._pinned:
-            scope = Scope(self, outer, outer.subject, True, dimensions)
+            scope = Scope(self, outer, outer.subject, True, dimensions, here)
         else:
-            scope = Scope(self, outer, self._name, self._pinned, dimensions)
+            scope = Scope(self, outer, self._name, self._pinned, dimensions, here)
         _scope.set(scope)
 
     def __exit__(
