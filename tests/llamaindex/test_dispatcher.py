@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -19,13 +20,15 @@ from llama_index.core.instrumentation.events.llm import (
 )
 from llama_index.core.llms import CompletionResponse, MockLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.prompts import PromptTemplate
 from llama_index_instrumentation.span_handlers import SimpleSpanHandler
+from pydantic import BaseModel
 
 import llm_metering
 from llm_metering import subject
 from llm_metering.llamaindex import MeteringHandler, dispatchers
 from tests.books import billed, owed, prompt
-from tests.llamaindex.asking import messages
+from tests.llamaindex.asking import WAYS, messages
 from tests.llamaindex.clients import CLIENTS
 
 
@@ -232,6 +235,47 @@ def test_a_model_that_tells_nothing_is_metered_by_its_spans(installed, events_of
         )
     else:
         assert (event.data["input_tokens"], event.data["output_tokens"]) == (8, 1)
+
+
+@pytest.mark.parametrize("way", ["chat", "stream_chat", "astream_chat"])
+def test_a_dispatcher_that_hands_nothing_on_hides_no_call(provider, installed, events_of, way):
+    """With `propagate = False` its events reach no handler on the root; spans and taps remain."""
+    dispatcher = get_dispatcher("llama_index.core.llms.callbacks")
+    dispatcher.propagate = False
+    try:
+        asked = {"stream_options": {"include_usage": True}}
+        llm = CLIENTS["openai"](provider, additional_kwargs=asked)
+        with subject("acme"):
+            WAYS[way](llm, prompt("acme"))
+        gc.collect()
+    finally:
+        dispatcher.propagate = True
+
+    assert billed(events_of(installed)) == owed(provider)
+    assert [event.data["status"] for event in events_of(installed)] == ["completed"]
+
+
+class Answer(BaseModel):
+    """A user's own object with the attributes of an answer of LlamaIndex's."""
+
+    raw: dict = {"usage": {"prompt_tokens": 7, "completion_tokens": 7}}
+    text: str = "not an answer"
+    additional_kwargs: dict = {"prompt_tokens": 7, "completion_tokens": 7}
+
+
+def test_what_a_structured_method_returns_is_no_answer(installed, events_of):
+    """Of `structured_predict` that a model answers by itself, the result is the user's own object."""
+
+    class Own(MockLLM):
+        def structured_predict(self, output_cls, prompt, llm_kwargs=None, **prompt_args):
+            return output_cls()
+
+    for _ in range(2):
+        Own().structured_predict(Answer, PromptTemplate("?"))
+
+    for event in events_of(installed):
+        assert event.data["provenance"] == "missing"
+        assert "unseen_usage" in event.data["flags"]
 
 
 def test_llamaindex_is_not_imported_before_it_is_used(tmp_path):

@@ -10,7 +10,7 @@ from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.llms import CompletionResponse, MockLLM
-from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from workflows.errors import WorkflowCancelledByUser
 
@@ -296,8 +296,25 @@ def test_a_handler_of_the_callbacks_that_raises_hides_no_call(
     assert billed(events_of(meter)) == owed(provider)
 
 
-def test_an_answer_without_a_piece_is_flagged(meter, acme, events_of):
-    """LlamaIndex fails over a completion stream that is empty: its event demands a response."""
+def test_a_chat_without_a_piece_is_flagged(meter, acme, events_of):
+    """Whether anything was generated nobody can say: the prompt is not counted either."""
+
+    class Silent(MockLLM):
+        @llm_chat_callback()
+        def stream_chat(self, messages, **kwargs):
+            def gen():
+                yield from ()
+
+            return gen()
+
+    assert list(Silent(callback_manager=acme).stream_chat(ASK)) == []
+
+    data = one(events_of(meter))
+    assert (data["provenance"], data["flags"]) == ("missing", ["empty_stream"])
+
+
+def test_a_completion_without_a_piece_is_a_call_all_the_same(meter, acme, events_of):
+    """LlamaIndex fails over it and tells of no end: its event demands a response."""
 
     class Silent(MockLLM):
         @llm_completion_callback()

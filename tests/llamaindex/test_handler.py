@@ -139,6 +139,24 @@ def test_the_handler_of_an_engine_holds_inside_of_it(provider, meter, acme, even
     assert {event.subject for event in events_of(meter)} == {"acme", "beta"}
 
 
+def test_handlers_that_contradict_each_other_are_flagged(provider, meter, acme, events_of):
+    """The first of one manager pays, and a model's own before that of the engine around it."""
+    beta = MeteringHandler("beta", meter=meter)
+    CLIENTS["openai"](provider, callback_manager=manager(acme, beta)).chat(ASK)
+    llm = CLIENTS["openai"](provider, callback_manager=manager(acme))
+    engine = SummaryIndex.from_documents([Document(text="Berlin.")]).as_query_engine(llm=llm)
+    engine.callback_manager = manager(beta)
+    engine.query(prompt("acme"))
+    llm.chat(ASK)
+
+    assert billed(events_of(meter)) == owed(provider)
+    assert [event.data.get("flags") for event in events_of(meter)] == [
+        ["subject_conflict"],
+        ["subject_conflict"],
+        None,
+    ]
+
+
 def test_the_users_own_word_is_the_last(provider, meter, acme, events_of):
     """A manager that the application assigns replaces the handler that was there before."""
     llm = CLIENTS["openai"](provider, callback_manager=manager(acme))

@@ -18,7 +18,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 from .accounts import Account
 
-__all__ = ["account_around", "account_of", "bind_account", "watch_attachments"]
+__all__ = ["account_around", "account_of", "bind_account", "has_rival", "watch_attachments"]
 
 _SET: Final = "__setattr__"
 _MANAGER: Final = "callback_manager"
@@ -49,6 +49,15 @@ def account_around(instance: object) -> Account | None:
         if type(account) is Account:
             return account
     return None
+
+
+def has_rival(instance: object, account: Account) -> bool:
+    """Whether another handler in the object's callback manager names somebody else."""
+    handlers = getattr(getattr(instance, _MANAGER, None), "handlers", None) or ()
+    rivals = [getattr(handler, _ACCOUNT, None) for handler in handlers]
+    return any(
+        type(each) is Account and each.subject not in (None, account.subject) for each in rivals
+    )
 
 
 def bind_account(instance: object, account: Account | None) -> None:

@@ -20,7 +20,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from ..subjects import Scope, current_scope
 from .accounts import Account
-from .binding import account_around, account_of
+from .binding import account_around, account_of, has_rival
 
 if TYPE_CHECKING:
     from .model_calls import ModelCall
@@ -118,6 +118,21 @@ class Frame:
             scope = scope.outer
         # What was opened since is the reader's, who reads what was asked for somebody else.
         return self.around.scope
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether two handlers that hold here were built with different subjects."""
+        account = self.account
+        if account is None or account.subject is None:
+            return False
+        if has_rival(self.instance, account):
+            return True
+        outer = self.outer
+        while outer is not None:
+            if outer.account is not None and outer.account.subject not in (None, account.subject):
+                return True
+            outer = outer.outer
+        return False
 
     def refuse(self) -> None:
         """A call was refused in this span."""

@@ -19,14 +19,14 @@ from ..errors import MissingSubjectError
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
 from ..meter import Meter
-from ..subjects import Attribution, Rank, attribute
+from ..subjects import CONFLICT, Attribution, Rank, attribute
 from ..taps import TappedCall
 from ..token_usage import TokenUsage
 from .accounts import Teller, tellers_of
 from .failures import note_failure
 from .frames import Frame, call_here
 from .gate import refuse
-from .providers import is_metered_elsewhere
+from .providers import is_asked_late, is_metered_elsewhere
 from .seen import Seen
 
 __all__ = ["ModelCall", "begin_call"]
@@ -130,7 +130,8 @@ class ModelCall:
         outcome: Outcome = "completed"
         report = _UNREAD
         try:
-            outcome, report = self.seen.report(response)
+            is_stream = self.frame.generator is not None
+            outcome, report = self.seen.report(response, is_stream=is_stream)
         except Exception as trouble:
             note_failure("reading an answer", trouble, self._starts[0][0])
         self.end(outcome, report)
@@ -143,6 +144,27 @@ class ModelCall:
             outcome, report = self.seen.report_of_error(error)
         except Exception as trouble:
             note_failure("reading an error", trouble, self._starts[0][0])
+        self.end(outcome, report)
+
+    def is_gone(self) -> None:
+        """It was a stream, nobody can read it any more, and nobody has told of its end."""
+        outcome: Outcome = "aborted"
+        report = _UNREAD
+        try:
+            if self.is_only_a_span:
+                # Of its pieces nothing was told either: the provider says whether all were read.
+                report = self.seen.of_pieces()
+                tapped, self.seen.tapped = self.seen.tapped, None
+                if tapped is not None:
+                    _, report = self._with_tapped(tapped, outcome, report)
+                if report.usage is not None and report.is_final:
+                    outcome = "completed"
+            elif not self.seen.is_streamed and is_asked_late(self.frame.instance):
+                report = Report(left_out="never_sent")
+            else:
+                report = self.seen.so_far()
+        except Exception as trouble:
+            note_failure("reading a stream", trouble, self._starts[0][0])
         self.end(outcome, report)
 
     def end(self, outcome: Outcome, report: Report) -> None:
@@ -271,7 +293,7 @@ def begin_call(
 
 def _attribution(teller: Teller, frame: Frame) -> Attribution:
     account, meter = teller
-    return attribute(
+    found = attribute(
         handler=account.subject,
         metadata=frame.tags,
         default=meter.subject,
@@ -279,6 +301,9 @@ def _attribution(teller: Teller, frame: Frame) -> Attribution:
         rules=meter.rules,
         scope=frame.scope(),
     )
+    if frame.is_contested and CONFLICT not in found.flags:
+        found = replace(found, flags=(*found.flags, CONFLICT))
+    return found
 
 
 def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError | None:

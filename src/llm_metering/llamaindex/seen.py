@@ -95,13 +95,14 @@ class Seen:
             self._has_usage = self._has_usage or _holds_usage(raw)
             self._reader.feed(raw)
 
-    def report(self, response: object) -> tuple[Outcome, Report]:
+    def report(self, response: object, *, is_stream: bool = False) -> tuple[Outcome, Report]:
         """How a call ended that did so by itself, and what is known of it.
 
         Args:
             response: The answer; of a stream its last piece.
+            is_stream: Whether it was to come in pieces; one may have ended before the first.
         """
-        if self.is_streamed:
+        if self.is_streamed or is_stream:
             reading = self._read_pieces()
             report = self._judged(reading, response or self._last)
             if not self._pieces and not report.output() and report.usage is None:

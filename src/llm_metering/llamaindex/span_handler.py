@@ -20,11 +20,10 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
-from ..calls import Report
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
 from .model_calls import ModelCall, begin_call
-from .providers import is_asked_late, model_of, provider_of, reads_raw
+from .providers import model_of, provider_of, reads_raw
 from .seen import Seen
 from .stream_options import ask_for_usage
 from .travelling import capture, restore
@@ -47,6 +46,8 @@ _ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
 # Structured methods that have another method ask: known after the first time. Which way an integration
 # goes depends on the model it asks.
 _passing_on: Final[set[tuple[type[Any], str, str]]] = set()
+# Methods that ask a provider and tell nothing, likewise.
+_telling_nothing: Final[set[tuple[type[Any], str, str]]] = set()
 
 
 class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
@@ -150,7 +151,8 @@ def _enter(
     if method not in _ASKING:
         return
     frame.method = method
-    if method in _STRUCTURED and _way_of(frame) not in _passing_on:
+    way = _way_of(frame)
+    if (method in _STRUCTURED and way not in _passing_on) or way in _telling_nothing:
         # Before a provider is asked, so that a call is known of that its process does not survive.
         _begin_silent(frame, bound_args)
 
@@ -195,7 +197,9 @@ def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
         # A stream is over when its events say so, or when nobody can read it any more.
         frame.generator = weakref.ref(generator, partial(_gone, frame))
         return
-    _close(frame, bound_args, lambda call: call.answered(result))
+    # What a structured method returns is the user's own object, not an answer.
+    answer = None if frame.method in _STRUCTURED else result
+    _close(frame, bound_args, lambda call: call.answered(answer))
 
 
 def _drop(id_: str, bound_args: inspect.BoundArguments, error: BaseException | None) -> None:
@@ -220,7 +224,9 @@ def _close(
         if frame.method in _STRUCTURED:
             _passing_on.add(_way_of(frame))
     elif not frame.was_told and not frame.is_refused:
-        _passing_on.discard(_way_of(frame))
+        way = _way_of(frame)
+        _passing_on.discard(way)
+        _telling_nothing.add(way)
         if not frame.calls:
             _begin_silent(frame, bound_args)
     while frame.calls:
@@ -240,8 +246,6 @@ def _gone(frame: Frame, _: object) -> None:
             if frame.is_asking and call.is_only_a_span:
                 call.drop()
                 continue
-            never_sent = not call.seen.is_streamed and is_asked_late(frame.instance)
-            report = call.seen.so_far()
-            call.end("aborted", Report(left_out="never_sent") if never_sent else report)
+            call.is_gone()
     except Exception as error:
         note_failure("stream", error)

@@ -1,6 +1,6 @@
 """Who pays for a call: names, scopes, run metadata, signed tokens, and the one order of precedence."""
 
-from .attribution import Attribution, Rank, attribute
+from .attribution import CONFLICT, Attribution, Rank, attribute
 from .missing import ON_MISSING, MissingSubjects, OnMissing
 from .names import MAX_LENGTH, check_subject, plain_dimensions
 from .rules import (
@@ -14,6 +14,7 @@ from .scopes import Scope, current_scope, enter_scope, subject
 from .tokens import SubjectVerifier, sign_subject
 
 __all__ = [
+    "CONFLICT",
     "FROM_METADATA",
     "MAX_DIMENSION_LENGTH",
     "MAX_LENGTH",
