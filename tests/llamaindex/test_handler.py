@@ -169,16 +169,16 @@ def test_the_users_own_word_is_the_last(provider, meter, acme, events_of):
     assert {event.subject for event in events_of(meter)} == {"beta"}
 
 
-@pytest.mark.parametrize(
-    "copied",
-    [
-        pytest.param(copy.deepcopy, id="deepcopy"),
-        pytest.param(copy.copy, id="copy"),
-        pytest.param(lambda llm: llm.model_copy(), id="model_copy"),
-        pytest.param(lambda llm: llm.model_copy(deep=True), id="model_copy deep"),
-        pytest.param(lambda llm: pickle.loads(pickle.dumps(llm)), id="pickle"),
-    ],
-)
+COPIES = [
+    pytest.param(copy.deepcopy, id="deepcopy"),
+    pytest.param(copy.copy, id="copy"),
+    pytest.param(lambda llm: llm.model_copy(), id="model_copy"),
+    pytest.param(lambda llm: llm.model_copy(deep=True), id="model_copy deep"),
+]
+PICKLED = pytest.param(lambda llm: pickle.loads(pickle.dumps(llm)), id="pickle")
+
+
+@pytest.mark.parametrize("copied", [*COPIES, PICKLED])
 def test_a_copy_of_a_model_has_the_handler_itself(provider, meter, acme, events_of, copied, caplog):
     """LlamaIndex drops what it cannot pickle from the live object, and copies what it can."""
     llm = CLIENTS["openai_like"](provider, callback_manager=manager(acme))
@@ -192,6 +192,35 @@ def test_a_copy_of_a_model_has_the_handler_itself(provider, meter, acme, events_
     assert not [each for each in caplog.records if "callback_manager" in each.message]
     assert billed(events_of(meter)) == owed(provider)
     assert len(events_of(meter)) == 2
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("by", ["bind", "engine"])
+def test_a_copy_is_paid_by_who_pays_for_the_model(provider, meter, acme, events_of, copied, by):
+    """What holds for a model beside its callback manager, pydantic knows nothing of."""
+    llm = CLIENTS["openai_like"](provider, callback_manager=manager(*([acme] * (by == "engine"))))
+    plain = llm.model_dump_json()
+    if by == "bind":
+        bind(llm, "acme", meter=meter)
+    else:
+        SummaryIndex([]).as_query_engine(llm=llm)
+        assert acme not in llm.callback_manager.handlers
+
+    copied(llm).chat(ASK)
+    copied(copied(llm)).chat(ASK)
+
+    assert billed(events_of(meter)) == owed(provider)
+    assert llm.model_dump_json() == plain
+
+
+def test_the_users_own_word_is_the_last_for_a_copy_as_well(provider, meter, acme, events_of):
+    """A copy that is given another callback manager has no more of the first."""
+    llm = bind(CLIENTS["openai_like"](provider), "beta", meter=meter).model_copy()
+
+    llm.callback_manager = manager(acme)
+    llm.chat(ASK)
+
+    assert billed(events_of(meter)) == owed(provider)
 
 
 def test_unpickled_elsewhere_it_records_with_the_meter_there(tmp_path, meter):

@@ -21,6 +21,7 @@ from .accounts import Account
 __all__ = ["account_around", "account_of", "bind_account", "has_rival", "watch_attachments"]
 
 _SET: Final = "__setattr__"
+_COPIES: Final = ("__copy__", "__deepcopy__")
 _MANAGER: Final = "callback_manager"
 _ACCOUNT: Final = "account"
 _FRAMEWORK: Final = "llama_index."
@@ -73,12 +74,14 @@ def bind_account(instance: object, account: Account | None) -> None:
 
 
 def watch_attachments() -> None:
-    """Have it noted when the callback manager of a model is replaced; idempotent."""
+    """Have it noted when a model is copied, or its callback manager replaced; idempotent."""
     for kind in (BaseLLM, BaseEmbedding, BaseNodePostprocessor):
         if _OURS not in kind.__dict__:
             setattr(kind, _OURS, True)
             # pydantic's own is inherited, and so is nothing of LlamaIndex's replaced here.
             setattr(kind, _SET, _noting(kind))
+            for method in _COPIES:
+                setattr(kind, method, _binding(kind, method))
 
 
 def _noting(kind: type[Any]) -> Any:
@@ -90,6 +93,19 @@ def _noting(kind: type[Any]) -> Any:
         inherited(self, name, value)
 
     return set_attribute
+
+
+def _binding(kind: type[Any], method: str) -> Any:
+    inherited: Any = getattr(kind, method)
+
+    def copy(self: Any, *args: Any) -> Any:
+        copied = inherited(self, *args)
+        kept = _kept.get(id(self))
+        if kept is not None and kept[0]() is self:
+            bind_account(copied, kept[1])
+        return copied
+
+    return copy
 
 
 def _note(instance: object, assigned_by: object) -> None:

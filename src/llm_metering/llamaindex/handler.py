@@ -96,7 +96,7 @@ def bind(
         **dimensions: Strings to group usage by.
 
     Returns:
-        The object itself.
+        The object itself. A copy of it is bound as well; what is unpickled of it is not.
 
     Raises:
         MeteringError: As `MeteringHandler` does.
