@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 
@@ -236,6 +237,18 @@ def test_metered_stream_of_an_async_generator(provider, installed, events_of):
         return [each async for each in metered_stream(answers(), "acme")]
 
     assert len(asyncio.run(main())) == 2
+    assert billed(events_of(installed)) == owed(provider)
+
+
+@pytest.mark.parametrize("made_by", [None, "beta"], ids=["nobody", "another"])
+def test_metered_stream_of_llamaindexs_own(provider, installed, events_of, made_by):
+    """Who made such a generator is remembered; what is said of it later is the nearer word."""
+    engine = engine_of(CLIENTS["openai"](provider, additional_kwargs=ASKED), streaming=True)
+    with subject(made_by) if made_by else contextlib.nullcontext():
+        stream = engine.query(prompt("acme")).response_gen
+
+    list(metered_stream(stream, "acme"))
+
     assert billed(events_of(installed)) == owed(provider)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "call_here",
     "enter",
     "frame_of",
+    "hold",
     "keep_generator",
     "keep_streams",
     "leave",
@@ -212,6 +213,14 @@ def keep_streams(result: object, frame: Frame | None) -> None:
     if type(result).__module__.startswith("llama_index."):
         for name in _STREAMS:
             keep_generator(getattr(result, "__dict__", {}).get(name), frame)
+
+
+def hold(generator: Any, scope: Scope | None) -> None:
+    """From here on `scope` holds for what begins in a generator, not what held where it was made."""
+    key = id(_stack_frame(generator))
+    kept = _generators.get(key)
+    if kept is not None and kept[0]() is generator:
+        _generators[key] = (kept[0], kept[1]._replace(scope=scope))
 
 
 def call_here() -> ModelCall | None:

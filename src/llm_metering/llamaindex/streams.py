@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidArgumentError
+from ..subjects import current_scope
 from ..subjects import subject as scope
+from .frames import hold
 
 __all__ = ["metered_stream"]
 
@@ -26,7 +28,8 @@ def metered_stream(stream: Any, subject: str, *, pinned: bool = False, **dimensi
     """Bill what is called inside of a generator to `subject`, and nothing outside of it.
 
     `with subject(…)` in a generator of your own would hold for whoever reads it, between two steps.
-    Here the scope holds while the generator's own code runs.
+    Here the scope holds while the generator's own code runs. A call that has begun before, such as
+    that of `llm.stream_chat()`, stays with who began it.
 
     Args:
         stream: A generator, or an async one.
@@ -42,6 +45,8 @@ def metered_stream(stream: Any, subject: str, *, pinned: bool = False, **dimensi
         SubjectError: If the subject or a dimension is not usable.
     """
     holds = scope(subject, pinned=pinned, **dimensions)
+    with holds:
+        hold(stream, current_scope())
     if inspect.isasyncgen(stream):
 
         async def read_on() -> AsyncGenerator[Any, Any]:
