@@ -83,12 +83,12 @@ def _ollama(provider: Provider, behaviour: str = "", **options: Any) -> Any:
     return Ollama(**{**given, **options})
 
 
-def _mistral(provider: Provider, behaviour: str = "unasked", **options: Any) -> Any:
+def _mistral(provider: Provider, behaviour: str = "", **options: Any) -> Any:
     from llama_index.llms.mistralai import MistralAI
     from llama_index.llms.mistralai.utils import MISTRALAI_MODELS
 
     # Its last chunk tells the usage, asked for or not: `unasked`.
-    model = _known(MISTRALAI_MODELS, _named("mistral-small-latest", behaviour))
+    model = _known(MISTRALAI_MODELS, _named("mistral-small-latest+unasked", behaviour))
     given = {"model": model, "endpoint": provider.url, "api_key": "x", "max_retries": 0}
     return MistralAI(**{**given, **options})
 
@@ -109,9 +109,12 @@ def _gemini(provider: Provider, behaviour: str = "", **options: Any) -> Any:
 
 def _converse(provider: Provider, behaviour: str = "", **options: Any) -> Any:
     from llama_index.llms.bedrock_converse import BedrockConverse
+    from llama_index.llms.bedrock_converse.utils import BEDROCK_MODELS
 
     given = {
-        "model": _named("anthropic.claude-3-haiku-20240307-v1:0", behaviour),
+        "model": _known(
+            BEDROCK_MODELS, _named("anthropic.claude-3-haiku-20240307-v1:0", behaviour)
+        ),
         "endpoint_url": provider.url,
         "region_name": "us-east-1",
         "aws_access_key_id": "x",

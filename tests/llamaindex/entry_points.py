@@ -39,8 +39,12 @@ def look_up(word: str) -> str:
     return f"{word} is a word"
 
 
-PROMPT: Final = PromptTemplate("{asked}")
 TOOL: Final = FunctionTool.from_defaults(look_up)
+
+
+def _prompt() -> PromptTemplate:
+    # A new one each time: a program that parses text puts its parser into the template.
+    return PromptTemplate("{asked}")
 
 
 def _chat() -> dict[str, Enter]:
@@ -63,20 +67,20 @@ def _completions() -> dict[str, Enter]:
 
 def _predictions() -> dict[str, Enter]:
     return {
-        "sync": lambda llm, asked: llm.predict(PROMPT, asked=asked),
-        "async": lambda llm, asked: llm.apredict(PROMPT, asked=asked),
-        "stream": lambda llm, asked: llm.stream(PROMPT, asked=asked),
-        "async stream": lambda llm, asked: llm.astream(PROMPT, asked=asked),
+        "sync": lambda llm, asked: llm.predict(_prompt(), asked=asked),
+        "async": lambda llm, asked: llm.apredict(_prompt(), asked=asked),
+        "stream": lambda llm, asked: llm.stream(_prompt(), asked=asked),
+        "async stream": lambda llm, asked: llm.astream(_prompt(), asked=asked),
     }
 
 
 def _structured_predictions() -> dict[str, Enter]:
     return {
-        "sync": lambda llm, asked: llm.structured_predict(Answer, PROMPT, asked=asked),
-        "async": lambda llm, asked: llm.astructured_predict(Answer, PROMPT, asked=asked),
-        "stream": lambda llm, asked: llm.stream_structured_predict(Answer, PROMPT, asked=asked),
+        "sync": lambda llm, asked: llm.structured_predict(Answer, _prompt(), asked=asked),
+        "async": lambda llm, asked: llm.astructured_predict(Answer, _prompt(), asked=asked),
+        "stream": lambda llm, asked: llm.stream_structured_predict(Answer, _prompt(), asked=asked),
         "async stream": lambda llm, asked: llm.astream_structured_predict(
-            Answer, PROMPT, asked=asked
+            Answer, _prompt(), asked=asked
         ),
     }
 

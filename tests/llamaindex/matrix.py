@@ -6,7 +6,7 @@ What comes in pieces is read for another customer than the one it was asked for:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Final
 
 import pytest
@@ -39,8 +39,8 @@ _NEEDS: Final = {
 }
 
 
-def cells(*clients: str) -> list[Any]:
-    """The parameters `client`, `entry` and `way` of all that there is."""
+def cells(*clients: str, entries: Iterable[str] = ENTRY_POINTS) -> list[Any]:
+    """The parameters `client`, `entry` and `way` of all that there is, or of these entry points."""
     return [
         pytest.param(
             *(client, entry, way),
@@ -50,10 +50,10 @@ def cells(*clients: str) -> list[Any]:
             else [],
         )
         for client in clients
-        for entry, ways in ENTRY_POINTS.items()
+        for entry in entries
         # A model that is no `FunctionCallingLLM` takes no tools.
         if not (client == "custom" and entry in _NEEDS_TOOLS)
-        for way in ways
+        for way in ENTRY_POINTS[entry]
     ]
 
 

@@ -11,9 +11,12 @@ import llm_metering
 from tests.llamaindex.matrix import cells, check_cell
 
 COLUMNS = ("openai", "openai_like", "responses", "ollama", "custom")
+# Of these the entry points that are the integration's own.
+MORE = ("completions", "azure", "gemini", "converse", "mistral", "langchain")
+OWN = ("chat", "complete", "predict")
 
 
-@pytest.mark.parametrize(("client", "entry", "way"), cells(*COLUMNS))
+@pytest.mark.parametrize(("client", "entry", "way"), [*cells(*COLUMNS), *cells(*MORE, entries=OWN)])
 def test_what_is_metered_is_what_the_provider_booked(
     client, entry, way, provider, streams_ask, events_of
 ):

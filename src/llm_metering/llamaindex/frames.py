@@ -186,6 +186,9 @@ def enter(
     """
     outer = frame_of(outer_id)
     around = _around_here() if _generators else None
+    if around is None and outer is not None:
+        # In a thread that was started inside of a generator, as `LangChainLLM.stream_complete` does.
+        around = outer.around
     account = None if instance is None else account_of(instance)
     if not (matters or account or outer or around):
         return None
@@ -276,7 +279,10 @@ def _keep(generator: Any, frame: Frame | None) -> None:
 
 
 def _inside_of(around: Surroundings) -> set[int]:
-    """The stack frames of what the generator itself has called, itself included."""
+    """The stack frames of what the generator itself has called, itself included.
+
+    In a thread that was started inside of it they are all that there are.
+    """
     inside = set()
     stack: FrameType | None = sys._getframe(2)  # noqa: SLF001
     while stack is not None:
@@ -285,7 +291,7 @@ def _inside_of(around: Surroundings) -> set[int]:
         if kept is not None and kept[1] is around:
             return inside
         stack = stack.f_back
-    return set()
+    return inside
 
 
 def _around_here() -> Surroundings | None:

@@ -77,6 +77,7 @@ class TappedCall:
         provider: str | None,
         outer: TappedCall | None,
         *,
+        around: TappedCall | None = None,
         framework: str = "",
         is_read: bool = True,
     ) -> None:
@@ -90,9 +91,10 @@ class TappedCall:
         self._payer_around: Attribution | None = None
         self.framework = framework
         self._is_read = is_read
-        if outer is not None and not outer.is_over and outer.framework != framework:
-            outer.holds_another = True
-            self._payer_around = outer.payer
+        around = around or outer
+        if around is not None and not around.is_over and around.framework != framework:
+            around.holds_another = True
+            self._payer_around = around.payer
         self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
@@ -211,6 +213,8 @@ def begin(
     outer = _current.get()
     if outer is not None and not outer.is_over and outer.request is request:
         return outer  # another handler was told before
-    call = TappedCall(request, provider, outer, framework=framework, is_read=is_read)
+    # A stream of one framework may be read in any context, and ask for it there by another one.
+    around = current()
+    call = TappedCall(request, provider, outer, around=around, framework=framework, is_read=is_read)
     _current.set(call)
     return call
