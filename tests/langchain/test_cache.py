@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import Generation
 from msgspec.structs import replace
 
+from llm_metering.calls.repeats import REMEMBERED, Answers
 from llm_metering.langchain import MeteringHandler
-from llm_metering.langchain.repeats import REMEMBERED, Answers
 from tests.langchain.scripted import Scripted, usage
 from tests.langchain.test_streams import at_the_end, counts_of, summary
 from tests.metering import REPORT

@@ -7,6 +7,7 @@ import gc
 import logging
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 import llm_metering
 from llm_metering import subject
 from llm_metering.langchain import MeteringHandler as LangChainHandler
-from llm_metering.llamaindex import MeteringHandler, advice
+from llm_metering.llamaindex import MeteringHandler, advice, bind
 from tests.books import billed, owed, prompt
 from tests.llamaindex.asking import WAYS, messages
 from tests.llamaindex.clients import CLIENTS
@@ -224,6 +225,27 @@ def test_a_cached_answer_that_is_used_again_is_what_it_is(installed, events_of):
         Reusing().complete("?")
 
     assert [event.data["input_tokens"] for event in events_of(installed)] == [8, 8]
+    assert "repeated_answer" in events_of(installed)[1].data["flags"]
+
+
+def test_a_model_asked_in_a_bare_thread_is_flagged_where_its_answer_is_handed_on(
+    provider, installed, events_of
+):
+    """A thread that copies no context knows nothing of the call around it: two events, and a sign."""
+    inner = bind(CLIENTS["custom"](provider), "acme")
+
+    class Delegating(HttpLLM):
+        @llm_completion_callback()
+        def complete(self, prompt_, formatted=False, **kwargs):
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(inner.complete, prompt_).result()
+
+    with subject("acme"):
+        Delegating(url="", model="gpt-x").complete(prompt("acme"))
+
+    first, second = events_of(installed)
+    assert billed([first]) == owed(provider)
+    assert second.data["flags"] == ["repeated_answer"]
 
 
 @pytest.mark.parametrize("way", ["chat", "stream_chat", "complete"])

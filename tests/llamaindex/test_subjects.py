@@ -137,6 +137,17 @@ def test_an_async_query_likewise(provider, installed, events_of):
     assert billed(events_of(installed)) == owed(provider)
 
 
+def test_a_query_that_nobody_asked_for_is_paid_by_who_reads_it(provider, installed, events_of):
+    """Where nobody was named as it was made, the reader is better than nobody."""
+    engine = engine_of(CLIENTS["openai"](provider, additional_kwargs=ASKED), streaming=True)
+    response = engine.query(prompt("acme"))
+
+    with subject("acme"):
+        list(response.response_gen)
+
+    assert billed(events_of(installed)) == owed(provider)
+
+
 def test_a_stream_of_structured_answers_likewise(provider, installed, events_of):
     """`stream` and its like are generator functions: their span is over before they begin."""
     llm = CLIENTS["openai"](provider, additional_kwargs=ASKED)

@@ -4,6 +4,7 @@ from .call import Call, Key
 from .closing import Waits
 from .outcomes import outcome_of
 from .owners import current_task, owner_is_over
+from .repeats import answers_of
 from .reused import RUN_ID_REUSED
 from .settling import counts_of, needs_counting
 from .table import CallTable
@@ -31,6 +32,7 @@ __all__ = [
     "Report",
     "Tokenizer",
     "Waits",
+    "answers_of",
     "counts_of",
     "current_task",
     "date_of",

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from ..calls import RUN_ID_REUSED, Call, Key, Outcome, Report
+from ..calls import RUN_ID_REUSED, Call, Key, Outcome, Report, answers_of
 from ..meter import Meter
 from .errors import report_of_error
-from .repeats import answers_of
 from .results import report_of
 from .seen import Seen
 from .tapping import complete

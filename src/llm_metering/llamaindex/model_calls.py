@@ -9,12 +9,13 @@ provider as well, beside what it has others ask: then its answer has a usage of 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import CallStart, Outcome, Report, current_task
+from ..calls import CallStart, Outcome, Report, answers_of, current_task
 from ..errors import MissingSubjectError
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
@@ -43,6 +44,7 @@ _FRAMEWORK: Final = "llamaindex"
 # Bound once: an enum's member costs as much to look up as a function to call.
 _NOBODY: Final = Rank.NOBODY
 _UUID: Final = 36
+REPEATED_ANSWER: Final = "repeated_answer"
 UNSEEN_USAGE: Final = "unseen_usage"
 """LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
 
@@ -186,6 +188,8 @@ class ModelCall:
                 return
             self._tell_start()
         for meter, start in self._starts:
+            if answers_of(meter.calls).is_repeated(self.key, report):
+                report = replace(report, flags=(*report.flags, REPEATED_ANSWER))
             meter.calls.end(self.key, outcome, report, teller=start.teller)
 
     def _with_tapped(
@@ -293,14 +297,18 @@ def begin_call(
 
 def _attribution(teller: Teller, frame: Frame) -> Attribution:
     account, meter = teller
-    found = attribute(
+    who = partial(
+        attribute,
         handler=account.subject,
         metadata=frame.tags,
         default=meter.subject,
         dimensions=account.dimensions,
         rules=meter.rules,
-        scope=frame.scope(),
     )
+    found = who(scope=frame.scope())
+    if found.rank is _NOBODY and frame.around is not None:
+        # Nobody was named where the stream was made; whoever reads it is better than nobody.
+        found = who()
     if frame.is_contested and CONFLICT not in found.flags:
         found = replace(found, flags=(*found.flags, CONFLICT))
     return found

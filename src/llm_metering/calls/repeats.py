@@ -1,7 +1,8 @@
 """Answers that come a second time: a gateway's cache, or a server that gives its ids again.
 
 LangChain marks what its own cache answers. A cache in front of the provider replays the whole
-response, under the id it had. That is no proof: a server may draw its ids from a few, as Ollama
+response, under the id it had; and a model of LlamaIndex's that asks another one in a bare thread hands
+on its answer. That is no proof: a server may draw its ids from a few, as Ollama
 does, or make them of the second, and a model may return one object for ever. So such a call is
 billed as it reports, and flagged for who wants to know.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ..calls import CallTable, Key, Report
+from .call import Key
+from .table import CallTable
+from .values import Report
 
 __all__ = ["REMEMBERED", "Answers", "answers_of"]
 
@@ -47,7 +50,7 @@ class Answers:
         return False
 
 
-_BESIDE: Final = "langchain.answers"
+_BESIDE: Final = "answers"
 
 
 def answers_of(calls: CallTable) -> Answers:
