@@ -171,6 +171,8 @@ def enter(
     """
     outer = frame_of(outer_id)
     around = _around_here() if _generators else None
+    if around is None and outer is not None:
+        around = outer.around  # in a task or a thread that was begun in there
     account = None if instance is None else account_of(instance)
     if not (matters or account or outer or around):
         return None

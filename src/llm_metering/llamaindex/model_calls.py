@@ -15,14 +15,13 @@ from msgspec.structs import replace
 
 from .. import taps
 from ..calls import CallStart, Outcome, Report, current_task
-from ..errors import MissingSubjectError
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
 from ..meter import Meter
-from ..subjects import Attribution, Rank, attribute
 from ..taps import TappedCall
 from ..token_usage import TokenUsage
-from .accounts import Teller, tellers_of
+from .accounts import tellers_of
+from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, call_here
 from .gate import refuse
@@ -40,8 +39,6 @@ def _tapped_here() -> TappedCall | None:
 taps.finders.append(_tapped_here)
 
 _FRAMEWORK: Final = "llamaindex"
-# Bound once: an enum's member costs as much to look up as a function to call.
-_NOBODY: Final = Rank.NOBODY
 _UUID: Final = 36
 UNSEEN_USAGE: Final = "unseen_usage"
 """LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
@@ -226,9 +223,9 @@ def begin_call(
     if not tellers:
         return None
     meter = tellers[0].meter
-    told = [(teller, _attribution(teller, frame)) for teller in tellers]
+    told = [(teller, attribution_of(teller, frame)) for teller in tellers]
     around = frame.call_around()
-    refusal = None if is_only_a_span else _refusal_of(told)
+    refusal = None if is_only_a_span else refusal_of(told)
     if refusal is not None and refuse(frame.instance, refusal):
         for teller, _ in told:
             teller.meter.calls.refuse(key, seen, "no_subject")
@@ -267,27 +264,6 @@ def begin_call(
     if not is_only_a_span:
         frame.is_told_of()
     return call
-
-
-def _attribution(teller: Teller, frame: Frame) -> Attribution:
-    account, meter = teller
-    return attribute(
-        handler=account.subject,
-        metadata=frame.tags,
-        default=meter.subject,
-        dimensions=account.dimensions,
-        rules=meter.rules,
-        scope=frame.scope(),
-    )
-
-
-def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError | None:
-    for (_, meter), attribution in told:
-        if attribution.rank is _NOBODY:
-            refusal = meter.missing_subjects.refusal(flags=attribution.flags)
-            if refusal is not None:
-                return refusal
-    return None
 
 
 def _in_and_out(usage: TokenUsage) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from llama_index_instrumentation.span_handlers import BaseSpanHandler
 from ..calls import Report
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
+from .methods import Watched, catch_up
 from .model_calls import ModelCall, begin_call
 from .providers import is_asked_late, model_of, provider_of, reads_raw
 from .seen import Seen
@@ -48,6 +49,9 @@ _ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
 # goes depends on the model it asks.
 _passing_on: Final[set[tuple[type[Any], str, str]]] = set()
 
+# Calls that were made before their method was watched, by their spans.
+_caught_up: Final[dict[str, Watched]] = {}
+
 
 class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     """Hears of all spans; `install()` and `MeteringHandler` put it in place."""
@@ -72,6 +76,15 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
         except Exception as error:
             note_failure("span_enter", error)
 
+    def catch_up(self, id_: str, bound_args: inspect.BoundArguments, instance: Any) -> None:
+        """A method was called before it was watched, in the first of all spans."""
+        try:
+            watched = catch_up(instance, _method_of(id_), bound_args.args, bound_args.kwargs)
+            if watched is not None:
+                _caught_up[id_] = watched
+        except Exception as error:
+            note_failure("span_enter", error)
+
     def span_exit(
         self,
         id_: str,
@@ -82,6 +95,8 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     ) -> None:
         """It returned."""
         try:
+            if _caught_up and (watched := _caught_up.pop(id_, None)) is not None:
+                watched.end()
             _exit(id_, bound_args, result)
         except Exception as error:
             note_failure("span_exit", error)
@@ -96,6 +111,8 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     ) -> None:
         """It raised, or was cancelled."""
         try:
+            if _caught_up and (watched := _caught_up.pop(id_, None)) is not None:
+                watched.fail(err or RuntimeError("the span was dropped"))
             _drop(id_, bound_args, err)
         except Exception as error:
             note_failure("span_drop", error)
