@@ -38,6 +38,8 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "anthropic_0_12": lambda: not _is_before("llama-index-llms-anthropic", 0, 12),
     "google_genai_0_11": lambda: has("llama-index-llms-google-genai", 0, 11),
     "ollama_0_11": lambda: has("llama-index-llms-ollama", 0, 11),
+    # Older ones ask Ollama by an API that reports nothing.
+    "ollama_embeddings_0_8": lambda: has("llama-index-embeddings-ollama", 0, 8),
     "openai_0_8": lambda: has("llama-index-llms-openai", 0, 8),
 }
 

@@ -19,13 +19,18 @@ from llama_index.core import Document
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.extractors import TitleExtractor
 from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.llms import MockLLM
 from llm_metering.llamaindex import MeteringHandler, MeterWorkers
 
-def main(way):
+def main(way, what):
     handlers = [MeteringHandler("acme")] if way == "handler" else []
-    llm = MockLLM(max_tokens=3, callback_manager=CallbackManager(handlers))
-    steps = [TitleExtractor(llm=llm, nodes=1, show_progress=False)]
+    manager = CallbackManager(handlers)
+    if what == "model":
+        llm = MockLLM(max_tokens=3, callback_manager=manager)
+        steps = [TitleExtractor(llm=llm, nodes=1, show_progress=False)]
+    else:
+        steps = [MockEmbedding(embed_dim=3, callback_manager=manager)]
     if way != "handler":
         llm_metering.install()
     if way == "workers":
@@ -41,7 +46,7 @@ def main(way):
     llm_metering.close()
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
 """
 
 CALLS = 4
@@ -52,7 +57,7 @@ CALLS = 4
 def usage(tmp_path):
     """Runs the pipeline in a program of its own, and says what its ledger holds."""
 
-    def usage(way):
+    def usage(*arguments):
         program = tmp_path / "pipeline.py"
         program.write_text(PIPELINE)
         environment = {
@@ -61,7 +66,7 @@ def usage(tmp_path):
             "PYTHONWARNINGS": "ignore",
         }
         run = subprocess.run(
-            [sys.executable, str(program), way],
+            [sys.executable, str(program), *arguments],
             env=environment,
             capture_output=True,
             text=True,
@@ -85,19 +90,21 @@ def usage(tmp_path):
     return usage
 
 
+@pytest.mark.parametrize("what", ["model", "embedding"])
 @pytest.mark.parametrize("way", ["handler", "workers"])
-def test_new_processes_meter_with_what_is_sent_to_them(usage, way):
+def test_new_processes_meter_with_what_is_sent_to_them(usage, way, what):
     """`IngestionPipeline.run` starts fresh ones and pickles its transformations for them.
 
     A handler in a transformation's callback manager installs itself where it arrives; for
     `install()` there is `MeterWorkers`, which takes the subject along.
     """
-    assert usage(way) == {"acme": CALLS}
+    assert usage(way, what) == {"acme": CALLS}
 
 
-def test_forked_processes_meter_as_their_parent_does(usage):
+@pytest.mark.parametrize("what", ["model", "embedding"])
+def test_forked_processes_meter_as_their_parent_does(usage, what):
     """`IngestionPipeline.arun` forks on Linux: the child has the handlers, and a journal of its own."""
-    assert usage("forked") == {"acme": CALLS}
+    assert usage("forked", what) == {"acme": CALLS}
 
 
 def test_a_copy_in_the_same_process_bills_nobody(default_meter):

@@ -13,6 +13,7 @@ What it does with a request stands behind the name of the model, `gpt-x+slow+len
 | `+slow`, `+slow50` | so many milliseconds (10) before each piece |
 | `+hang`, `+hang2` | after so many pieces (3) nothing more comes, until the client leaves |
 | `+die`, `+die2` | after so many pieces the connection ends, in the middle of the answer |
+| `+cut` | an answer that comes at once ends in its middle |
 | `+errmid`, `+errmid2` | after so many pieces the stream says that there was an error, and ends |
 | `+errusage` | an error carries the usage up to then, as OpenRouter's do |
 | `+refuse429` | refused with that status |

@@ -71,6 +71,7 @@ class Call:
         self.written_1h = 2 + number % 5 if self.has("cache") else 0
         self.written = self.written_5m + self.written_1h
         self.reasoning = 3 + number % 13
+        self.search_units = 1 + number % 4
 
     def has(self, *names: str) -> bool:
         """Whether the model's name asks for one of these."""

@@ -29,6 +29,7 @@ class Entry:
         written: Of the input, those written to the cache; `written_5m` and `written_1h` by how
             long they are kept.
         reasoning: Of the output, those of reasoning.
+        search_units: What reranking is billed by, in place of tokens.
         text_bytes: Bytes of text sent.
         pieces: Pieces of output sent.
         usage_sent: Whether the client was told the whole usage.
@@ -52,6 +53,7 @@ class Entry:
     written_5m: int = 0
     written_1h: int = 0
     reasoning: int = 0
+    search_units: int = 0
     text_bytes: int = 0
     pieces: int = 0
     usage_sent: bool = False

@@ -57,10 +57,11 @@ def embedding(call: Call) -> tuple[dict[str, Any], str]:
     """The body of an answer to a request for embeddings; there is no text in it."""
     asked = call.body.get("input")
     is_one = isinstance(asked, str) or (isinstance(asked, list) and asked[:1] and _is_token(asked))
-    vector = [0.25, 0.5, float(call.entry.number)]
+    filling = [0.0123456789] * ((call.body.get("dimensions") or 3) - 3)
+    vector = [0.25, 0.5, *filling, float(call.entry.number)]
     told: Any = vector
     if call.body.get("encoding_format") == "base64":
-        told = base64.b64encode(struct.pack("<3f", *vector)).decode()
+        told = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     data = [
         {"object": "embedding", "index": index, "embedding": told}
         for index in range(1 if is_one else len(asked or ()))
@@ -68,6 +69,8 @@ def embedding(call: Call) -> tuple[dict[str, Any], str]:
     said = call.numbers(0)
     usage = without_none({"prompt_tokens": said.input, "total_tokens": said.total})
     body: dict[str, Any] = {"object": "list", "data": data, "model": call.served}
+    if call.base.startswith("mistral"):
+        body["id"] = call.name
     return (body if call.has("nousage") else {**body, "usage": usage}), ""
 
 

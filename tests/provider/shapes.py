@@ -29,6 +29,7 @@ EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 AMAZONS: Final = "application/vnd.amazon.eventstream"
 WRITTEN: Final = frozenset(["cached", "written", "written_5m", "written_1h"])
+UNITS: Final = frozenset(["search_units"])
 REASONING: Final = frozenset(["cached", "reasoning"])
 
 
@@ -81,6 +82,9 @@ _BY_ENDING: Final[Mapping[str, Shape]] = {
     "/api/generate": _ollama,
     "/api/embed": _embedding("ollama.embed", ollama),
     "/v1/embed": _embedding("cohere.embed", cohere),
+    "/v2/embed": _embedding("cohere.embed", cohere),
+    "/v2/rerank": Shape("cohere.rerank", cohere.ranking, None, cohere.error, None, UNITS),
+    "/v1/rankings": Shape("open.rerank", cohere.open_ranking, None, cohere.error, None),
     "/invocations": Shape("sagemaker", sagemaker.answer, None, sagemaker.error, None),
 }
 _gemini = _of("gemini", gemini, tells=REASONING)

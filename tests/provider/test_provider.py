@@ -203,3 +203,24 @@ def test_ollama_embeds(provider, post):
 
     assert len(answer["embeddings"]) == 2
     assert answer["prompt_eval_count"] == provider.entry.input
+
+
+def test_cohere_reranks(provider, post):
+    """By the search unit: there are no tokens, in the answer or in the books."""
+    asked = {"model": "rerank-x", "query": "?", "documents": ["a", "b", "c"], "top_n": 2}
+    answer = post("/v2/rerank", asked).json()
+
+    assert [each["index"] for each in answer["results"]] == [2, 1]
+    entry = provider.entry
+    assert answer["meta"]["billed_units"] == {"search_units": entry.search_units}
+    assert (entry.shape, entry.input, entry.output) == ("cohere.rerank", 0, 0)
+    assert entry.usage_sent
+
+
+def test_cohere_embeds(provider, post):
+    """By its older way and its newer one."""
+    for path in ("/v1/embed", "/v2/embed"):
+        answer = post(path, {"model": "embed-x", "texts": ["a", "b"]}).json()
+
+        assert answer["meta"]["billed_units"]["input_tokens"] == provider.entries[-1].input
+        assert len(answer["embeddings"]["float"]) == 2

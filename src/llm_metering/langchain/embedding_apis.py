@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from ..extract import read
+from ..extract.embeddings import read_embeddings
 from ..extract.reading import Reading
 from ..extract.views import as_list, as_mapping
 
@@ -98,18 +97,6 @@ def _of_posted(given: Given) -> Given | None:
     return body if is_asked else None
 
 
-class _Answered(msgspec.Struct):
-    """The body of an answer without its embeddings, which would take long to read."""
-
-    id: str | None = None
-    model: str | None = None
-    usage: Any = None
-    meta: Any = None
-
-
-_answered: Final = msgspec.json.Decoder(_Answered)
-
-
 def _read_posted(response: Any) -> Reading:
     """What an httpx response says, an error one as well: it is raised later, if at all."""
     status = response.status_code
@@ -118,14 +105,7 @@ def _read_posted(response: Any) -> Reading:
         is_refused = status < 500 and status != 408
         ending: Any = "refused" if is_refused else "failed"
         return Reading(shape="http", ending=ending, reason=str(status))
-    try:
-        answered = _answered.decode(response.content)
-    except msgspec.MsgspecError:
-        return read(response.content)
-    if answered.usage is None:
-        return read(response.content)
-    body = {"object": "list", "data": [{"embedding": []}], **msgspec.structs.asdict(answered)}
-    return read(body)
+    return read_embeddings(response.content)
 
 
 def _complete_invoked(response: dict[str, Any]) -> None:

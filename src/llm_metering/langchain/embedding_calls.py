@@ -8,20 +8,20 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 from uuid import uuid4
 
+from .. import taps
 from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
 from ..errors import MissingSubjectError
+from ..extract.embeddings import without_output
 from ..extract.reading import Reading
 from ..guard import Guard
 from ..meter import Meter
 from ..recording.records import report_of
 from ..subjects import Attribution, Rank, attribute
-from ..token_usage import TokenUsage
 from .embedding_clients import Request
 
 __all__ = ["Account", "Embedding", "account_named", "is_within_another"]
@@ -29,6 +29,7 @@ __all__ = ["Account", "Embedding", "account_named", "is_within_another"]
 logger = logging.getLogger("llm_metering")
 
 _NO_TEXT: Final = Report()
+_FRAMEWORK: Final = "langchain"
 
 _accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
 _around: ContextVar[Embedding | None] = ContextVar("llm_metering_embedding", default=None)
@@ -78,6 +79,11 @@ class Account:
         return meter
 
     def attribution(self, meter: Meter, *, is_let_pass: bool = False) -> Attribution:
+        """Who pays for what begins here and now.
+
+        Raises:
+            MissingSubjectError: If nobody does, and the settings refuse that.
+        """
         found = attribute(
             handler=self._subject,
             default=meter.subject,
@@ -143,11 +149,18 @@ class Account:
         return None
 
 
+def _is_paid_elsewhere() -> bool:
+    """Whether what begins here is inside of another framework's call, which somebody pays for."""
+    around = taps.current()
+    is_theirs = around is not None and not around.is_over and around.framework != _FRAMEWORK
+    return is_theirs and around is not None and around.is_paid
+
+
 class Embedding:
     """One call of an embedding method."""
 
     __slots__ = (
-        "_is_tapped", "_request", "_texts", "_ticket", "_token",
+        "_is_tapped", "_request", "_tapped", "_texts", "_ticket", "_token",
         "account", "attribution", "is_over", "is_seen", "meter", "model",
     )  # fmt: skip
 
@@ -156,17 +169,22 @@ class Embedding:
     ) -> None:
         self.account = account
         self.meter = account.meter
-        self.attribution = account.attribution(self.meter)
+        self.attribution = account.attribution(self.meter, is_let_pass=_is_paid_elsewhere())
         self.model = model
         self.is_seen = False
         self.is_over = False
         self._texts = texts
         self._is_tapped = is_tapped
         self._request: _Request | None = None
+        self._tapped: taps.TappedCall | None = None
 
     def __enter__(self) -> None:
         self._ticket = self.account.begin(self)
         self._token: Token[Embedding | None] = _around.set(self)
+        with Guard("embeddings", self.account.note_failure):
+            # Another framework's embeddings, around this one or inside of it, are the same call.
+            self._tapped = taps.begin(self, None, framework=_FRAMEWORK, is_read=False)
+            self.attribution = self._tapped.paid_by(self.attribution)
         # Of a client that is tapped we shall see the requests.
         if not self._is_tapped:
             self._open()
@@ -193,6 +211,12 @@ class Embedding:
         # A coroutine that nobody awaits to its end is closed by garbage collection, in any context.
         with suppress(ValueError):
             _around.reset(self._token)
+        tapped = self._tapped
+        if tapped is not None:
+            tapped.end()
+            if tapped.holds_another and self._request is not None:
+                self._request.end_with(Report(left_out="inner_call"))
+                return
         if self._is_tapped and not self.is_seen and error is None:
             # It went past the client we know, such as in a subclass of the user's.
             self._open()
@@ -226,7 +250,7 @@ class _Request:
 
         start = CallStart(
             attribution=attribution,
-            framework="langchain",
+            framework=_FRAMEWORK,
             operation="embeddings",
             provider=provider,
             request_model=model,
@@ -243,7 +267,7 @@ class _Request:
             reading = read(answer)
             if reading.ending in ("failed", "refused"):
                 outcome = reading.ending
-            report = _report_of(reading)
+            report = report_of(without_output(reading))
         self.end_with(report, outcome)
 
     def end_with(self, report: Report, outcome: Outcome = "completed") -> None:
@@ -255,15 +279,3 @@ class _Request:
         with self._meter.guard("embeddings"):
             outcome, reason = outcome_of(error)
             self._meter.calls.end(self._key, outcome, Report(reason=reason))
-
-
-def _report_of(reading: Reading) -> Report:
-    usage = reading.usage
-    if usage is not None and usage.input_tokens is not None and usage.output_tokens is None:
-        # Embeddings have no output, and not every provider says so: Bedrock's headers give the
-        # input alone.
-        counts = {**usage.counts(), "output_tokens": 0}
-        total = usage.reported_total_tokens
-        usage = TokenUsage(**counts, reported_total_tokens=total, as_reported=True)
-        reading = replace(reading, usage=usage)
-    return report_of(reading)

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from llama_index_instrumentation import get_dispatcher
 
+from .embeddings import watch_embeddings
 from .event_handler import MeteringEventHandler
+from .rerankers import watch_rerankers
 from .span_handler import MeteringSpanHandler
 
 __all__ = ["put", "spans"]
@@ -27,6 +29,8 @@ def put() -> None:
     """Put them there; idempotent, also where this package was imported anew, as in a notebook."""
     root = get_dispatcher()
     with _putting:
+        watch_embeddings()
+        watch_rerankers()
         _put(root.event_handlers, _events)
         _put(root.span_handlers, spans)
 

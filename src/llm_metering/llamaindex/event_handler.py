@@ -21,6 +21,7 @@ from llama_index.core.instrumentation.events.llm import (
     LLMCompletionInProgressEvent,
     LLMCompletionStartEvent,
 )
+from llama_index.core.instrumentation.events.rerank import ReRankStartEvent
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 
@@ -29,6 +30,7 @@ from .failures import note_failure
 from .frames import Frame, enter, frame_of, leave
 from .model_calls import ModelCall, begin_call
 from .providers import provider_of, reads_raw
+from .rerankers import start_ranking
 from .seen import Seen
 
 __all__ = ["MeteringEventHandler"]
@@ -147,4 +149,5 @@ _TAKES: Final[dict[type[BaseEvent], _Take | None]] = {
     LLMChatEndEvent: _end,
     LLMCompletionEndEvent: _end,
     ExceptionEvent: _error,
+    ReRankStartEvent: start_ranking,
 }

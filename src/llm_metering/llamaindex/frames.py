@@ -187,7 +187,7 @@ def enter(
     outer = frame_of(outer_id)
     around = _around_here() if _generators else None
     if around is None and outer is not None:
-        # In a thread that was started inside of a generator, as `LangChainLLM.stream_complete` does.
+        # In a task or a thread that was begun inside of a generator, as `LangChainLLM.stream_complete` does.
         around = outer.around
     account = None if instance is None else account_of(instance)
     if not (matters or account or outer or around):

@@ -2,9 +2,9 @@
 
 LlamaIndex swallows whatever an instrumentation handler raises (llama-index-instrumentation 0.6.0,
 `dispatcher.py`, `Dispatcher.event`). A handler of the older callbacks it does not guard: right behind
-the event of the start it calls `on_event_start` (llama-index-core 0.14.25, `llms/callbacks.py` and
-`base/embeddings/base.py`), and what that raises the application gets in place of the call. So a
-refusal that our event handler has decided on is raised there.
+the event of the start it calls `on_event_start` (llama-index-core 0.14.25, `llms/callbacks.py`;
+llama-index-postprocessor-cohere-rerank 0.10.0, `base.py`), and what that raises the application gets
+in place of the call. So a refusal that our event handler has decided on is raised there.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Final
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.callbacks.schema import CBEventType
 
-__all__ = ["Gatekeeper", "refuse"]
+__all__ = ["Gatekeeper", "refuse", "take_back"]
 
-_REFUSED: Final = (CBEventType.LLM, CBEventType.EMBEDDING)
+_REFUSED: Final = (CBEventType.LLM, CBEventType.RERANKING)
 _IGNORED: Final[list[CBEventType]] = [kind for kind in CBEventType if kind not in _REFUSED]
 
 _refusal: Final[ContextVar[Exception | None]] = ContextVar("llm_metering_refusal", default=None)
@@ -94,3 +94,9 @@ def refuse(instance: object, refusal: Exception) -> bool:
         handlers.insert(0, _doorkeeper)
     _refusal.set(refusal)
     return True
+
+
+def take_back() -> None:
+    """What was to be refused here has gone by without a start to raise at."""
+    if _refusal.get() is not None:
+        _refusal.set(None)

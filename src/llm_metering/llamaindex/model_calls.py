@@ -9,21 +9,19 @@ provider as well, beside what it has others ask: then its answer has a usage of 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from .. import taps
 from ..calls import CallStart, Outcome, Report, answers_of, current_task
-from ..errors import MissingSubjectError
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
 from ..meter import Meter
-from ..subjects import CONFLICT, Attribution, Rank, attribute
 from ..taps import TappedCall
 from ..token_usage import TokenUsage
-from .accounts import Teller, tellers_of
+from .accounts import tellers_of
+from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, call_here
 from .gate import refuse
@@ -41,8 +39,6 @@ def _tapped_here() -> TappedCall | None:
 taps.finders.append(_tapped_here)
 
 _FRAMEWORK: Final = "llamaindex"
-# Bound once: an enum's member costs as much to look up as a function to call.
-_NOBODY: Final = Rank.NOBODY
 _UUID: Final = 36
 REPEATED_ANSWER: Final = "repeated_answer"
 UNSEEN_USAGE: Final = "unseen_usage"
@@ -252,9 +248,9 @@ def begin_call(
     if not tellers:
         return None
     meter = tellers[0].meter
-    told = [(teller, _attribution(teller, frame)) for teller in tellers]
+    told = [(teller, attribution_of(teller, frame)) for teller in tellers]
     around = frame.call_around()
-    refusal = None if is_only_a_span else _refusal_of(told)
+    refusal = None if is_only_a_span else refusal_of(told)
     if refusal is not None and refuse(frame.instance, refusal):
         for teller, _ in told:
             teller.meter.calls.refuse(key, seen, "no_subject")
@@ -293,34 +289,6 @@ def begin_call(
     if not is_only_a_span:
         frame.is_told_of()
     return call
-
-
-def _attribution(teller: Teller, frame: Frame) -> Attribution:
-    account, meter = teller
-    who = partial(
-        attribute,
-        handler=account.subject,
-        metadata=frame.tags,
-        default=meter.subject,
-        dimensions=account.dimensions,
-        rules=meter.rules,
-    )
-    found = who(scope=frame.scope())
-    if found.rank is _NOBODY and frame.around is not None:
-        # Nobody was named where the stream was made; whoever reads it is better than nobody.
-        found = who()
-    if frame.is_contested and CONFLICT not in found.flags:
-        found = replace(found, flags=(*found.flags, CONFLICT))
-    return found
-
-
-def _refusal_of(told: list[tuple[Teller, Attribution]]) -> MissingSubjectError | None:
-    for (_, meter), attribution in told:
-        if attribution.rank is _NOBODY:
-            refusal = meter.missing_subjects.refusal(flags=attribution.flags)
-            if refusal is not None:
-                return refusal
-    return None
 
 
 def _in_and_out(usage: TokenUsage) -> tuple[int, int]:

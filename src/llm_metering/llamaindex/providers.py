@@ -1,7 +1,7 @@
 """What is known of an integration: whom it asks, and when.
 
 Read in llama-index-llms-openai 0.8.3 (`base.py`, `responses.py`), -azure-openai 0.6.1, -openai-like
-0.8.1, -ollama 0.11.0, -anthropic 0.12.3.
+0.8.1, -ollama 0.11.0, -anthropic 0.12.3; in the embeddings and postprocessors that are named here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ..installed import INSTALLED
 __all__ = [
     "integration_of",
     "is_asked_late",
+    "is_local",
     "is_metered_elsewhere",
     "model_of",
     "provider_of",
@@ -20,22 +21,34 @@ __all__ = [
 ]
 
 _LANGCHAINS: Final = "llm_metering.langchain."
-_INTEGRATIONS: Final = "llama_index.llms."
+_INTEGRATIONS: Final = (
+    "llama_index.llms.",
+    "llama_index.embeddings.",
+    "llama_index.postprocessor.",
+)
 _PROVIDERS: Final = {
     "anthropic": "anthropic",
     "azure_openai": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
     "bedrock_converse": "aws.bedrock",
+    "bedrock_rerank": "aws.bedrock",
     "cohere": "cohere",
+    "cohere_rerank": "cohere",
     "deepseek": "deepseek",
     "google_genai": "gcp.gemini",
     "mistralai": "mistral_ai",
     "ollama": "ollama",
     "openrouter": "openrouter",
 }
+_NAMED: Final = 3
 # Kept, since it is asked for several times a call.
 _integrations: Final[dict[type[Any], str | None]] = {}
 _LATE: Final = frozenset(["openai", "openai_like", "azure_openai", "ollama"])
 """They ask at the first step of a stream, not when it is made."""
+_LOCAL: Final = frozenset(
+    ["colbert_rerank", "flag_embedding_reranker", "openvino_rerank", "sbert_rerank"]
+)
+"""Rerankers whose model runs in this process."""
 _OPENAI: Final = "https://api.openai.com/"
 
 
@@ -52,6 +65,11 @@ def provider_of(instance: object) -> str | None:
 def is_asked_late(instance: object) -> bool:
     """Whether a stream that was never read was never asked for."""
     return integration_of(instance) in _LATE
+
+
+def is_local(instance: object) -> bool:
+    """Whether a reranker asks nobody."""
+    return integration_of(instance) in _LOCAL
 
 
 def reads_raw(instance: object) -> bool:
@@ -91,6 +109,7 @@ def integration_of(instance: Any) -> str | None:
     try:
         return _integrations[kind]
     except KeyError:
-        _, is_one, rest = kind.__module__.partition(_INTEGRATIONS)
-        name = _integrations[kind] = rest.partition(".")[0] if is_one else None
+        parts = kind.__module__.split(".", _NAMED)
+        is_one = len(parts) >= _NAMED and f"{parts[0]}.{parts[1]}." in _INTEGRATIONS
+        name = _integrations[kind] = parts[2] if is_one else None
         return name

@@ -22,6 +22,7 @@ from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
+from .methods import Watched, catch_up
 from .model_calls import ModelCall, begin_call
 from .providers import model_of, provider_of, reads_raw
 from .seen import Seen
@@ -49,6 +50,9 @@ _passing_on: Final[set[tuple[type[Any], str, str]]] = set()
 # Methods that ask a provider and tell nothing, likewise.
 _telling_nothing: Final[set[tuple[type[Any], str, str]]] = set()
 
+# Calls that were made before their method was watched, by their spans.
+_caught_up: Final[dict[str, Watched]] = {}
+
 
 class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     """Hears of all spans; `install()` and `MeteringHandler` put it in place."""
@@ -73,6 +77,15 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
         except Exception as error:
             note_failure("span_enter", error)
 
+    def catch_up(self, id_: str, bound_args: inspect.BoundArguments, instance: Any) -> None:
+        """A method was called before it was watched, in the first of all spans."""
+        try:
+            watched = catch_up(instance, _method_of(id_), bound_args.args, bound_args.kwargs)
+            if watched is not None:
+                _caught_up[id_] = watched
+        except Exception as error:
+            note_failure("span_enter", error)
+
     def span_exit(
         self,
         id_: str,
@@ -83,6 +96,8 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     ) -> None:
         """It returned."""
         try:
+            if _caught_up and (watched := _caught_up.pop(id_, None)) is not None:
+                watched.end()
             _exit(id_, bound_args, result)
         except Exception as error:
             note_failure("span_exit", error)
@@ -97,6 +112,8 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     ) -> None:
         """It raised, or was cancelled."""
         try:
+            if _caught_up and (watched := _caught_up.pop(id_, None)) is not None:
+                watched.fail(err or RuntimeError("the span was dropped"))
             _drop(id_, bound_args, err)
         except Exception as error:
             note_failure("span_drop", error)

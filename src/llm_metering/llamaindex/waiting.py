@@ -7,6 +7,7 @@ LangChain imports as well. So one light handler waits there for the first span.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any, Final
 
@@ -29,7 +30,14 @@ class _Waiting(BaseSpanHandler[SimpleSpan]):
     def class_name(cls) -> str:
         return "MeteringSpanHandler"
 
-    def span_enter(self, id_: str, *args: Any, **kwargs: Any) -> None:
+    def span_enter(
+        self,
+        id_: str,
+        bound_args: inspect.BoundArguments,
+        instance: Any | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         # Workflows use the dispatcher too, and may do so without the core.
         if "llamaindex" not in INSTALLED or _CORE not in sys.modules:
             return
@@ -41,7 +49,8 @@ class _Waiting(BaseSpanHandler[SimpleSpan]):
             note_failure("waiting", error)
             return
         # It stands where this one did, which the dispatcher has just called.
-        dispatchers.spans.span_enter(id_, *args, **kwargs)
+        dispatchers.spans.span_enter(id_, bound_args, instance, *args, **kwargs)
+        dispatchers.spans.catch_up(id_, bound_args, instance)
 
     def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
         return None

@@ -11,11 +11,25 @@ framework says stands.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 
+from ..extract.reading import Reading
 from . import aws, call, http
 from .call import TappedCall, finders
+from .requests import Begin, TappedRequests
 
-__all__ = ["TappedCall", "begin", "finders", "remove"]
+__all__ = [
+    "TappedCall",
+    "TappedRequests",
+    "begin",
+    "current",
+    "finders",
+    "follow",
+    "remove",
+]
+
+current = call.current
 
 _PATCHES = (*http.PATCHES, *aws.PATCHES)
 
@@ -32,14 +46,51 @@ def begin(
             one that asks a provider.
         is_read: Whether answers are read at all.
     """
-    if not is_read:
-        return call.begin(request, provider, framework=framework, is_read=False)
+    if is_read:
+        _put()
+    return call.begin(request, provider, framework=framework, is_read=is_read)
+
+
+def follow(
+    request: object,
+    provider: str | None,
+    *,
+    begin: Begin,
+    read_body: Callable[[bytes], Reading],
+    framework: str,
+    is_read: bool = True,
+) -> TappedRequests:
+    """A call starts, in this context, which may ask its provider many times.
+
+    Args:
+        request: What it is begun with; it is never read.
+        provider: Who is asked.
+        begin: Told of each answer, as it begins.
+        read_body: Reads the body of one.
+        framework: Whose call it is.
+        is_read: Whether answers are read at all.
+    """
+    if is_read:
+        _put()
+    return call.enter(
+        partial(
+            TappedRequests,
+            request,
+            provider,
+            begin=begin,
+            read_body=read_body,
+            framework=framework,
+            is_read=is_read,
+        )
+    )
+
+
+def _put() -> None:
     # Each time: a client's library may have been imported since.
     loaded = sys.modules
     for patch in _PATCHES:
         if patch.module in loaded and not patch.placed:
             patch.put()
-    return call.begin(request, provider, framework=framework)
 
 
 def remove() -> None:

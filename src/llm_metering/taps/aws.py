@@ -74,6 +74,7 @@ def _body_of(stream: Any, *, is_stream: bool = False) -> Body | None:
         elif is_stream:
             known[_BODY] = call.body(has_lines=True, as_chunk=_as_chunk)
         else:
-            known[_BODY] = call.body(has_lines=False)
+            headers = getattr(known.get("_raw_stream"), "headers", None)
+            known[_BODY] = call.body(has_lines=False, headers=headers)
     body: Body | None = known[_BODY]
     return body

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from ..extract import StreamReader, read
 from ..extract.reading import Reading
@@ -65,6 +65,8 @@ class Body:
         ),
         *("_reports", "has_lines", "is_lost", "is_over"),
     )
+
+    largest: ClassVar[int] = LARGEST
 
     def __init__(
         self, *, has_lines: bool = False, as_chunk: Callable[[bytes], object] = bytes
@@ -176,7 +178,7 @@ class Body:
     def _keep(self, piece: bytes) -> None:
         self._parts.append(piece)
         self._length += len(piece)
-        if self._length > LARGEST:
+        if self._length > self.largest:
             self.lose()
 
     def lose(self) -> None:

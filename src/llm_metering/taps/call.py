@@ -13,17 +13,20 @@ from __future__ import annotations
 import itertools
 import weakref
 from asyncio.events import _get_running_loop
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from ..calls import Report
 from ..extract.reading import Reading
-from ..subjects import Attribution
+from ..subjects import Attribution, Rank
 from .body import Body
 from .merging import completed, is_whole_report
 
-__all__ = ["TappedCall", "begin", "current", "finders"]
+__all__ = ["TappedCall", "begin", "current", "enter", "finders"]
+
+Tapped = TypeVar("Tapped", bound="TappedCall")
 
 MOST: Final = 4
 """Answers are read of one call: with more, whose they are could not be told anyway."""
@@ -61,14 +64,15 @@ class TappedCall:
         has_failed: Whether the provider said that it could not go on, once the call is completed.
         holds_another: Whether a call of another framework was begun inside of this one, so that this
             one only passes on what that one asks for.
+        holds_any: Whether any call was.
         is_over: Whether the call has ended, so that nothing more can belong to it.
         serial: Larger than those of all calls that were begun before.
     """
 
     __slots__ = (
         *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
-        *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "is_over"),
-        *("_payer_around", "payer", "request", "serial"),
+        *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "holds_any"),
+        *("_payer_around", "is_over", "payer", "request", "serial"),
     )
 
     def __init__(
@@ -84,6 +88,7 @@ class TappedCall:
         self.has_begun = False
         self.has_failed = False
         self.holds_another = False
+        self.holds_any = False
         self.is_over = False
         self.request = request
         self.serial = next(_serials)
@@ -92,9 +97,11 @@ class TappedCall:
         self.framework = framework
         self._is_read = is_read
         around = around or outer
-        if around is not None and not around.is_over and around.framework != framework:
-            around.holds_another = True
-            self._payer_around = around.payer
+        if around is not None and not around.is_over:
+            around.holds_any = True
+            if around.framework != framework:
+                around.holds_another = True
+                self._payer_around = around.payer
         self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
@@ -103,12 +110,20 @@ class TappedCall:
         self._readings: tuple[Reading, ...] | None = None
         self._flags: tuple[str, ...] = ()
 
-    def body(self, *, has_lines: bool, as_chunk: Callable[[bytes], object] = bytes) -> Body | None:
+    def body(
+        self,
+        *,
+        has_lines: bool,
+        as_chunk: Callable[[bytes], object] = bytes,
+        headers: Mapping[str, str] | None = None,
+    ) -> Body | None:
         """What reads the answer that now begins; `None` if it is not to be read.
 
         Args:
             has_lines: Whether it is known to come in lines.
             as_chunk: Makes of a line what a client of this provider yields.
+            headers: Of the answer, where there may be counts in them. Of a call that generates, they
+                are handed on by the framework.
         """
         bodies = self._bodies
         if self.is_over or not self._is_read or len(bodies) >= MOST:
@@ -118,6 +133,11 @@ class TappedCall:
         body = Body(has_lines=has_lines, as_chunk=as_chunk)
         bodies.append(body)
         return body
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether somebody pays for it."""
+        return self.payer is not None and self.payer.rank is not Rank.NOBODY
 
     def paid_by(self, attribution: Attribution) -> Attribution:
         """Who pays, by what another handler says of the call.
@@ -215,6 +235,13 @@ def begin(
         return outer  # another handler was told before
     # A stream of one framework may be read in any context, and ask for it there by another one.
     around = current()
-    call = TappedCall(request, provider, outer, around=around, framework=framework, is_read=is_read)
+    return enter(
+        partial(TappedCall, request, provider, around=around, framework=framework, is_read=is_read)
+    )
+
+
+def enter(make: Callable[[TappedCall | None], Tapped]) -> Tapped:
+    """From here on, the present context is in a call that is made of the one it was in."""
+    call = make(_current.get())
     _current.set(call)
     return call

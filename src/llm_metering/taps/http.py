@@ -32,10 +32,14 @@ def _around(theirs: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def get_content_decoder(self: Any) -> Any:
         decoder = theirs(self)
         call = current()
-        if call is None or call.is_over:
+        # Put in a second time over somebody else's patch, since the first could not be taken out.
+        is_observed = type(decoder).__name__ == _Observed.__name__
+        if call is None or call.is_over or is_observed:
             return decoder
         try:
-            body = call.body(has_lines=_has_lines(self)) if _is_answer(self) else None
+            if not _is_answer(self):
+                return decoder
+            body = call.body(has_lines=_has_lines(self), headers=self.headers)
         except Exception:
             return decoder
         return decoder if body is None else _Observed(decoder, body)
