@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from llama_index.core.llms import ChatMessage
 
-__all__ = ["WAYS", "Way", "messages"]
+from llm_metering.events import CloudEvent
+
+__all__ = ["WAYS", "Way", "generated", "messages"]
 
 Way = Callable[[Any, str], Any]
 
@@ -64,6 +66,11 @@ def astream_complete(llm: Any, prompt: str) -> Any:
         return [piece async for piece in await llm.astream_complete(prompt)]
 
     return asyncio.run(main())
+
+
+def generated(events: Iterable[CloudEvent]) -> list[CloudEvent]:
+    """The events of models, without those of `MockEmbedding`, which asks no provider."""
+    return [event for event in events if event.data["operation"] != "embeddings"]
 
 
 WAYS: Final[Mapping[str, Way]] = {

@@ -14,6 +14,7 @@ import pytest
 from llm_metering import Meter, subject
 from llm_metering.events import CloudEvent
 from tests.books import booked, metered
+from tests.llamaindex.asking import generated
 from tests.llamaindex.clients import CLIENTS
 from tests.llamaindex.entry_points import ENTRY_POINTS, Answer, Enter
 from tests.provider.client import Provider
@@ -89,7 +90,7 @@ def check_cell(
         with subject(READER):
             list(answer if way == "stream" else ())
 
-    entries, events = provider.entries, events_of(meter)
+    entries, events = provider.entries, generated(events_of(meter))
     assert entries
     assert sorted(map(metered, events)) == sorted(map(booked, entries))
     assert {event.subject for event in events} == {SUBJECT}

@@ -19,6 +19,7 @@ import pytest
 import llm_metering
 from llm_metering import subject
 from tests.books import booked, metered
+from tests.llamaindex.asking import generated
 from tests.llamaindex.clients import CLIENTS
 from tests.llamaindex.entry_points import ENTRY_POINTS
 
@@ -107,7 +108,7 @@ def test_five_hundred_calls_at_once(provider, streams_ask, events_of):
     owed, billed = defaultdict(Counter), defaultdict(Counter)
     for entry in provider.entries:
         owed[entry.subject][booked(entry)] += 1
-    events = events_of(streams_ask)
+    events = generated(events_of(streams_ask))
     for event in events:
         billed[event.subject][metered(event)] += 1
     assert len(owed) == SUBJECTS
