@@ -13,10 +13,10 @@ from llm_metering.transport import disk_or_memory
 from llm_metering.transport.recovery import open_calls
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import add_live_state, home_status
-from llm_metering.transport.writer import SegmentWriter
 from tests.factories import make_event
 
 from .harness import (
+    FullDisk,
     ScriptedSink,
     down,
     empty,
@@ -37,27 +37,6 @@ def row_of(home, journal, *shippers):
     add_live_state(status, shippers, journal)
     keys = ("recorded", "acked", "pending", "dead")
     return {row["name"]: tuple(row[key] for key in keys) for row in status["sinks"]}
-
-
-class FullDisk:
-    """A disk that takes nothing until it is told to."""
-
-    def __init__(self, monkeypatch):
-        self._monkeypatch = monkeypatch
-        self._append = SegmentWriter.append
-        self.full()
-
-    def full(self):
-        def refuse(writer, frame, carried):
-            raise OSError(28, "No space left on device")
-
-        self._monkeypatch.setattr(SegmentWriter, "append", refuse)
-
-    def room(self, journal):
-        """Take everything again, and wait until it was written."""
-        self._monkeypatch.setattr(SegmentWriter, "append", self._append)
-        while journal.held or any(journal.held_view().counts.values()):
-            time.sleep(0.01)
 
 
 @pytest.fixture
