@@ -153,6 +153,28 @@ def test_a_call_that_went_from_memory_is_not_interrupted(home, monkeypatch):
     assert open_calls(Spool(home), writer) == {}
 
 
+def test_a_call_that_went_from_memory_is_not_interrupted_by_a_full_disk(home, monkeypatch):
+    """Who ends with a full disk can write no end of the call down, and says that none is open."""
+    sink = ScriptedSink()
+    journal = journal_for(home, sink)
+    shipper = shipper_for(journal, sink)
+    event_id = note_open(journal)
+    FullDisk(monkeypatch)
+    journal.record(event_id, encode(make_event(id=event_id)))
+    empty(shipper)
+    journal.close()
+    let_go(journal, shipper)
+    monkeypatch.undo()
+
+    heir = journal_for(home, sink)
+    shipper = shipper_for(heir, sink)
+    empty(shipper, adopt=True)
+
+    assert sink.taken == [event_id]
+    assert home_status(home)["recorded"] == 0  # no book of it could be written
+    let_go(heir, shipper)
+
+
 def test_notes_of_a_call_in_memory_go_with_it(home, disk):
     """A start and an end that the disk never saw leave nothing to be written."""
     journal = journal_for(home)
