@@ -10,7 +10,6 @@ import pytest
 from llm_metering import Meter, TokenUsage
 from llm_metering.events import encode
 from llm_metering.transport import disk_or_memory
-from llm_metering.transport.recovery import open_calls
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import add_live_state, home_status
 from tests.factories import make_event
@@ -23,7 +22,6 @@ from .harness import (
     ids_on_disk,
     journal_for,
     let_go,
-    note_open,
     pump,
     record,
     reject,
@@ -133,75 +131,6 @@ def test_what_one_sink_lacks_goes_to_the_disk(home, disk):
     assert row_of(home, journal, *shippers) == {"quick": (2, 2, 0, 0), "slow": (2, 2, 0, 0)}
     assert [shipper.own_settled for shipper in shippers] == [2, 2]
     let_go(journal, *shippers)
-
-
-def test_a_call_that_went_from_memory_is_not_interrupted(home, monkeypatch):
-    """A call that was noted on disk and whose event never came there is no call of a dead process."""
-    sink = ScriptedSink()
-    journal = journal_for(home, sink)
-    shipper = shipper_for(journal, sink)
-    event_id = note_open(journal)
-    disk = FullDisk(monkeypatch)
-    journal.record(event_id, encode(make_event(id=event_id)))
-    empty(shipper)
-    assert sink.taken == [event_id]
-
-    disk.room(journal)
-    writer = journal.writer
-    let_go(journal, shipper)
-
-    assert open_calls(Spool(home), writer) == {}
-
-
-def test_a_call_that_went_from_memory_is_not_interrupted_by_a_full_disk(home, monkeypatch):
-    """Who ends with a full disk can write no end of the call down, and says that none is open."""
-    sink = ScriptedSink()
-    journal = journal_for(home, sink)
-    shipper = shipper_for(journal, sink)
-    event_id = note_open(journal)
-    FullDisk(monkeypatch)
-    journal.record(event_id, encode(make_event(id=event_id)))
-    empty(shipper)
-    journal.close()
-    let_go(journal, shipper)
-    monkeypatch.undo()
-
-    heir = journal_for(home, sink)
-    shipper = shipper_for(heir, sink)
-    empty(shipper, adopt=True)
-
-    assert sink.taken == [event_id]
-    assert home_status(home)["recorded"] == 0  # no book of it could be written
-    let_go(heir, shipper)
-
-
-def test_notes_of_a_call_in_memory_go_with_it(home, disk):
-    """A start and an end that the disk never saw leave nothing to be written."""
-    journal = journal_for(home)
-    opened = note_open(journal)
-    assert journal.held == 1
-
-    journal.note_closed(opened)
-
-    assert journal.held == 0
-    let_go(journal)
-
-
-def test_a_dropped_call_is_not_interrupted_as_well(home, monkeypatch):
-    """An event that found no room counts as dropped, even if its call was noted on disk before."""
-    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 1)
-    journal = journal_for(home)
-    event_id = note_open(journal)
-    disk = FullDisk(monkeypatch)
-    record(journal)
-    journal.record(event_id, encode(make_event(id=event_id)))
-    assert dict(journal.dropped) == {"disk_full": 1}
-
-    disk.room(journal)
-    writer = journal.writer
-    let_go(journal)
-
-    assert open_calls(Spool(home), writer) == {}
 
 
 def test_what_a_sink_rejected_from_memory_stays_dead(home, disk):
