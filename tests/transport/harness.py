@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +23,11 @@ from llm_metering.transport.journal import Journal
 from llm_metering.transport.shipper import Shipper
 from llm_metering.transport.spool import Ack, Debt, SegmentName, Spool, debt_of
 from llm_metering.transport.status import home_status
+from llm_metering.transport.writer import SegmentWriter
 from tests.factories import make_event
+
+if TYPE_CHECKING:
+    import pytest
 
 PROJECT = Path(__file__).parents[2]
 CHILD_TIMEOUT = 60.0
@@ -109,6 +114,29 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class FullDisk:
+    """A disk that takes nothing until it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._append = SegmentWriter.append
+        self.full()
+
+    def full(self) -> None:
+        """Take nothing again."""
+
+        def refuse(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        self._monkeypatch.setattr(SegmentWriter, "append", refuse)
+
+    def room(self, journal: Journal) -> None:
+        """Take everything again, and wait until it was written."""
+        self._monkeypatch.setattr(SegmentWriter, "append", self._append)
+        while journal.held or any(journal.held_view().counts.values()):
+            time.sleep(0.01)
 
 
 def journal_for(home: Path, *sinks: Sink, segment_bytes: int = 8 << 20, **options: Any) -> Journal:

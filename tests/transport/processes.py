@@ -40,6 +40,8 @@ class Known:
         was_dropped: There was no room for it, in memory or on disk.
         is_counted: Its process wrote down, on a disk with room, all that it knew: an event that is
             in no segment by then went to its sinks from memory, and the books say so.
+        was_let_go: Every sink had had it from memory when its process, on a disk without room for a
+            word, let go of its journal: which says that no call is open, and no more.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Known:
     was_dropped: bool = False
     drop_noted: bool = False
     is_counted: bool = False
+    was_let_go: bool = False
     event_seen: bool = False
     note_seen: bool = False
     closing_seen: bool = False
@@ -63,7 +66,7 @@ class Known:
     @property
     def is_interrupted(self) -> bool:
         """Whether those who come after its process find that it was under way."""
-        has_end = self.event_seen or self.closing_seen or self.is_counted
+        has_end = self.event_seen or self.closing_seen or self.is_counted or self.was_let_go
         return self.note_seen and not has_end and self.process.has_ended
 
     @property

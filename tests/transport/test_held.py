@@ -10,20 +10,18 @@ import pytest
 from llm_metering import Meter, TokenUsage
 from llm_metering.events import encode
 from llm_metering.transport import disk_or_memory
-from llm_metering.transport.recovery import open_calls
 from llm_metering.transport.spool import Spool
 from llm_metering.transport.status import add_live_state, home_status
-from llm_metering.transport.writer import SegmentWriter
 from tests.factories import make_event
 
 from .harness import (
+    FullDisk,
     ScriptedSink,
     down,
     empty,
     ids_on_disk,
     journal_for,
     let_go,
-    note_open,
     pump,
     record,
     reject,
@@ -37,27 +35,6 @@ def row_of(home, journal, *shippers):
     add_live_state(status, shippers, journal)
     keys = ("recorded", "acked", "pending", "dead")
     return {row["name"]: tuple(row[key] for key in keys) for row in status["sinks"]}
-
-
-class FullDisk:
-    """A disk that takes nothing until it is told to."""
-
-    def __init__(self, monkeypatch):
-        self._monkeypatch = monkeypatch
-        self._append = SegmentWriter.append
-        self.full()
-
-    def full(self):
-        def refuse(writer, frame, carried):
-            raise OSError(28, "No space left on device")
-
-        self._monkeypatch.setattr(SegmentWriter, "append", refuse)
-
-    def room(self, journal):
-        """Take everything again, and wait until it was written."""
-        self._monkeypatch.setattr(SegmentWriter, "append", self._append)
-        while journal.held or any(journal.held_view().counts.values()):
-            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -154,53 +131,6 @@ def test_what_one_sink_lacks_goes_to_the_disk(home, disk):
     assert row_of(home, journal, *shippers) == {"quick": (2, 2, 0, 0), "slow": (2, 2, 0, 0)}
     assert [shipper.own_settled for shipper in shippers] == [2, 2]
     let_go(journal, *shippers)
-
-
-def test_a_call_that_went_from_memory_is_not_interrupted(home, monkeypatch):
-    """A call that was noted on disk and whose event never came there is no call of a dead process."""
-    sink = ScriptedSink()
-    journal = journal_for(home, sink)
-    shipper = shipper_for(journal, sink)
-    event_id = note_open(journal)
-    disk = FullDisk(monkeypatch)
-    journal.record(event_id, encode(make_event(id=event_id)))
-    empty(shipper)
-    assert sink.taken == [event_id]
-
-    disk.room(journal)
-    writer = journal.writer
-    let_go(journal, shipper)
-
-    assert open_calls(Spool(home), writer) == {}
-
-
-def test_notes_of_a_call_in_memory_go_with_it(home, disk):
-    """A start and an end that the disk never saw leave nothing to be written."""
-    journal = journal_for(home)
-    opened = note_open(journal)
-    assert journal.held == 1
-
-    journal.note_closed(opened)
-
-    assert journal.held == 0
-    let_go(journal)
-
-
-def test_a_dropped_call_is_not_interrupted_as_well(home, monkeypatch):
-    """An event that found no room counts as dropped, even if its call was noted on disk before."""
-    monkeypatch.setattr(disk_or_memory, "HELD_LIMIT", 1)
-    journal = journal_for(home)
-    event_id = note_open(journal)
-    disk = FullDisk(monkeypatch)
-    record(journal)
-    journal.record(event_id, encode(make_event(id=event_id)))
-    assert dict(journal.dropped) == {"disk_full": 1}
-
-    disk.room(journal)
-    writer = journal.writer
-    let_go(journal)
-
-    assert open_calls(Spool(home), writer) == {}
 
 
 def test_what_a_sink_rejected_from_memory_stays_dead(home, disk):

@@ -190,9 +190,15 @@ class World:
     def _look(self, process: Process) -> None:
         names = self.spool.segments_of(process.journal.writer)
         content = b"".join(self.spool.segment_path(name).read_bytes() for name in names)
+        lets_go = self.spool.is_finished(process.journal.writer)
         for known in self.known.values():
             if known.process is process:
                 known.look(content)
+                known.was_let_go |= lets_go and self._was_had(known)
+
+    def _was_had(self, known: Known) -> bool:
+        servers = self.servers[known.process.source]
+        return all(known.id in {*each.taken, *self.letters(each)} for each in servers)
 
     # What processes are told.
 

@@ -142,6 +142,10 @@ class Cursor:
         """Whether it was the limit on its bytes that ended a batch."""
         return self._ahead[-1].end > batch[-1].end
 
+    def up_to(self, batch: Sequence[Item]) -> list[Item]:
+        """What is not settled, up to the end of a batch."""
+        return [item for item in self._ahead if item.end <= batch[-1].end]
+
     def settle(self, batch: Sequence[Item], delivery: Delivery) -> int:
         """Note what became of a batch and move the acknowledged offset.
 

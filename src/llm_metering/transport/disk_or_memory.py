@@ -34,7 +34,8 @@ class DiskOrMemory:
     Attributes:
         writer: Of this process's segments.
         held: What is in memory.
-        open_calls: The notes of calls under way that are on disk or held, by the ids of the calls.
+        open_calls: The notes of calls under way that are on disk, by the ids of the calls. Each new
+            segment begins with them; one that is held is in none, until it is written itself.
         trouble: What the disk said, if nobody was told yet.
         dropped: Events given up, by reason, as far as no note on disk says so.
         syncer: Whose thread syncs what is written, and writes what is held.
@@ -70,12 +71,9 @@ class DiskOrMemory:
 
     def put(self, record: Record) -> bool:
         """Take a record; returns whether that is one more event."""
-        kind = record.kind
-        if kind is _OPEN:
-            self.open_calls[record.event_id] = record.frame
         if self._keeps_off_disk or not self._to_disk(record):
             return self._hold(record)
-        return kind is _EVENT
+        return record.kind is _EVENT
 
     def write_what_waits(self) -> None:
         """Write what is held, and what was counted of it."""
@@ -86,16 +84,15 @@ class DiskOrMemory:
 
     def settle_held(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> None:
         """Note which events in memory a sink took (`True`) or will never take."""
-        for event_id, opened_here in self.held.settle(debt, outcome):
-            is_open = self.open_calls.pop(event_id, None) is not None
-            if is_open and not opened_here:
+        for event_id in self.held.settle(debt, outcome):
+            if self.open_calls.pop(event_id, None) is not None:
                 # On disk that call has started, and must not become an interrupted one.
                 self.held.put(closed_note(event_id))
 
     def close(self) -> None:
         """Write what is held and let go, unless calls are open; a later record begins anew."""
         self._write_held()
-        if self.open_calls:
+        if self.open_calls or self.held.has_open_calls:
             return
         self.writer.release()
         self._closed = True
@@ -110,7 +107,9 @@ class DiskOrMemory:
         except OSError as error:
             self.trouble = error
             return False
-        if record.kind is not _OPEN:
+        if record.kind is _OPEN:
+            self.open_calls[record.event_id] = record.frame
+        else:
             self.open_calls.pop(record.event_id, None)
         if self.syncer.is_idle:
             self.syncer.soon()
@@ -119,8 +118,6 @@ class DiskOrMemory:
     def _hold(self, record: Record) -> bool:
         if self._in_memory and record.kind in (Kind.OPEN, Kind.CLOSED):
             # Notes are for whoever comes after this process, who will find nothing.
-            if record.kind is Kind.CLOSED:
-                self.open_calls.pop(record.event_id, None)
             return False
         is_held = self.held.put(record)
         if is_held:
@@ -128,11 +125,10 @@ class DiskOrMemory:
         elif record.kind is Kind.EVENT:
             self.dropped["memory_full" if self._in_memory else "disk_full"] += 1
             # Counted as dropped; its note must not make an interrupted call of it as well.
-            if self.open_calls.pop(record.event_id, None) is not None:
+            is_on_disk = self.open_calls.pop(record.event_id, None) is not None
+            if is_on_disk or self.held.is_open(record.event_id):
                 self.held.put(closed_note(record.event_id))
-        if self._in_memory:
-            self.open_calls.pop(record.event_id, None)
-        else:
+        if not self._in_memory:
             self.syncer.soon()
         return is_held and record.kind is Kind.EVENT
 

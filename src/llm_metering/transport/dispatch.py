@@ -251,10 +251,12 @@ class Dispatcher:
     def _pass_over(self, batch: Batch) -> bool:
         """Settle what the sink has had already, from memory, while the disk took nothing."""
         had = self._had()
-        if not had:
+        if not had or isinstance(batch.cursor, HeldCursor):
             return False
-        found = [item for item in batch.items if item.id in had]
-        if not found or isinstance(batch.cursor, HeldCursor):
+        # Those in front of the batch too: while it is searched who is to blame, it need not begin
+        # with the next event, and in front of a gap the next process would begin anew.
+        found = [item for item in batch.cursor.up_to(batch.items) if item.id in had]
+        if not found:
             return False
         # What it will never take is in its dead letters by now.
         dead = frozenset((item.id, "") for item in found if not had.get(item.id, True))

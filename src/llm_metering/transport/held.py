@@ -18,7 +18,7 @@ from .records import Record, count_note
 __all__ = ["FLAGS_NOTE", "HELD_LIMIT", "MEMORY_NOTE", "HeldRecords"]
 
 HELD_LIMIT: Final = 10_000
-"""Records kept in memory."""
+"""Records kept in memory; only notes of calls may be more."""
 MEMORY_NOTE: Final = "from_memory"
 """The counted note of events that went from here to every sink: key `recorded`, and `dead:` with
 a debt's key for those that this one will never take."""
@@ -75,6 +75,15 @@ class HeldRecords:
         """Events here."""
         return self._events
 
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether notes of calls under way are here."""
+        return bool(self._opened)
+
+    def is_open(self, event_id: str) -> bool:
+        """Whether the note that a call has started is here."""
+        return event_id in self._opened
+
     def put(self, record: Record) -> bool:
         """Take a record; returns whether there was room for it."""
         if record.note is not None:
@@ -84,9 +93,9 @@ class HeldRecords:
         if record.kind is Kind.CLOSED and record.event_id in self._opened:
             self._forget(self._opened.pop(record.event_id))
             return True
-        # The end of a call that is noted on disk always has room: without it, the call would become
-        # an interrupted one.
-        if len(self._records) >= self._limit and record.kind is not Kind.CLOSED:
+        # Notes always have room, which are no more than calls under way, and those noted on disk that
+        # ended: without its end, such a call would become an interrupted one.
+        if len(self._records) >= self._limit and record.kind is Kind.EVENT:
             return False
         number = self._next
         self._next += 1
@@ -119,7 +128,7 @@ class HeldRecords:
             if record.kind is Kind.EVENT and number not in settled
         ]
 
-    def settle(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> list[tuple[str, bool]]:
+    def settle(self, debt: str, outcome: Iterable[tuple[int, str, bool]]) -> list[str]:
         """Note what a sink took (`True`) or will never take.
 
         Args:
@@ -127,8 +136,7 @@ class HeldRecords:
             outcome: Numbers and ids of events, and what became of them.
 
         Returns:
-            The ids of the events that are gone from here, since every sink has had them, and
-            whether the note that the call had started was here as well.
+            The ids of the events that are gone from here, since every sink has had them.
         """
         settled = self._settled[debt]
         gone = []
@@ -169,7 +177,7 @@ class HeldRecords:
         if (name, key) == (MEMORY_NOTE, "recorded"):
             self._unnoted -= amount
 
-    def _let_go(self, number: int) -> tuple[str, bool]:
+    def _let_go(self, number: int) -> str:
         record = self._records[number]
         self.counts[MEMORY_NOTE, "recorded"] += 1
         self._gone += 1
@@ -182,7 +190,7 @@ class HeldRecords:
         if (opened := self._opened.pop(record.event_id, None)) is not None:
             self._forget(opened)
         self._forget(number)
-        return record.event_id, opened is not None
+        return record.event_id
 
     def _forget(self, number: int) -> None:
         record = self._records.pop(number)
