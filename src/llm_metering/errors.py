@@ -144,11 +144,10 @@ class QueryError(MeteringError, ValueError):
 class MissingExtraError(MeteringError, ImportError):
     """A feature needs a package that is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed; run: pip install 'llm-metering[{extra}]'", name=package
-        )
-        self.extra = extra
+    def __init__(self, package: str, *extras: str) -> None:
+        commands = " or ".join(f"pip install 'llm-metering[{extra}]'" for extra in extras)
+        super().__init__(f"{package} is not installed; run: {commands}", name=package)
+        self.extra = extras[0]
 
 
 ProblemKind = Literal[

@@ -29,7 +29,7 @@ def install(subject: str | None = None) -> None:
         check_subject(subject)
     handlers = _handlers()
     if not handlers:
-        raise MissingExtraError("langchain-core or llama-index-core", "langchain")
+        raise MissingExtraError("LangChain or LlamaIndex", "langchain", "llamaindex")
     if subject is not None:
         set_default_subject(subject)
     for handler in handlers:
