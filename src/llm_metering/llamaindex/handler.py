@@ -7,7 +7,6 @@ It is a handler of LlamaIndex's older callbacks, since these are what objects ta
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,6 @@ from .gate import Gatekeeper
 __all__ = ["MeteringHandler", "bind"]
 
 _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValueDictionary()
-_making = threading.Lock()
 
 
 class MeteringHandler(Gatekeeper):
@@ -107,11 +105,11 @@ def bind(
 
 def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
     """Unpickle: the handler itself where it lives, in another process one like it."""
-    with _making:
-        known = _handlers.get(name)
-        if known is None:
-            known = MeteringHandler.__new__(MeteringHandler)
-            Gatekeeper.__init__(known)
-            known._introduce(name, subject, None, dimensions)  # noqa: SLF001  # it is one of ours
-            get_meter().start()
-        return known
+    known = _handlers.get(name)
+    if known is None:
+        # Two threads may each make one: they stand for the same account, and either will do.
+        known = MeteringHandler.__new__(MeteringHandler)
+        Gatekeeper.__init__(known)
+        known._introduce(name, subject, None, dimensions)  # noqa: SLF001  # it is one of ours
+        get_meter().start()
+    return known
