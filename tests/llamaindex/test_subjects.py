@@ -8,11 +8,14 @@ import contextvars
 import threading
 
 import pytest
-from llama_index.core import Document, SummaryIndex
+from llama_index.core import Document, SummaryIndex, get_response_synthesizer
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.query_engine import SubQuestionQueryEngine
+from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuestion
+from llama_index.core.tools import QueryEngineTool
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from llama_index_instrumentation import get_dispatcher
 
@@ -297,6 +300,58 @@ def test_agents_of_two_customers_at_once(provider, installed, events_of):
 
     assert billed(events_of(installed)) == owed(provider)
     assert {event.subject for event in events_of(installed)} == {"acme", "beta", "gamma"}
+
+
+class Asking(BaseQuestionGenerator):
+    """Makes two questions of one, without a model."""
+
+    def generate(self, tools, query):
+        return [SubQuestion(sub_question=query.query_str, tool_name=tool.name) for tool in tools]
+
+    async def agenerate(self, tools, query):
+        return self.generate(tools, query)
+
+    def _get_prompts(self):
+        return {}
+
+    def _get_prompt_modules(self):
+        return {}
+
+    def _update_prompts(self, prompts_dict):
+        pass
+
+
+@pytest.mark.parametrize("way", ["sync", "at once", "async"])
+def test_the_questions_of_a_question_are_paid_by_who_asked_it(provider, installed, events_of, way):
+    """A sub-question engine asks an engine for each part, at once in tasks, and then for the whole."""
+
+    async def main():
+        # Of a loop of its own, as the engine is in a program.
+        with subject("acme"):
+            await engine().aquery(prompt("acme"))
+
+    def engine():
+        llm = CLIENTS["openai"](provider)
+        tools = [
+            QueryEngineTool.from_defaults(engine_of(llm), name=name, description=name)
+            for name in ("north", "south")
+        ]
+        return SubQuestionQueryEngine(
+            question_gen=Asking(),
+            response_synthesizer=get_response_synthesizer(llm=llm),
+            query_engine_tools=tools,
+            verbose=False,
+            use_async=way != "sync",
+        )
+
+    if way == "async":
+        asyncio.run(main())
+    else:
+        with subject("acme"):
+            engine().query(prompt("acme"))
+
+    assert billed(events_of(installed)) == owed(provider)
+    assert len(events_of(installed)) == 3
 
 
 def test_a_workflow_is_paid_by_who_ran_it(provider, installed, events_of):
