@@ -108,6 +108,28 @@ def test_an_async_stream_that_is_left(provider, meter, acme, events_of):
     assert one(events_of(meter))["status"] == "aborted"
 
 
+@pytest.mark.parametrize("name", ["openai", "responses", "custom"])
+def test_a_stream_outlives_the_task_that_it_was_made_in(provider, default_meter, events_of, name):
+    """It may be read by another task much later: a flush between the two does not close its call."""
+    llm_metering.install()
+    options = {"additional_kwargs": ASKED} if name == "openai" else {}
+
+    async def begin():
+        with subject("acme"):
+            return await CLIENTS[name](provider, **options).astream_chat(ASK)
+
+    async def main():
+        stream = await asyncio.create_task(begin())
+        await asyncio.sleep(0)  # until the end of the task was told of
+        default_meter.flush()
+        assert default_meter.statistics()["open_calls"] == 1
+        return [piece async for piece in stream]
+
+    asyncio.run(main())
+
+    assert billed(events_of(default_meter)) == owed(provider)
+
+
 @pytest.mark.parametrize("streams", [False, True], ids=["at once", "streamed"])
 def test_a_task_that_is_cancelled(provider, meter, acme, events_of, streams):
     """A web server cancels the task of a client that has gone."""

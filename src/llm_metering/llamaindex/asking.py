@@ -24,7 +24,7 @@ from llama_index_instrumentation.span import active_span_id
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import CallStart, Report, current_task, outcome_of
+from ..calls import CallStart, Report, outcome_of
 from ..errors import MissingSubjectError
 from ..extract.reading import Reading
 from ..recording.records import report_of
@@ -142,7 +142,6 @@ class Asking:
             request_model=question.model,
             run_id=run_id,
             asked=question.asked,
-            task=current_task(),
         )
         if not is_certain:
             return

@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import CallStart, Outcome, Report, answers_of, current_task
+from ..calls import CallStart, Outcome, Report, answers_of
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.reading import name_of
 from ..meter import Meter
@@ -260,7 +260,9 @@ def begin_call(
         seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
     )
     # LlamaIndex names a span after what runs in it, and a UUID.
-    run_id, request_model, task = frame.id[-_UUID:], name_of(model), current_task()
+    run_id, request_model = frame.id[-_UUID:], name_of(model)
+    # No `task`: a span or a generator tells of every end, also of a cancelled one, while a stream
+    # outlives the task that it was made in, and may be read by another one, much later.
     starts = [
         (
             teller.meter,
@@ -275,7 +277,6 @@ def begin_call(
                 request=seen,
                 asked=seen.asked,
                 so_far=seen.so_far,
-                task=task,
             ),
         )
         for teller, attribution in told
