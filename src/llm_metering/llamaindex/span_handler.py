@@ -17,8 +17,6 @@ from functools import cache, partial
 from typing import Any, Final
 
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index_instrumentation.span import SimpleSpan
-from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
@@ -26,6 +24,7 @@ from .methods import Watched, catch_up
 from .model_calls import ModelCall, begin_call
 from .providers import model_of, provider_of, reads_raw
 from .seen import Seen
+from .spanless import Spanless
 from .stream_options import ask_for_usage
 from .travelling import capture, restore
 
@@ -54,13 +53,8 @@ _telling_nothing: Final[set[tuple[type[Any], str, str]]] = set()
 _caught_up: Final[dict[str, Watched]] = {}
 
 
-class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
+class MeteringSpanHandler(Spanless):
     """Hears of all spans; `install()` and `MeteringHandler` put it in place."""
-
-    @classmethod
-    def class_name(cls) -> str:
-        """The name that handlers of ours are known by."""
-        return "MeteringSpanHandler"
 
     def span_enter(
         self,
@@ -125,19 +119,6 @@ class MeteringSpanHandler(BaseSpanHandler[SimpleSpan]):
     def restore_propagation_context(self, context: dict[str, Any]) -> None:
         """Go on for whom `capture_propagation_context` has said."""
         restore(context)
-
-    # We keep no spans: these are for handlers that do.
-    def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        """Nothing is kept here."""
-        return None
-
-    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        """Nothing is kept here."""
-        return None
-
-    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        """Nothing is kept here."""
-        return None
 
 
 def _method_of(id_: str) -> str:

@@ -12,23 +12,18 @@ import sys
 from typing import Any, Final
 
 from llama_index_instrumentation import get_dispatcher
-from llama_index_instrumentation.span import SimpleSpan
-from llama_index_instrumentation.span_handlers import BaseSpanHandler
 
 from ..installed import INSTALLED
 from .failures import note_failure
+from .spanless import Spanless
 
 __all__ = ["wait"]
 
 _CORE: Final = "llama_index.core"
 
 
-class _Waiting(BaseSpanHandler[SimpleSpan]):
+class _Waiting(Spanless):
     """Has the other handlers put in place when the first span begins, and hands it on to them."""
-
-    @classmethod
-    def class_name(cls) -> str:
-        return "MeteringSpanHandler"
 
     def span_enter(
         self,
@@ -51,15 +46,6 @@ class _Waiting(BaseSpanHandler[SimpleSpan]):
         # It stands where this one did, which the dispatcher has just called.
         dispatchers.spans.span_enter(id_, bound_args, instance, *args, **kwargs)
         dispatchers.spans.catch_up(id_, bound_args, instance)
-
-    def new_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        return None
-
-    def prepare_to_exit_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        return None
-
-    def prepare_to_drop_span(self, *args: Any, **kwargs: Any) -> SimpleSpan | None:
-        return None
 
 
 _waiting: Final = _Waiting()
