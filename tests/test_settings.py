@@ -64,6 +64,11 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("event_type", None, "default"),
         ("event_id", "call", "default"),
         ("openmeter_token", "not set", "default"),
+        ("webhook_secret", "not set", "default"),
+        ("webhook_token", "not set", "default"),
+        ("kafka_username", "not set", "default"),
+        ("kafka_password", "not set", "default"),
+        ("kafka_properties", None, "default"),
         ("tokenizer_download", False, "default"),
         ("taps", True, "default"),
         ("request_stream_usage", "auto", "default"),
@@ -88,6 +93,7 @@ VALUES = {
     "retention_bytes": ("1000000", 1000000),
     "event_type": ("com.example.prompt", "com.example.prompt"),
     "event_id": ("response", "response"),
+    "kafka_properties": ("/etc/client.properties", "/etc/client.properties"),
     "tokenizer_download": ("on", True),
     "taps": ("off", False),
     "on_missing_subject": ("raise", "raise"),
@@ -104,6 +110,7 @@ OTHERS = {
     "retention_hours": "12",
     "retention_bytes": "5",
     "event_id": "call",
+    "kafka_properties": "/etc/other.properties",
     "tokenizer_download": "off",
     "taps": "on",
     "on_missing_subject": "warn",
@@ -120,6 +127,7 @@ subject = "file"
 ledger = true
 event_type = "file"
 event_id = "call"
+kafka_properties = "/etc/file.properties"
 tokenizer_download = false
 taps = true
 on_missing_subject = "unattributed"

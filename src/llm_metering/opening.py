@@ -58,9 +58,9 @@ def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink
         open_sink(
             url,
             source=settings.source,
-            openmeter_token=settings.openmeter_token,
             event_type=settings.event_type,
             event_id=settings.event_id,
+            **settings.credentials,
         )
         for url in settings.sinks
     ]

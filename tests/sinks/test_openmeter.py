@@ -361,7 +361,7 @@ def test_how_long_a_server_knows_an_event_can_be_said(parameter, window):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        pytest.param("kafka://hunter2@b1/topic", "unknown scheme 'kafka'", id="not yet"),
+        pytest.param("nats://hunter2@b1/topic", "unknown scheme 'nats'", id="unknown"),
         pytest.param("https://hunter2@openmeter.cloud", "write openmeter+https://", id="no prefix"),
         pytest.param("hunter2", "begins with a scheme", id="no scheme"),
         pytest.param("", "begins with a scheme", id="empty"),

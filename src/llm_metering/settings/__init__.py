@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigurationError
-from .checks import CHECKS, Found, expand_path, mask_url
+from .checks import CHECKS
+from .delivering import mask_url
+from .found import Found, expand_path
 from .values import DEFAULT_SOURCE, SECRETS, VARIABLES, SettingRow, Settings
 
 __all__ = [
@@ -45,7 +47,8 @@ def load_settings(**arguments: object) -> Settings:
         **arguments: Settings by name: `home`, `sinks` (URLs in one string or an iterable),
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
-            `event_type`, `event_id`, `openmeter_token`, `tokenizer_download`, `taps`,
+            `event_type`, `event_id`, `openmeter_token`, `webhook_secret`, `webhook_token`,
+            `kafka_username`, `kafka_password`, `kafka_properties`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from ..errors import ConfigurationError
 
-__all__ = ["Found", "one_of", "refusal"]
+__all__ = ["Found", "expand_path", "one_of", "refusal"]
 
 T = TypeVar("T")
 
@@ -43,3 +43,15 @@ def one_of(known: Iterable[T], name: str, found: Found) -> T:
         if found.value == each:
             return each
     raise refusal(name, found, f"one of {', '.join(map(str, known))} is wanted")
+
+
+def expand_path(path: str, setting: str) -> Path:
+    """`path` with its `~` resolved.
+
+    Raises:
+        ConfigurationError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(setting, f"{path!r} names no home directory: {error}") from error

@@ -11,13 +11,12 @@ from ..subjects import METADATA_KEYS, FromMetadata, OnMissing
 from .checks import (
     DEFAULT_BACKLOG_BYTES,
     DEFAULT_DURABILITY,
-    DEFAULT_EVENT_ID,
     DEFAULT_RETENTION_BYTES,
     DEFAULT_RETENTION_HOURS,
     DEFAULT_SILENT_CALL_HOURS,
     Durability,
-    mask_url,
 )
+from .delivering import DEFAULT_EVENT_ID, mask_url
 
 __all__ = ["DEFAULT_SOURCE", "SECRETS", "VARIABLES", "SettingRow", "Settings"]
 
@@ -36,6 +35,11 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "event_type": ("LLM_METERING_EVENT_TYPE",),
     "event_id": ("LLM_METERING_EVENT_ID",),
     "openmeter_token": ("OPENMETER_API_KEY", "OPENMETER_TOKEN"),
+    "webhook_secret": ("LLM_METERING_WEBHOOK_SECRET",),
+    "webhook_token": ("LLM_METERING_WEBHOOK_TOKEN",),
+    "kafka_username": ("LLM_METERING_KAFKA_USERNAME",),
+    "kafka_password": ("LLM_METERING_KAFKA_PASSWORD",),
+    "kafka_properties": ("LLM_METERING_KAFKA_PROPERTIES",),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
     "taps": ("LLM_METERING_TAPS",),
     "request_stream_usage": ("LLM_METERING_REQUEST_STREAM_USAGE",),
@@ -48,7 +52,18 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The settings, in the order they are shown, and the environment variables of each."""
 
-SECRETS: Final = frozenset({"openmeter_token", "subject_token_secrets"})
+SECRETS: Final = frozenset(
+    {
+        *("openmeter_token", "webhook_secret", "webhook_token", "kafka_username", "kafka_password"),
+        "subject_token_secrets",
+    }
+)
+
+CREDENTIALS: Final = (
+    *("openmeter_token", "webhook_secret", "webhook_token"),
+    *("kafka_username", "kafka_password", "kafka_properties"),
+)
+"""The settings that only sinks need."""
 
 
 class SettingRow(NamedTuple):
@@ -85,6 +100,12 @@ class Settings:
         event_id: Under which id they send an event where their URL does not say: `call` is the
             event's own, `response` the provider's response id.
         openmeter_token: The API key that OpenMeter sinks send.
+        webhook_secret: What `cloudevents+https` sinks sign with: `whsec_…`, or several while keys
+            change.
+        webhook_token: The bearer token that they send.
+        kafka_username: Of SASL, for Kafka.
+        kafka_password: Of SASL, for Kafka.
+        kafka_properties: A file with further properties of Kafka's client, secret ones too.
         tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
             they are not on this machine.
         taps: Whether what a provider answers is read on its way through the HTTP client too, since
@@ -115,6 +136,11 @@ class Settings:
     event_type: str | None = None
     event_id: str = DEFAULT_EVENT_ID
     openmeter_token: str | None = None
+    webhook_secret: str | None = None
+    webhook_token: str | None = None
+    kafka_username: str | None = None
+    kafka_password: str | None = None
+    kafka_properties: str | None = None
     tokenizer_download: bool = False
     taps: bool = True
     request_stream_usage: bool | None = None
@@ -125,6 +151,12 @@ class Settings:
     subject_token_secrets: tuple[bytes, ...] = ()
     metadata_dimensions: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What sinks need to be let in, by the name of the setting; those that are set."""
+        found = {name: getattr(self, name) for name in CREDENTIALS}
+        return {name: value for name, value in found.items() if value is not None}
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
@@ -141,7 +173,12 @@ class Settings:
             "event_type": self.event_type,
             "event_id": self.event_id,
             # Not even its last characters: a support ticket is no place for any part of a key.
-            "openmeter_token": "not set" if self.openmeter_token is None else "set",
+            **{
+                name: "not set" if getattr(self, name) is None else "set"
+                for name in CREDENTIALS
+                if name in SECRETS
+            },
+            "kafka_properties": self.kafka_properties,
             "tokenizer_download": self.tokenizer_download,
             "taps": self.taps,
             "request_stream_usage": (

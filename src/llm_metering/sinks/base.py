@@ -6,14 +6,23 @@ of this library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, Protocol
 
 import msgspec
 
-__all__ = ["Dedupe", "Delivery", "Envelope", "Refusal", "Sink", "SinkLimits"]
+__all__ = [
+    "Dedupe",
+    "Delivery",
+    "Envelope",
+    "Refusal",
+    "Sink",
+    "SinkContext",
+    "SinkFactory",
+    "SinkLimits",
+]
 
 Refusal = Literal["content", "size"]
 """Why a server that is well took nothing of a batch."""
@@ -163,3 +172,25 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections; a later `deliver` opens them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkContext:
+    """What a sink is made with beside its URL.
+
+    Attributes:
+        source: The application's name; the account of a sink whose URL names none.
+        event_type: The CloudEvents `type` that is wanted where a URL names none.
+        event_id: Under which id events are wanted where a URL does not say: `call` or `response`.
+        credentials: Keys, passwords and the like by the name of their setting, those that are set;
+            never shown.
+    """
+
+    source: str
+    event_type: str | None = None
+    event_id: str = "call"
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+SinkFactory = Callable[[str, SinkContext], Sink]
+"""Makes the sink that a URL names, without connecting to it; raises `SinkURLError` if it cannot."""

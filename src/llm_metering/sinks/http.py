@@ -20,7 +20,7 @@ from .base import Delivery, Envelope
 from .problems import named_place, problem_texts
 from .wire import Answer, Wire, WireError
 
-__all__ = ["Answer", "HTTPClient", "check_url", "judge", "retry_after"]
+__all__ = ["Answer", "HTTPClient", "judge", "retry_after"]
 
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
@@ -62,6 +62,7 @@ class HTTPClient:
         headers: Mapping[str, str],
         secret: str | None = None,
         owners: Sequence[Envelope] | None = None,
+        signed: Mapping[str, str] | None = None,
     ) -> Delivery:
         """Send `body`, which holds `batch`.
 
@@ -69,9 +70,10 @@ class HTTPClient:
             batch: The events.
             url: Where to.
             body: As it goes over the wire.
-            headers: Beside User-Agent.
+            headers: Beside User-Agent; the same for each request.
             secret: What no reason may show, even where a server repeats it.
             owners: What each element of the body was made of, if that is not one of `batch` each.
+            signed: Headers of this request alone.
         """
         self._forget_parent()
         try:
@@ -80,7 +82,7 @@ class HTTPClient:
             reason = f"{type(error).__name__}: check the proxy and certificate variables"
             return Delivery.try_later(batch, reason, hold=True)
         try:
-            answer = wire.post(body)
+            answer = wire.post(body, signed)
         except WireError as error:
             late, reason = f"no answer in time ({error.name})", _shorten(str(error), secret)
             reason = late if error.is_late else reason
@@ -133,18 +135,6 @@ def _now() -> tuple[float, float]:
     # Both: of the time that a virtual machine is frozen for, as AWS Lambda freezes it between two
     # calls, the monotonic clock may know nothing, and the other one may be set back.
     return time.monotonic(), time.time()
-
-
-def check_url(url: str) -> None:
-    """Refuse what cannot be posted to.
-
-    Raises:
-        ValueError: Without the URL, in which there may be a secret.
-    """
-    try:
-        httpx.URL(url)
-    except httpx.InvalidURL:
-        raise ValueError("not a URL") from None
 
 
 def judge(

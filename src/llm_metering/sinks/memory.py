@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from ..errors import SinkURLError
 from ..events import CloudEvent
 from ._payload import UnusableEventError, read_event
-from .base import Delivery, Envelope, SinkLimits
+from .base import Delivery, Envelope, SinkContext, SinkLimits
+from .urls import split_url
 
 __all__ = ["MemorySink", "from_url"]
 
@@ -58,12 +58,12 @@ class MemorySink:
         """Nothing to let go of: the events stay readable."""
 
 
-def from_url(url: str, *, source: str, openmeter_token: str | None) -> MemorySink:
+def from_url(url: str, _context: SinkContext, /) -> MemorySink:
     """Make the sink that `memory:` names.
 
     Raises:
         SinkURLError: If anything follows the scheme.
     """
-    if urlsplit(url)._replace(scheme="").geturl():
+    if split_url(url, "a memory")._replace(scheme="").geturl():
         raise SinkURLError("the sink in memory is written memory: and takes nothing more")
     return MemorySink()

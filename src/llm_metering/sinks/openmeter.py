@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from ..errors import ConfigurationError, SinkURLError
-from ..settings.checks import EVENT_IDS, EVENT_TYPE_WANTED, is_event_type
+from ..settings.delivering import EVENT_IDS, EVENT_TYPE_WANTED, is_event_type
 from ._payload import UnusableEventError
-from .base import Delivery, Envelope, SinkLimits
-from .http import HTTPClient, check_url
+from .base import Delivery, Envelope, SinkContext, SinkLimits
+from .http import HTTPClient
 from .shapes import SHAPES, WireForm, event_type_of, wire_form
+from .urls import filled, http_base, one_of, parameters_of, split_url
 
 __all__ = ["OpenMeterSink", "from_url"]
 
@@ -41,6 +41,8 @@ _PATHS: Final[Mapping[str, str]] = {
     "v1": "/api/v1/events",
     "v3": "/api/v3/openmeter/events",
 }
+_SINK: Final = "an openmeter"
+_SECRETS: Final = "a key belongs in the environment variable OPENMETER_API_KEY"
 _PARAMETERS: Final = (
     "api",
     "shape",
@@ -54,7 +56,6 @@ _DEDUPE_WINDOW: Final = timedelta(hours=24)
 _UNITS: Final[Mapping[str, timedelta]] = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 _MAX_WINDOW: Final = 5
 """Digits of it."""
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class OpenMeterSink:
@@ -168,74 +169,39 @@ def _limits(form: WireForm | None) -> SinkLimits:
     )
 
 
-def from_url(
-    url: str,
-    *,
-    source: str,
-    openmeter_token: str | None,
-    event_type: str | None = None,
-    event_id: str = "call",
-) -> OpenMeterSink:
+def from_url(url: str, context: SinkContext) -> OpenMeterSink:
     """Make the sink that `openmeter+https://host[:port][/base][?parameters]` names.
 
     Args:
-        url: What a parameter of it says wins over the arguments.
-        source: The account where the URL names none.
-        openmeter_token: The API key.
-        event_type: The CloudEvents `type` of what is sent.
-        event_id: `call` or `response`.
+        url: What a parameter of it says wins over the context.
+        context: What else holds; the key is its secret `openmeter_token`.
 
     Raises:
         SinkURLError: Naming what is wrong and what is allowed, never what may be a secret.
     """
-    try:
-        parts = urlsplit(url)
-        base = _base(parts)
-        check_url(base)
-        parameters = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=20)
-    except ValueError as error:
-        if isinstance(error, SinkURLError):
-            raise
-        # urllib quotes what it could not read, and a password may be in it.
-        raise SinkURLError("the host or port of an openmeter sink cannot be read") from None
-    given = dict(parameters)
-    if len(given) < len(parameters) or not set(given) <= set(_PARAMETERS):
-        raise SinkURLError(
-            f"an openmeter sink takes the parameters {', '.join(_PARAMETERS)}, each once; "
-            "a key belongs in the environment variable OPENMETER_API_KEY"
-        )
-    api = _one_of("api", given.get("api", "v1"), tuple(_PATHS))
-    event_type = given.get("event_type", event_type)
+    parts = split_url(url, _SINK)
+    base = http_base(
+        parts,
+        _SINK,
+        prefix="openmeter+",
+        secrets=_SECRETS,
+        example="openmeter+https://openmeter.cloud",
+    )
+    given = parameters_of(parts, _SINK, _PARAMETERS, secrets=_SECRETS)
+    event_type = given.get("event_type", context.event_type)
     if event_type is not None and not is_event_type(event_type):
         raise SinkURLError(f"event_type: {EVENT_TYPE_WANTED}")
     return OpenMeterSink(
         base,
-        account=_filled("account", given.get("account", source)),
-        token=openmeter_token,
-        api=api,
-        name=_filled("name", given.get("name", "openmeter")),
-        shape=_one_of("shape", given.get("shape", "call"), SHAPES),
+        account=filled("account", given.get("account", context.source)),
+        token=context.credentials.get("openmeter_token"),
+        api=one_of("api", given.get("api", "v1"), tuple(_PATHS)),
+        name=filled("name", given.get("name", "openmeter")),
+        shape=one_of("shape", given.get("shape", "call"), SHAPES),
         event_type=event_type,
-        event_id=_one_of("event_id", given.get("event_id", event_id), EVENT_IDS),
+        event_id=one_of("event_id", given.get("event_id", context.event_id), EVENT_IDS),
         dedupe_window=_window(given.get("dedupe_window")),
     )
-
-
-def _base(parts: SplitResult) -> str:
-    if parts.username is not None or parts.password is not None:
-        raise SinkURLError(
-            "an openmeter sink takes no user or password; "
-            "put its key in the environment variable OPENMETER_API_KEY"
-        )
-    if not parts.hostname:
-        raise SinkURLError("an openmeter sink needs a host: openmeter+https://openmeter.cloud")
-    if parts.fragment:
-        raise SinkURLError("an openmeter sink takes no fragment ('#…')")
-    scheme = parts.scheme.removeprefix("openmeter+")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    # One server has one name, which the journal's debts are kept under.
-    port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
-    return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def _window(value: str | None) -> timedelta | None:
@@ -250,18 +216,6 @@ def _window(value: str | None) -> timedelta | None:
             " none is for ever"
         )
     return int(number) * unit
-
-
-def _one_of(parameter: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise SinkURLError(f"{parameter} must be one of {', '.join(allowed)}, got {value!r}")
-    return value
-
-
-def _filled(parameter: str, value: str) -> str:
-    if not value.strip():
-        raise SinkURLError(f"{parameter} must not be empty")
-    return value
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -29,6 +29,8 @@ MAX_BODY: Final = 16 * 1024
 _EXTENSIONS: Final = {"timeout": httpx.Timeout(TIMEOUT).as_dict()}
 _HEADERS: Final = {"User-Agent": f"llm-metering/{version('llm-metering')}", "Accept": "*/*"}
 
+_RawHeaders = list[tuple[bytes, bytes]]
+
 _UNSENT: Final = (
     *(httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout, httpcore.ProxyError),
     *(httpcore.UnsupportedProtocol, httpcore.LocalProtocolError),
@@ -109,15 +111,22 @@ class Wire:
                 context = httpx.create_ssl_context() if parsed.scheme == "https" else None
                 self._pool = httpcore.ConnectionPool(ssl_context=context)
 
-    def post(self, body: bytes) -> Answer:
+    def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
         """Send `body`.
+
+        Args:
+            body: As it goes over the wire.
+            headers: Of this request alone, beside those of each.
 
         Raises:
             WireError: If there is no answer.
             UnicodeError: If no server can have the name.
         """
         try:
-            return self._through_pool(body) if self._pool else self._through_client(body)
+            added = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+            if self._pool:
+                return self._through_pool(body, added)
+            return self._through_client(body, added)
         except (*_TOO_LATE, *_BROKEN) as error:
             raise WireError(error) from None
 
@@ -128,13 +137,13 @@ class Wire:
         if self._client is not None:
             self._client.close()
 
-    def _through_pool(self, body: bytes) -> Answer:
+    def _through_pool(self, body: bytes, added: _RawHeaders) -> Answer:
         assert self._pool is not None
         length = (b"Content-Length", b"%d" % len(body))
         request = httpcore.Request(
             b"POST",
             self._url,
-            headers=[*self._headers, length],
+            headers=[*self._headers, *added, length],
             content=body,
             extensions=_EXTENSIONS,
         )
@@ -147,9 +156,10 @@ class Wire:
             return Answer(response.status, {}, pieces)  # nobody looks at more of an acceptance
         return _decoded(httpx.Response(response.status, headers=response.headers), pieces)
 
-    def _through_client(self, body: bytes) -> Answer:
+    def _through_client(self, body: bytes, added: _RawHeaders) -> Answer:
         assert self._client is not None
-        url, headers = self._parsed
+        url, common = self._parsed
+        headers = httpx.Headers([*common.raw, *added])
         request = httpx.Request("POST", url, headers=headers, content=body, extensions=_EXTENSIONS)
         response = self._client.send(request, stream=True)
         try:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ..sinks.memory import MemorySink as MemorySink
     from .clock import FakeClock as FakeClock
+    from .contract import SinkBench as SinkBench
+    from .contract import SinkContract as SinkContract
     from .meter import RecordedMeter as RecordedMeter
     from .meter import as_default as as_default
     from .received import Received as Received
@@ -23,6 +25,8 @@ _HOMES: Final = {
     "OpenMeterServer": ".server",
     "Received": ".received",
     "RecordedMeter": ".meter",
+    "SinkBench": ".contract",
+    "SinkContract": ".contract",
     "as_default": ".meter",
 }
 
@@ -32,6 +36,8 @@ __all__ = [
     "OpenMeterServer",
     "Received",
     "RecordedMeter",
+    "SinkBench",
+    "SinkContract",
     "as_default",
 ]
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .meter import RecordedMeter
     from .server import OpenMeterServer
 
+pytest.register_assert_rewrite("llm_metering.testing.contract")
+
 __all__ = ["llm_metering_meter", "llm_metering_settings", "meter", "openmeter_server"]
 
 

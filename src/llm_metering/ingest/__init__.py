@@ -1,0 +1,1 @@
+"""Events that other hosts sent, taken from a broker into a ledger."""

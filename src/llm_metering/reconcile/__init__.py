@@ -1,0 +1,1 @@
+"""What a server counts, compared with what was recorded."""
