@@ -15,6 +15,9 @@ from llm_metering.testing import OpenMeterServer, SinkBench, SinkContract
 from llm_metering.testing.contract import events
 from tests.factories import envelope_of, make_event
 from tests.forking import in_child
+from tests.sinks.webhook_receiver import WebhookReceiver
+
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
 class Contract(SinkContract):
@@ -97,6 +100,23 @@ class TestLedger(Contract, LooksInside):
             yield SinkBench(
                 sink=sink,
                 arrived=lambda: [each for each, _ in sink.moments(None, None, source="contract")],
+            )
+
+
+class TestCloudEvents(Contract, LooksInside):
+    """A receiver that verifies; it keeps what comes twice once, as its reader must."""
+
+    @pytest.fixture
+    def bench(self) -> Iterator[SinkBench]:
+        with (
+            WebhookReceiver(SECRET) as receiver,
+            closing(open_sink(receiver.url, source="tests", webhook_secret=SECRET)) as sink,
+        ):
+            yield SinkBench(
+                sink=sink,
+                arrived=lambda: [event_id for _, event_id in receiver.ledger],
+                go_away=receiver.down,
+                come_back=receiver.up,
             )
 
 
