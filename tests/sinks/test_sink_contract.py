@@ -10,6 +10,7 @@ import pytest
 
 from llm_metering.ledger import Ledger
 from llm_metering.sinks import Delivery, Envelope, open_sink
+from llm_metering.sinks.jsonl import read_events
 from llm_metering.sinks.shapes import SHAPES
 from llm_metering.testing import OpenMeterServer, SinkBench, SinkContract
 from llm_metering.testing.contract import events
@@ -100,6 +101,33 @@ class TestLedger(Contract, LooksInside):
             yield SinkBench(
                 sink=sink,
                 arrived=lambda: [each for each, _ in sink.moments(None, None, source="contract")],
+            )
+
+
+class TestJSONLines(Contract, LooksInside):
+    """A file, which is away while there is a file in the place of its folder."""
+
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> Iterator[SinkBench]:
+        folder, aside = tmp_path / "usage", tmp_path / "aside"
+        path = folder / "usage.jsonl"
+
+        def go_away() -> None:
+            if folder.exists():
+                folder.rename(aside)
+            folder.touch()
+
+        def come_back() -> None:
+            folder.unlink()
+            if aside.exists():
+                aside.rename(folder)
+
+        with closing(open_sink(f"jsonl://{path}", source="tests")) as sink:
+            yield SinkBench(
+                sink=sink,
+                arrived=lambda: [event.id for event in read_events(path, dedupe=False)],
+                go_away=go_away,
+                come_back=come_back,
             )
 
 
