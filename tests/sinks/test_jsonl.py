@@ -386,6 +386,27 @@ def test_the_next_file_may_be_read_by_whom_the_last_one_could(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_a_file_that_cannot_be_rotated_says_so(path, monkeypatch):
+    """Its folder takes no new name: held, and nothing is written beyond the bound."""
+    sink = JSONLinesSink(path, max_bytes=500)
+    first, second = batch_of([make_event(), make_event()])
+    sink.deliver([first])
+    before = path.read_bytes()
+
+    def refuse(*_names):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        delivery = sink.deliver([second])
+
+    reason = f"{path}: it cannot be renamed to rotate it: {os.strerror(errno.EACCES)}"
+    assert delivery == Delivery.try_later([second], reason, hold=True)
+    assert path.read_bytes() == before
+    assert sink.deliver([second]).accepted
+    assert ids_in(path) == [first.id, second.id]
+
+
 def test_a_symbolic_link_is_followed_and_stays(path, tmp_path):
     """The file that it names is written and rotated, and read through it."""
     link = tmp_path / "link.jsonl"
@@ -587,6 +608,21 @@ def test_a_meter_writes_and_its_file_is_read(path, home):
         ("search", "acme"),
     ]
     assert [event.data["total_tokens"] for event in events] == [9, 9]
+
+
+def test_another_application_delivers_what_a_finished_one_left(path, home):
+    """A file is one book: whoever writes it in this home writes what was left for it."""
+    path.mkdir(parents=True)
+    shop = Meter(home, [f"jsonl://{path}"], source="shop", ledger=False)
+    event = shop.record(TokenUsage(input_tokens=7), "acme", model="m")
+    assert not shop.flush(0.5)
+    shop.close(0)
+    path.rmdir()
+
+    with Meter(home, [f"jsonl://{path}?every=day"], source="search", ledger=False) as search:
+        assert search.drain(20)
+
+    assert [(each.source, each.id) for each in read_events(path)] == [("shop", event.id)]
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,12 @@ class LineFile:
             # Or `cat` would join it with the first line of the next file.
             system.write_at(descriptor, b"\n", status.st_size)
             self._sync(descriptor)
-        earlier = rotated_files(path)
-        os.rename(path, self._next_name(path, earlier))
+        try:
+            os.rename(path, self._next_name(path, rotated_files(path)))
+        except OSError as error:
+            # The file itself could be written: its folder is what is wrong.
+            found = f"it cannot be renamed to rotate it: {error.strerror}"
+            raise OSError(error.errno, found) from error
         # The next file has the mode of this one: who may read it may go on reading. If it cannot be
         # made now, whoever opens it finds out why.
         with contextlib.suppress(OSError):
