@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.cli.conftest import make_event, record
 from tests.sinks.webhook_receiver import WebhookReceiver
 
 KEY = "om_hunter2"
+LONG = 20.0
+"""Seconds that nothing here takes."""
 TOKENS = {
     "slug": "tokens_total",
     "eventType": "llm.usage",
@@ -201,6 +204,9 @@ def in_a_terminal(*arguments, types=""):
     command = [sys.executable, "-m", "llm_metering", "doctor", "--wait", "0.4", *arguments]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
+        # A question that nobody answers would be waited for without end.
+        end = threading.Timer(LONG, process.kill)
+        end.start()
         os.write(ours, types.encode())
         shown = b""
         while True:
@@ -211,6 +217,7 @@ def in_a_terminal(*arguments, types=""):
             if not piece:
                 break
             shown += piece
+        end.cancel()
     os.close(ours)
     return process.returncode, shown.decode()
 
