@@ -12,11 +12,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from ._ingest import Answer, problem_answer
+from ._values import Meter
 
-__all__ = ["METER_LISTS", "Meter", "check_meters", "list_meters"]
-
-Meter = Mapping[str, Any]
-"""In the words of v1: `slug`, `eventType`, `aggregation`, `valueProperty`, `groupBy`, `eventFrom`."""
+__all__ = ["METER_LISTS", "check_meters", "list_meters"]
 
 _REQUIRED: Final = frozenset(["slug", "eventType", "aggregation"])
 _KNOWN: Final = _REQUIRED | {"valueProperty", "groupBy", "eventFrom", "name", "description"}
