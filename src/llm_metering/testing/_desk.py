@@ -13,6 +13,7 @@ from ._books import Books
 from ._ingest import API, PATHS, Answer, Event, problem_answer, read_events
 from ._items import Shown
 from ._listing import LISTS, list_events
+from ._meter_api import METER_PATH, answer_meter
 from ._meters import METER_LISTS, check_meters, list_meters
 from ._orders import Order, Orders, Target
 from ._schema import ATTRIBUTES
@@ -116,7 +117,8 @@ class Desk:
 
     def arrive(self, request: Received) -> tuple[int, tuple[Fault, ...]]:
         """Note a request; its number, and the faults that were ordered for it."""
-        target: Target = "list" if request.method == "GET" else "ingest"
+        reads = request.method == "GET" or METER_PATH.fullmatch(request.path) is not None
+        target: Target = "list" if reads else "ingest"
         with self.changed:
             faults = self._orders.take(target)
             self.received.append(replace(request, faults=faults))
@@ -153,6 +155,8 @@ class Desk:
             return list_events(request.path, request.query, rows, shown, now=self._clock())
         if request.method == "GET" and request.path in METER_LISTS:
             return list_meters(request.path, request.query, self.meters)
+        if meter := METER_PATH.fullmatch(request.path):
+            return answer_meter(request, meter, self.books.rows, self.meters)
         return self._wrong_address(request)
 
     def _wrong_address(self, request: Received) -> Answer:

@@ -45,8 +45,8 @@ class OpenMeterServer(Holdings):
         port: Where to listen; 0 is any that is free.
         file: A file to keep what is counted in as well, so that it outlives the server.
         meters: What its lists of meters show, in the words of OpenMeter's v1: `slug`,
-            `eventType`, `aggregation`, `valueProperty`, …. Its lists of events say which events
-            they cannot read.
+            `eventType`, `aggregation`, `valueProperty`, …. It answers queries of them, and its
+            lists of events say which events they cannot read.
         customers: The subjects that belong to customers. As in OpenMeter, lists say of an event
             of another subject, and of one that no meter is for, that it is invalid.
         cursors: What tells events of one second apart where a list goes on: `row`, an id that
@@ -154,7 +154,7 @@ class OpenMeterServer(Holdings):
         Args:
             *faults: What; see `llm_metering.testing.faults`.
             times: For how many requests; `None` is all until `clear()`.
-            to: For requests that bring events (`ingest`) or that ask for a list (`list`).
+            to: For requests that bring events (`ingest`), or that ask for a list or a meter (`list`).
             chance: How likely each of these requests is to be hit; all of them if left out.
             seed: What the chance is drawn from, so that it falls the same way each time.
 
