@@ -215,10 +215,11 @@ def test_a_server_hangs_until_it_is_released(server, post, when):
 
 def test_a_client_that_gave_up_may_be_counted_late(server, post, client):
     """After a timeout the request it gave up on is still there."""
-    client.timeout = httpx.Timeout(0.05)
+    client.timeout = httpx.Timeout(20, read=0.05)
     server.order(Hang())
     with pytest.raises(httpx.ReadTimeout):
         post(wire_events("1"))
+    assert server.wait_until(lambda: server.hanging == 1)
     assert server.events == []
 
     server.release()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from llm_metering.testing import FakeClock, OpenMeterServer
+from llm_metering.testing import FakeClock, OpenMeterServer, _listing
+from llm_metering.testing._rows import Row
 from llm_metering.testing.faults import Lag
 from tests.openmeter_spec import openmeter_schema, spec_path, validator
 from tests.testing.conftest import BATCH
@@ -244,24 +246,31 @@ def test_a_list_is_valid(client, server, name, path, schema):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "looked_at"),
+    ("wanted", "found", "walked"),
     [
-        pytest.param({"id": {"$in": ["3", "700", "none"]}}, 2, id="ids"),
-        pytest.param({"time": {"$gte": "2026-11-21T10:00:00Z"}}, 10, id="a page"),
-        pytest.param({"time": {"$lt": "2026-11-21T10:00:00Z"}}, 0, id="nothing of that time"),
+        pytest.param({"id": {"$in": ["3", "700", "none"]}}, "700 3", 0, id="ids"),
+        pytest.param({"subject": {"$eq": "customer-42"}}, "999 998 997 996", 4, id="a page"),
+        pytest.param({"time": {"$lte": "2026-11-21T10:00:02Z"}}, "2 1 0", 3, id="the first ones"),
+        pytest.param({"time": {"$lt": "2026-11-21T10:00:00Z"}}, "", 0, id="none of that time"),
     ],
 )
-def test_a_list_looks_at_few_rows(client, monkeypatch, wanted, looked_at):
+def test_a_list_walks_through_few_rows(client, monkeypatch, wanted, found, walked):
     """However many there are, so that a client may ask about all of them."""
-    looked: list[str] = []
-    monkeypatch.setattr(
-        "llm_metering.testing._filters.Wanted.fits",
-        lambda _wanted, row: looked.append(row.event["id"]) or True,
-    )
+    passed: list[str] = []
+    walk = _listing._walk
+
+    def counted(*arguments: Any, **named: Any) -> Iterator[Row]:
+        for row in walk(*arguments, **named):
+            passed.append(row.event["id"])
+            yield row
+
+    monkeypatch.setattr(_listing, "_walk", counted)
     with OpenMeterServer() as server:
-        server.preload(wire_event(str(n), time="2026-11-21T10:00:00Z") for n in range(1000))
+        server.preload(
+            wire_event(str(n), time=f"2026-11-21T10:{n // 60:02}:{n % 60:02}Z") for n in range(1000)
+        )
         answer = client.get(
-            f"{server.url}/api/v2/events", params={"filter": json.dumps(wanted), "limit": 10}
+            f"{server.url}/api/v2/events", params={"filter": json.dumps(wanted), "limit": 4}
         )
 
-    assert len(ids(answer.json())) == len(looked) == looked_at
+    assert (" ".join(ids(answer.json())), len(passed)) == (found, walked)
