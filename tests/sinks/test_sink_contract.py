@@ -11,14 +11,14 @@ import pytest
 from llm_metering.ledger import Ledger
 from llm_metering.sinks import Delivery, Envelope, open_sink
 from llm_metering.sinks.shapes import SHAPES
-from llm_metering.testing import OpenMeterServer, SinkBench, SinkContract
+from llm_metering.testing import OpenMeterServer, RemoteSinkContract, SinkBench, SinkContract
 from llm_metering.testing.contract import events
 from tests.factories import envelope_of, make_event
 from tests.forking import in_child
 
 
-class Contract(SinkContract):
-    """The public contract, and what only we can test."""
+class Ours:
+    """What only we can test."""
 
     def test_a_forked_child_delivers_and_so_does_its_parent(self, bench):
         """A connection that was open at the fork is used by neither in the other's place."""
@@ -83,14 +83,14 @@ class LooksInside:
         assert "hunter2" not in why
 
 
-class TestMemory(Contract, LooksInside):
+class TestMemory(SinkContract, Ours, LooksInside):
     @pytest.fixture
     def bench(self) -> SinkBench:
         sink = open_sink("memory:", source="tests")
         return SinkBench(sink=sink, arrived=lambda: [event.id for event in sink.events])
 
 
-class TestLedger(Contract, LooksInside):
+class TestLedger(SinkContract, Ours, LooksInside):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Iterator[SinkBench]:
         with closing(Ledger(tmp_path / "ledger.db")) as sink:
@@ -100,7 +100,7 @@ class TestLedger(Contract, LooksInside):
             )
 
 
-class TestOpenMeter(Contract):
+class TestOpenMeter(RemoteSinkContract, Ours):
     """Every API and every shape; an event of several counts by the first part of their ids."""
 
     @pytest.fixture(
