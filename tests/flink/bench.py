@@ -10,7 +10,8 @@ from time import sleep
 from zlib import crc32
 
 import psycopg
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from llm_metering.events import UsageEvent
 from llm_metering.ledger import Ledger
@@ -63,6 +64,13 @@ class Bench:
         """Send what is no event."""
         self._producer.produce("llm-usage", value=value, partition=0)
         self._producer.flush()
+
+    def empty_topic(self) -> None:
+        """Remove what was sent from the topic, as its retention does some day."""
+        ends = [TopicPartition("llm-usage", each, OFFSET_END) for each in range(PARTITIONS)]
+        admin = AdminClient({"bootstrap.servers": self._servers.kafka})
+        for removed in admin.delete_records(ends).values():
+            removed.result()
 
     def read_topic(self, job: Job, last: set[str]) -> Hours:
         """What the topic of hours says once that everything before the last events is in it."""
