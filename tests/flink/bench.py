@@ -41,7 +41,7 @@ class Bench:
     def __init__(self, servers: Servers, ledger: Ledger) -> None:
         self._servers = servers
         self._ledger = ledger
-        self._producer = Producer({"bootstrap.servers": servers.kafka})
+        self._producer = Producer({"bootstrap.servers": servers.kafka, "log_level": 0})
         self._numbers = count()
         self._sent: list[UsageEvent] = []
 
@@ -68,7 +68,7 @@ class Bench:
     def empty_topic(self) -> None:
         """Remove what was sent from the topic, as its retention does some day."""
         ends = [TopicPartition("llm-usage", each, OFFSET_END) for each in range(PARTITIONS)]
-        admin = AdminClient({"bootstrap.servers": self._servers.kafka})
+        admin = AdminClient({"bootstrap.servers": self._servers.kafka, "log_level": 0})
         for removed in admin.delete_records(ends).values():
             removed.result()
 
@@ -77,6 +77,7 @@ class Bench:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._servers.kafka,
+                "log_level": 0,
                 "group.id": f"reader-{next(self._numbers)}",
                 "auto.offset.reset": "earliest",
             }

@@ -51,12 +51,18 @@ class Servers:
             *("--postgres-port", self.postgres.split(":")[1]),
             *("--data-dir", str(folder)),
         ]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as own:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as own:
             try:
                 self._make_topics(own)
                 yield self
             finally:
-                own.terminate()
+                # What was started starts the server, and would leave it behind.
+                os.killpg(own.pid, signal.SIGKILL)
 
     def _make_topics(self, process: subprocess.Popen[bytes]) -> None:
         admin = AdminClient({"bootstrap.servers": self.kafka, "log_level": 0})
