@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..settings import Settings
+from ..sinks.asking import NETWORK_LIMIT
 from ..sinks.base import Sink
 from ..sinks.cloudevents import CloudEventsSink
 from ..sinks.jsonl import JSONLinesSink
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
-from .asking import NETWORK_LIMIT
 from .cloudevents import check_cloudevents
 from .configuration import check_settings, configured_sinks
 from .finding import Finding, Level, failure, ok, worst

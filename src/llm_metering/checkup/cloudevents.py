@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 
 from ..events import new_event_id
+from ..sinks.asking import NETWORK_LIMIT, UnreachableError, ask
 from ..sinks.cloudevents import CONTENT_TYPE, CloudEventsSink, signed_headers
-from .asking import NETWORK_LIMIT, UnreachableError, ask
-from .finding import Finding, failure, ok, warning
+from .finding import Finding, failure, ok, unreachable, warning
 
 __all__ = ["check_cloudevents"]
 
@@ -51,7 +51,7 @@ def check_cloudevents(
             )
             yield _judge_post(sink, reply.status)
     except UnreachableError as error:
-        yield error.as_finding(sink.name)
+        yield unreachable(error, sink.name)
         return
     yield ok(
         "sink.deduplication",

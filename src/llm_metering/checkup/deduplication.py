@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..events import format_time, new_event_id
+from ..sinks.asking import UnreachableError, ask
 from ..sinks.openmeter import CONTENT_TYPE, OpenMeterSink
-from .asking import UnreachableError, ask
-from .finding import Finding, failure, ok, warning
+from .finding import Finding, failure, ok, unreachable, warning
 
 __all__ = ["EVENT_TYPE", "SUBJECT", "check_deduplication"]
 
@@ -67,7 +67,7 @@ def check_deduplication(
         yield ok("sink.takes_events", "it took an event of the doctor's twice", sink=sink.name)
         seen = _watch(sink, event_id, wait=wait, limit=limit)
     except UnreachableError as error:
-        yield error.as_finding(sink.name)
+        yield unreachable(error, sink.name)
         return
     yield _judge(sink, seen, wait)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["Finding", "Level", "failure", "ok", "warning", "worst"]
+from ..sinks.asking import UnreachableError
+
+__all__ = ["Finding", "Level", "failure", "ok", "unreachable", "warning", "worst"]
 
 Level = Literal["ok", "warning", "failure"]
 """`failure`: usage is being lost or goes nowhere; `warning`: it may be, or was."""
@@ -55,6 +57,17 @@ def warning(check: str, found: str, *, means: str, advice: str, sink: str | None
 def failure(check: str, found: str, *, means: str, advice: str, sink: str | None = None) -> Finding:
     """Something that loses or stops usage now."""
     return Finding(check=check, level="failure", found=found, means=means, advice=advice, sink=sink)
+
+
+def unreachable(error: UnreachableError, sink: str) -> Finding:
+    """That a sink cannot be reached."""
+    return failure(
+        "sink.reachable",
+        error.found,
+        means="nothing is delivered; events wait on disk",
+        advice=error.advice,
+        sink=sink,
+    )
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Final
 
 from ..events import DATA_KEYS, MEASURES
 from ..sinks.openmeter import OpenMeterSink
+from ..sinks.server_meters import ServerMeter
 from ..sinks.shapes import SHAPES, event_type_of
 from ..token_usage import TokenUsage
 from .finding import Finding, ok, warning
 
-__all__ = ["ServerMeter", "judge_meters"]
+__all__ = ["judge_meters"]
 
 _TOKENS: Final[Mapping[str, frozenset[str]]] = {
     "call": frozenset(
@@ -37,49 +38,6 @@ _OTHERS: Final[Mapping[str, frozenset[str]]] = {
     "litellm": frozenset(["cost"]),
 }
 """Whatever else is sent and can be aggregated."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerMeter:
-    """A meter as a server lists it; what it lists in a form we do not know is empty.
-
-    Attributes:
-        slug: Its name.
-        event_type: The events it looks at.
-        aggregation: In capitals.
-        value_property: A JSONPath.
-        since: The first moment that counts, in RFC 3339.
-    """
-
-    slug: str
-    event_type: str
-    aggregation: str
-    value_property: str
-    since: str
-
-    @classmethod
-    def read(cls, listed: Mapping[str, Any]) -> Self:
-        """Read one of v1's, or one of v3's."""
-
-        def text(*names: str) -> str:
-            values = (listed.get(name) for name in names)
-            return next((value for value in values if isinstance(value, str)), "")
-
-        return cls(
-            slug=text("slug", "key"),
-            event_type=text("eventType", "event_type"),
-            aggregation=text("aggregation").upper(),
-            value_property=text("valueProperty", "value_property"),
-            since=text("eventFrom", "events_from"),
-        )
-
-    def __str__(self) -> str:
-        of = f" {self.value_property}" if self.value_property else ""
-        return f"{self.slug} ({self.aggregation}{of})"
-
-    def sums(self, properties: Collection[str]) -> bool:
-        """Whether it adds up one of these properties."""
-        return self.aggregation == "SUM" and self.value_property.removeprefix("$.") in properties
 
 
 def judge_meters(

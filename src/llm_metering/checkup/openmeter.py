@@ -6,21 +6,18 @@ https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
+from ..sinks.asking import NETWORK_LIMIT, Reply, UnreachableError, ask
 from ..sinks.openmeter import OpenMeterSink
-from .asking import NETWORK_LIMIT, Reply, UnreachableError, ask
+from ..sinks.server_meters import METER_LISTS, read_meters
 from .deduplication import check_deduplication
-from .finding import Finding, failure, ok, warning
-from .meters import ServerMeter, judge_meters
+from .finding import Finding, failure, ok, unreachable, warning
+from .meters import judge_meters
 
 __all__ = ["check_openmeter"]
 
-_METERS: Final[Mapping[str, tuple[str, Mapping[str, int]]]] = {
-    "v1": ("/api/v1/meters", {"pageSize": 1000}),
-    "v3": ("/api/v3/openmeter/meters", {"page[size]": 100}),
-}
 _KEY: Final = "put its key into OPENMETER_API_KEY; `llm-metering config` shows whether one is set"
 
 
@@ -36,17 +33,17 @@ def check_openmeter(
         wait: Seconds to wait for them to be listed.
         limit: Seconds for each request.
     """
-    path, parameters = _METERS[sink.api]
+    path, parameters = METER_LISTS[sink.api]
     try:
         reply = ask("GET", sink.base + path, limit=limit, token=sink.token, parameters=parameters)
     except UnreachableError as error:
-        yield error.as_finding(sink.name)
+        yield unreachable(error, sink.name)
         return
     found = _judge_reply(sink, reply)
     yield found
     if found.level == "failure":
         return
-    meters = _meters(reply.document)
+    meters = read_meters(reply.document)
     if reply.status == 200 and meters is not None:
         yield from judge_meters(meters, sink)
     if send:
@@ -67,7 +64,7 @@ def _judge_reply(sink: OpenMeterSink, reply: Reply) -> Finding:
     name = sink.name
     key = "with the key" if sink.token else "without a key"
     if 200 <= status < 300:
-        if _meters(reply.document) is not None:
+        if read_meters(reply.document) is not None:
             return ok(check, f"{sink.base} answers {key}", sink=name)
         return failure(
             check,
@@ -116,11 +113,3 @@ def _judge_reply(sink: OpenMeterSink, reply: Reply) -> Finding:
         advice="look at the server's log",
         sink=name,
     )
-
-
-def _meters(document: Any) -> list[ServerMeter] | None:
-    """The meters in a list of v1 or v3; `None` if it is no such list."""
-    listed = document.get("data") if isinstance(document, dict) else document
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        return None
-    return [ServerMeter.read(each) for each in listed]

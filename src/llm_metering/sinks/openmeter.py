@@ -78,6 +78,7 @@ class OpenMeterSink:
         api: `v1` or `v3`.
         shape: One of `SHAPES`.
         event_type: The CloudEvents `type` of what is sent for a call.
+        event_id: `call` or `response`.
         token: The API key; it is never part of what is shown.
 
     Raises:
@@ -108,6 +109,7 @@ class OpenMeterSink:
         self.api = api
         self.shape = shape
         self.event_type = event_type or event_type_of(shape)
+        self.event_id = event_id
         self.token = _checked_token(token)
         self._endpoint = base + _PATHS[api]
         self._headers = {"Content-Type": CONTENT_TYPE}
@@ -135,6 +137,17 @@ class OpenMeterSink:
                 events += encoded
                 owners += [envelope] * len(encoded)
         return replace(self._post(readable, events, owners), rejected=frozenset(rejected))
+
+    def wire_events(self, payload: bytes) -> list[bytes]:
+        """What is sent for a recorded event: one or several CloudEvents, each under an id of its own.
+
+        Args:
+            payload: The event, as the journal holds it.
+
+        Raises:
+            UnusableEventError: If it is none that can be sent.
+        """
+        return [payload] if self._form is None else self._form.encode(payload)
 
     def _post(
         self, batch: Sequence[Envelope], events: Sequence[bytes], owners: Sequence[Envelope]

@@ -1,6 +1,6 @@
-"""One HTTP request of a check, and why it got no answer.
+"""HTTP requests that ask a server something, and why one got no answer.
 
-Beside `sinks/http.py` and `sinks/wire.py` the only module that imports httpx, whose errors end here too.
+Beside `http` and `wire`, which deliver, the only module that sends requests; httpx' errors end here.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import httpx
 
-from .finding import Finding, failure
+from .http import retry_after
 
-__all__ = ["NETWORK_LIMIT", "Reply", "UnreachableError", "ask"]
+__all__ = ["NETWORK_LIMIT", "Asker", "Reply", "UnreachableError", "ask"]
 
 NETWORK_LIMIT: Final = 5.0
-"""Seconds for one request."""
+"""Seconds for one request of a check."""
 
 _MAX_BODY: Final = 8 << 20
 
@@ -32,11 +34,23 @@ class Reply:
 
     Attributes:
         status: The HTTP status code.
-        document: The JSON it sent; `None` if it sent none.
+        content: What it sent.
+        retry_after: Seconds that it asks to wait, if it does.
+        date: When it answered, by its own clock, if it says so.
     """
 
     status: int
-    document: Any = None
+    content: bytes = field(default=b"", repr=False)
+    retry_after: float | None = None
+    date: str | None = None
+
+    @property
+    def document(self) -> Any:
+        """The JSON it sent; `None` if it sent none."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
 
 
 class UnreachableError(Exception):
@@ -52,15 +66,79 @@ class UnreachableError(Exception):
         self.found = found
         self.advice = advice
 
-    def as_finding(self, sink: str) -> Finding:
-        """That the sink cannot be reached."""
-        return failure(
-            "sink.reachable",
-            self.found,
-            means="nothing is delivered; events wait on disk",
-            advice=self.advice,
-            sink=sink,
-        )
+
+class Asker:
+    """Asks one server many things over a few connections that stay open; safe in several threads.
+
+    It does so the way a sink does: with the same proxies, and without following redirects.
+
+    Args:
+        limit: Seconds for each request, but for the resolver, which cannot be stopped.
+        token: The API key, if there is one.
+    """
+
+    def __init__(self, *, limit: float, token: str | None = None) -> None:
+        self._limit = limit
+        self._headers = {"User-Agent": f"llm-metering/{version('llm-metering')}"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        try:
+            self._client = httpx.Client(timeout=limit, follow_redirects=False)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+            raise _explained(error, limit) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        signed: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make a request.
+
+        Args:
+            method: `GET`, `POST` or `OPTIONS`.
+            url: Where to.
+            parameters: Of the query.
+            body: What is posted.
+            content_type: Of the body.
+            signed: Further headers.
+
+        Raises:
+            UnreachableError: If there is no answer.
+        """
+        headers = {**self._headers, **(signed or {})}
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        deadline = time.monotonic() + self._limit
+        try:
+            with self._client.stream(
+                method, url, params=parameters, content=body, headers=headers
+            ) as response:
+                return Reply(
+                    status=response.status_code,
+                    content=_read(response, deadline),
+                    retry_after=retry_after(
+                        response.headers.get("retry-after"), now=datetime.now(UTC)
+                    ),
+                    date=response.headers.get("date"),
+                )
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
+            raise _explained(error, self._limit) from error
 
 
 def ask(
@@ -74,7 +152,7 @@ def ask(
     content_type: str | None = None,
     signed: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Make a request the way a sink does: with the same proxies, and without following redirects.
+    """Make one request; see `Asker`.
 
     Args:
         method: `GET`, `POST` or `OPTIONS`.
@@ -89,23 +167,15 @@ def ask(
     Raises:
         UnreachableError: If there is no answer.
     """
-    headers = {"User-Agent": f"llm-metering/{version('llm-metering')}", **(signed or {})}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    if content_type is not None:
-        headers["Content-Type"] = content_type
-    deadline = time.monotonic() + limit
-    try:
-        with (
-            httpx.Client(timeout=limit, follow_redirects=False) as client,
-            client.stream(
-                method, url, params=parameters, content=body, headers=headers
-            ) as response,
-        ):
-            content = _read(response, deadline)
-            return Reply(status=response.status_code, document=_document(content))
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:
-        raise _explained(error, limit) from error
+    with Asker(limit=limit, token=token) as asker:
+        return asker.ask(
+            method,
+            url,
+            parameters=parameters,
+            body=body,
+            content_type=content_type,
+            signed=signed,
+        )
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
@@ -116,13 +186,6 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline or len(content) > _MAX_BODY:
             raise httpx.ReadTimeout("the answer does not end")
     return content
-
-
-def _document(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _explained(error: Exception, limit: float) -> UnreachableError:
