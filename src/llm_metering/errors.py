@@ -23,6 +23,7 @@ __all__ = [
     "NotDurableError",
     "ProblemKind",
     "QueryError",
+    "ReconcileError",
     "SinkURLError",
     "SubjectError",
     "SubjectTokenError",
@@ -76,6 +77,10 @@ class NotDurableError(MeteringError, OSError):
 
 class LedgerError(MeteringError, RuntimeError):
     """The ledger is switched off, cannot be read, or was written by a newer version of this library."""
+
+
+class ReconcileError(MeteringError, RuntimeError):
+    """A server cannot be compared with what was recorded; the message says what it answered."""
 
 
 class SubjectError(MeteringError, ValueError):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +25,7 @@ from .common import (
     progress,
     show,
     sink_json,
+    stopping,
 )
 from .drain import LEFT
 from .render import amount, plain
@@ -109,7 +107,7 @@ def replay(
     with contextlib.closing(records), contextlib.closing(target):
         if records.total and not yes:
             _ask(target, records.total, start)
-        with _stopping() as should_stop, on_disk(settings.home), progress() as bars:
+        with stopping() as should_stop, on_disk(settings.home), progress() as bars:
             task = bars.add_task(plain(target.name), total=records.total)
             replayed = run_replay(
                 records,
@@ -212,24 +210,6 @@ _DEDUPE: dict[str, str | None] = {
     "never": "counts an event twice that is sent twice",
     "unknown": "does not say whether it counts an event once that is sent twice",
 }
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
-    """Have Ctrl-C, and SIGTERM, end the work where it says how far it is; a second one at once."""
-    seen: list[int] = []
-
-    def handle(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(sink: Sink, replayed: Replayed) -> dict[str, Any]:

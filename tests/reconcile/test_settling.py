@@ -1,0 +1,382 @@
+"""What is missing and what is only not there yet: our books, the server's lag, and sending again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+
+import pytest
+
+from llm_metering import Meter, TokenUsage
+from llm_metering.errors import ReconcileError
+from llm_metering.ledger import Ledger
+from llm_metering.reconcile.attempts import Attempts
+from llm_metering.sinks.base import SinkLimits
+from llm_metering.testing.faults import (
+    ClaimBeforeWrite,
+    Lag,
+    LostAfterAccept,
+    Poison,
+    Refuse,
+)
+from llm_metering.transport.cursor import Cursor
+from llm_metering.transport.operations import drain_home, forget_debt
+from llm_metering.transport.spool import Spool, debt_of
+
+from .conftest import NOON, SOURCE, Shop, by_kind
+from .test_faults import numbered
+
+HOUR = 3600.0
+
+
+def resent(server):
+    """The ids that came more than once."""
+    ids = [event["id"] for batch in server.batches for event in batch]
+    return {each for each in ids if ids.count(each) > 1}
+
+
+def files_of(folder):
+    """What is in each file, and when it was written."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def payloads(shop, *ids):
+    """Events as they were recorded."""
+    ledger = Ledger(shop.home / "ledger.db")
+    found = ledger.payloads(ids, source=SOURCE)
+    ledger.close()
+    return [json.loads(found[each]) for each in ids]
+
+
+class TestALaggingServer:
+    """What it was given a moment ago may be listed later."""
+
+    def test_is_not_sent_anything_again(self, shop, server):
+        """All of it is unsettled, and nothing may be sent."""
+        server.order(Lag(matches=numbered(*range(5, 30))), times=None)
+        ids = shop.record(30)
+
+        with shop.reconciling(lag=HOUR) as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"unsettled": set(ids[5:])}
+            assert reconciler.to_resend() == []
+            assert {finding.is_fault for finding in reconciler.findings.values()} == {False}
+
+        assert server.catch_up() == 25
+        assert shop.compare(lag=HOUR) == {}
+
+    def test_that_catches_up_between_two_looks(self, shop, server):
+        """The second look finds it: there is nothing to be said of it."""
+        server.order(Lag(), times=None)
+        shop.record(30)
+
+        def report(what, _done, _total):
+            if what == "settle":
+                server.catch_up()
+
+        with shop.reconciling(on_progress=report) as reconciler:
+            reconciler.compare()
+
+        assert reconciler.findings == {}
+        assert reconciler.well == 30
+
+    def test_that_lists_what_came_later(self, shop, server):
+        """After the lag, and with something later in its lists, what it does not list is missing."""
+        server.order(LostAfterAccept(matches=numbered(5)), times=None)
+        ids = shop.record(30)
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+            stored_at=time.time() + 1.5 * HOUR,
+        )
+
+        with shop.reconciling(lag=HOUR, clock=lambda: time.time() + 2 * HOUR) as reconciler:
+            reconciler.compare()
+
+        assert by_kind(reconciler) == {"missing": {ids[5]}}
+
+    def test_that_stands_still(self, shop, server):
+        """However long ago: while it lists nothing that came later, it may be behind with all."""
+        server.order(LostAfterAccept(matches=numbered(29)), times=None)
+        ids = shop.record(30)
+        for path in (shop.home / "journal").rglob("*.seg"):
+            os.utime(path)
+
+        with shop.reconciling(lag=HOUR, clock=lambda: time.time() + 99 * HOUR) as reconciler:
+            reconciler.compare()
+            (finding,) = reconciler.findings.values()
+
+        assert (finding.kind, finding.event.id) == ("unsettled", ids[29])
+        assert "stand still" in finding.reason
+
+    def test_an_event_that_others_followed(self, shop, server):
+        """A listed event that was given to it later says how long ago that was, at the least."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        # As if the file had been written to since, by a process that goes on and on.
+        later = time.time() + 2 * HOUR
+        for path in (shop.home / "journal").rglob("*"):
+            if path.suffix in (".seg", ".ack"):
+                os.utime(path, (later, later))
+
+        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
+            reconciler.compare()
+
+        assert by_kind(reconciler) == {"missing": {ids[3]}}
+
+    def test_an_old_event_that_was_delivered_just_now(self, shop, server):
+        """Not the time of the call counts, but when the server was given it."""
+        server.order(Lag(), times=None)
+        ids = shop.record(10)  # of yesterday, by their time
+
+        assert shop.compare(lag=HOUR) == {"unsettled": set(ids)}
+
+
+class TestOurOwnBooks:
+    """What they owe to the server cannot be missing there."""
+
+    def test_what_is_owed_waits(self, shop, server):
+        """An event that is not delivered is no fault, and is not sent by this."""
+        ids = shop.leave(10)
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"waiting": set(ids)}
+            assert reconciler.to_resend() == []
+
+        drain_home(shop.home, source=SOURCE, sinks=[shop.sink()], timeout=20)
+        assert shop.compare() == {}
+
+    def test_what_is_in_doubt_is_suspect(self, shop, server):
+        """It is said of each whether it is listed, and none of it is a fault."""
+        ids = shop.leave(10)
+        spool = Spool(shop.home)
+        (name,) = spool.segments()
+        cursor = Cursor.acquire(spool, name, debt_of(shop.sink()))
+        # As a process leaves it that dies before it knows the answer to its first four events.
+        cursor.doubt(cursor.peek(SinkLimits(max_events=4)), now=time.time())
+        cursor.close()
+        server.preload(payloads(shop, *ids[:2]))
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"suspect": set(ids[:4]), "waiting": set(ids[4:])}
+            listed = [reconciler.findings[each].listed for each in ids[:4]]
+            assert listed == [1, 1, 0, 0]
+            assert not any(finding.is_fault for finding in reconciler.findings.values())
+            assert reconciler.to_resend() == []
+
+    def test_they_are_read_and_not_touched(self, shop, server):
+        """A meter that lives goes on beside it, and no file of the journal is another one after it."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        with Meter(home=shop.home, sinks=[shop.url], source=SOURCE) as meter:
+            ids = [
+                meter.record(
+                    TokenUsage(input_tokens=100 + each, output_tokens=7), "acme", time=NOON
+                ).id
+                for each in range(10)
+            ]
+            assert meter.flush(20)
+            before = files_of(shop.home / "journal")
+
+            assert shop.compare() == {"missing": {ids[3]}}
+
+            assert files_of(shop.home / "journal") == before
+            assert meter.statistics()["sinks"][1]["acked"] == 10
+        assert not (shop.home / "reconcile").exists()
+
+    def test_dead_letters(self, shop, server):
+        """They are named with their reason; one that is listed all the same can be dropped."""
+        server.order(Poison(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.clear()
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"dead": {ids[3]}}
+            (finding,) = reconciler.findings.values()
+            assert finding.is_fault
+            assert finding.reason.startswith("400 Bad Request")
+            assert finding.tokens_off == -110
+            assert reconciler.to_resend() == []
+
+        server.preload(
+            [{"specversion": "1.0", "id": ids[3], "source": SOURCE, "type": "x", "subject": "x"}]
+        )
+        (kind,) = shop.compare()
+        assert kind == "different"
+
+    def test_a_dead_letter_that_arrived(self, shop, server):
+        """It is no fault any more."""
+        server.order(Poison(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.clear()
+        server.preload(payloads(shop, ids[3]))
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+        (finding,) = reconciler.findings.values()
+
+        assert (finding.kind, finding.listed, finding.is_fault) == ("dead", 1, False)
+
+    def test_a_record_that_cannot_be_sent(self, shop, server):
+        """What is no event any more, on a medium gone bad, is named and holds up no other."""
+        ids = shop.record(5)
+        with contextlib.closing(sqlite3.connect(shop.home / "ledger.db")) as ledger:
+            ledger.execute("UPDATE events SET payload = '{\"id\": 7}' WHERE id = ?", (ids[2],))
+            ledger.commit()
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+
+        (finding,) = reconciler.findings.values()
+        assert (finding.kind, finding.event.record, finding.is_fault) == ("dead", ids[2], True)
+        assert finding.reason.startswith("no CloudEvent")
+        assert reconciler.well == 4
+
+    def test_a_sink_that_came_later(self, tmp_path, server):
+        """What was recorded before it was there was never owed to it: said so, and not sent."""
+        shop = Shop(tmp_path / "home", server)
+        url, shop.url = shop.url, "memory:"
+        before = shop.record(5)
+        shop.url = url
+        shop.record(5, first=5)
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"not_owed": set(before)}
+            assert reconciler.to_resend() == []
+
+    def test_what_was_forgotten(self, shop, server):
+        """It is missing, and the books say how many events were given up."""
+        ids = shop.leave(4)
+        spool = Spool(shop.home)
+        assert forget_debt(spool, debt_of(shop.sink())).events == 4
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+
+        assert by_kind(reconciler) == {"missing": set(ids)}
+        assert reconciler.books.dropped == 4
+
+
+class TestSendingAgain:
+    """Only what is missing, as it was, and not again and again."""
+
+    @pytest.mark.parametrize("parameters", ["", "shape=kind", "api=v3&shape=kind"])
+    @pytest.mark.parametrize("dedupe", [True, False])
+    def test_what_was_lost_arrives(self, tmp_path, server, parameters, dedupe):
+        """Each wire event that was missing is there once then, and no other came twice."""
+        shop = Shop(tmp_path / "home", server, parameters)
+        server.dedupe = dedupe
+        server.order(LostAfterAccept(matches=numbered(3, 7, 19)), times=None)
+        shop.record(20)
+        server.clear()
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            missing = by_kind(reconciler)["missing"]
+            assert len(missing) == 3
+            reconciler.resend(reconciler.to_resend())
+            reconciler.add_totals()
+
+        assert by_kind(reconciler) == {"recovered": missing}
+        assert resent(server) == missing
+        assert all(totals.is_explained for totals in reconciler.meters)
+        assert shop.compare() == {}
+
+    def test_it_is_remembered(self, shop, server):
+        """What was taken in vain waits until the server may have forgotten it, three times at most."""
+        server.order(ClaimBeforeWrite(matches=numbered(3)), times=None)
+        ids = shop.record(20)
+        server.clear()
+        now = time.time()
+
+        for attempt, hours in enumerate((0, 25, 50)):
+            clock = lambda hours=hours: now + hours * HOUR  # noqa: E731
+            with shop.reconciling(clock=clock) as reconciler:
+                reconciler.compare()
+                (event,) = reconciler.to_resend()
+                assert event.id == ids[3]
+                reconciler.resend([event])
+                assert by_kind(reconciler) == {"claimed": {ids[3]}}
+                assert reconciler.findings[ids[3]].attempts == attempt + 1
+                assert reconciler.to_resend() == []
+        with shop.reconciling(clock=lambda: now + 99 * HOUR) as reconciler:
+            reconciler.compare()
+            assert reconciler.to_resend() == []
+        with shop.reconciling(force=True) as reconciler:
+            reconciler.compare()
+            assert len(reconciler.to_resend()) == 1
+
+    def test_on_a_server_that_may_be_behind(self, shop, server):
+        """What was sent again and is not listed at once is not called claimed yet."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(20)
+        server.clear()
+        server.order(Lag(), times=None)
+        later = time.time() + 2 * HOUR
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}], stored_at=later
+        )
+
+        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
+            reconciler.compare()
+            assert by_kind(reconciler) == {"missing": {ids[3]}}
+            reconciler.resend(reconciler.to_resend())
+            assert by_kind(reconciler) == {"unsettled": {ids[3]}}
+            assert reconciler.to_resend() == []
+
+        # What counts from then on is when it was sent again.
+        soon, at_last = later + HOUR / 2, later + 3 * HOUR
+        server.preload(
+            [{"id": "last", "source": "x", "type": "x", "subject": "x"}], stored_at=at_last
+        )
+        assert shop.compare(lag=HOUR, clock=lambda: soon) == {"unsettled": {ids[3]}}
+        assert shop.compare(lag=HOUR, clock=lambda: at_last) == {"claimed": {ids[3]}}
+        server.catch_up()
+        assert shop.compare(lag=HOUR) == {}
+
+    def test_a_server_that_refuses_it(self, shop, server):
+        """It stays missing, with what the server said."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(20)
+        server.clear()
+        server.order(Refuse(403), times=None)
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            reconciler.resend(reconciler.to_resend())
+            (finding,) = reconciler.findings.values()
+
+        assert (finding.kind, finding.event.id) == ("missing", ids[3])
+        assert "403" in finding.reason
+
+    def test_two_at_once(self, shop, server):
+        """The second one says that another is at it, and sends nothing."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        shop.record(20)
+        server.clear()
+        attempts = Attempts(shop.home, debt_of(shop.sink()))
+
+        with shop.reconciling() as reconciler, attempts.alone():
+            reconciler.compare()
+            with pytest.raises(ReconcileError, match="another llm-metering reconcile"):
+                reconciler.resend(reconciler.to_resend())
+
+        assert resent(server) == set()
+
+    def test_a_note_of_attempts_that_cannot_be_read(self, shop, server):
+        """Nobody guesses what was sent before."""
+        shop.record(2)
+        path = shop.home / "reconcile" / f"{debt_of(shop.sink()).key}.json"
+        path.parent.mkdir()
+        path.write_text("{")
+
+        with pytest.raises(ReconcileError, match="cannot be read"), shop.reconciling():
+            pass
