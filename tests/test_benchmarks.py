@@ -38,3 +38,18 @@ def test_no_call_of_a_measured_handler_is_lost():
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1414 of 1414 calls are in the ledger" in done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("api", ["v1", "v3"])
+def test_a_small_reconciliation_finds_what_was_planted(api):
+    """A server in a process of its own, told to go wrong: each fault is found, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "reconcile.py", "3000", "--rounds", "1", "--api", api],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "found is what was planted" in done.stdout
