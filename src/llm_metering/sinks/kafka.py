@@ -92,7 +92,8 @@ class KafkaSink:
         name: How `status` calls it.
 
     Attributes:
-        topic: Its brokers and properties; these are never shown.
+        topic: Where its records go.
+        properties: librdkafka's, as the sink uses them; with secrets.
 
     Raises:
         SinkURLError: If librdkafka does not know a property, or its value makes no sense.
@@ -107,14 +108,14 @@ class KafkaSink:
         self.account = account
         self.topic = topic
         self._secrets = topic.secrets
-        properties = {
+        self.properties: Mapping[str, str] = {
             **_DEFAULTS,
             **topic.properties,
             **_KEPT_PROMISES,
             "bootstrap.servers": ",".join(topic.brokers),
         }
-        _check(properties, self._secrets)
-        self._line = Line(topic.topic, properties, self._secrets)
+        _check(self.properties, self._secrets)
+        self._line = Line(topic.topic, self.properties, self._secrets)
         self._turn = Turn()
         system.on_fork(self)
 
