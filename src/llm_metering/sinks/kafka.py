@@ -34,7 +34,7 @@ from .kafka_producer import Key, Line, Record
 from .reasons import shorten
 from .urls import filled
 
-__all__ = ["FIXED", "KafkaSink", "from_url"]
+__all__ = ["FIXED", "KafkaSink", "from_url", "records_of"]
 
 PATIENCE: Final = 10.0
 """Seconds to wait for what was written to be reported, while a broker may be there."""
@@ -124,7 +124,7 @@ class KafkaSink:
 
     def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
         system.notice_fork()
-        records, rejected = _read(batch)
+        records, rejected = records_of(batch)
         if not records:
             return Delivery(rejected=rejected)
         with self._turn:
@@ -177,7 +177,10 @@ class KafkaSink:
                     groups.append(again)
 
 
-def _read(batch: Sequence[Envelope]) -> tuple[dict[Key, Record], frozenset[tuple[str, str]]]:
+def records_of(
+    batch: Sequence[Envelope],
+) -> tuple[dict[Key, Record], frozenset[tuple[str, str]]]:
+    """The records of a batch, and the events that are none, with the reason."""
     records: dict[Key, Record] = {}
     rejected: set[tuple[str, str]] = set()
     for envelope in batch:
