@@ -498,6 +498,58 @@ sink.close()
     assert done.stdout == "0 1\n"
 
 
+def test_a_child_never_destroys_its_parents_producer(brokers):
+    """It lets go of it, and one reference remains that nobody has."""
+
+    def is_let_go() -> bool:
+        # Beside the closure's and the argument's own.
+        return sink._line._producer is None and sys.getrefcount(producer) == 3
+
+    with sink_to(brokers) as sink:
+        sink.deliver(batch_of([make_event()]))
+        producer = sink._line._producer
+        assert in_child(is_let_go)
+
+
+@pytest.mark.timeout(60)
+def test_brokers_that_are_plainly_away_are_not_waited_for(monkeypatch):
+    """However long it is waited for reports where there may be one."""
+    monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 3600.0)
+    batch = batch_of([make_event()])
+
+    with closing(open_sink(f"kafka://127.0.0.1:{free_port()}/usage", source="tests")) as sink:
+        assert sink.deliver(batch).retryable == ids_of(batch)
+
+
+@pytest.mark.timeout(60)
+def test_a_broker_that_hangs_is_waited_for_no_longer_than_it_may(monkeypatch):
+    """Nothing says that it is away; the reason is that nothing was reported."""
+    monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 0.5)
+    batch = batch_of([make_event()])
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        closing(
+            open_sink(f"kafka://127.0.0.1:{silent.getsockname()[1]}/usage", source="tests")
+        ) as sink,
+    ):
+        delivery = sink.deliver(batch)
+
+    assert delivery == Delivery.try_later(batch, "no report yet", ambiguous=True)
+
+
+def test_what_is_not_sent_is_not_written_while_the_sink_is_closed(brokers, monkeypatch):
+    """Nobody would hear of it, and it is sent again: what waits for company is taken back."""
+    before, during = batch_of([make_event()]), batch_of([make_event() for _ in range(3)])
+
+    with sink_to(brokers, "linger.ms=500") as sink:
+        sink.deliver(before)
+        monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 0.1)
+        assert sink.deliver(during).retryable == ids_of(during)
+
+    assert ids_in(brokers).keys() == ids_of(before)
+
+
 def test_closing_while_brokers_are_away_leaves_nothing_behind(brokers):
     """What is not sent when the sink is closed is not written behind our back later."""
     before, during = batch_of([make_event()]), batch_of([make_event() for _ in range(3)])
