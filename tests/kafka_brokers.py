@@ -176,6 +176,15 @@ class MockBrokers(Brokers):
         array = (ctypes.c_int * len(errors))(*errors)
         self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, api, len(errors), array)
 
+    def fail_in(self, topic: str, partition: int, api: int, errors: Sequence[int]) -> None:
+        """The same, for what the next requests have for one partition."""
+        codes = [ctypes.c_int(each) for each in errors]
+        self._check(
+            self._lib.rd_kafka_mock_partition_push_request_errors(
+                self._cluster, topic.encode(), partition, api, len(errors), *codes
+            )
+        )
+
     def stop_failing(self, api: int) -> None:
         """Forget the codes that are left."""
         self._lib.rd_kafka_mock_clear_request_errors(self._cluster, api)
@@ -416,6 +425,10 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_up", number, pointer, ctypes.c_int32),
         ("rd_kafka_mock_broker_set_rtt", number, pointer, ctypes.c_int32, number),
         ("rd_kafka_mock_clear_request_errors", None, pointer, ctypes.c_int16),
+        (
+            *("rd_kafka_mock_partition_push_request_errors", number, pointer, text),
+            *(ctypes.c_int32, ctypes.c_int16, ctypes.c_size_t),
+        ),
         (
             *("rd_kafka_mock_push_request_errors_array", None),
             *(pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(number)),
