@@ -233,7 +233,8 @@ def test_who_was_refused_in_company_is_told_apart_at_once(brokers):
         delivery = sink.deliver(batch)
 
     assert delivery == Delivery.all_accepted(batch)
-    assert {ids_in(brokers, "two")[envelope.id] for envelope in batch} == {1}
+    found = ids_in(brokers, "two")
+    assert {found[envelope.id] for envelope in batch} == {1}
 
 
 def test_who_is_refused_alone_is_rejected_where_others_are_taken(brokers):
@@ -377,7 +378,8 @@ def test_what_is_in_flight_is_not_written_again(brokers):
 
     assert all(each.retryable == ids_of(batch) and each.ambiguous for each in away)
     assert back == Delivery.all_accepted(batch)
-    assert {ids_in(brokers)[event_id] for event_id in ids_of(batch)} == {1}
+    found = ids_in(brokers)
+    assert {found[event_id] for event_id in ids_of(batch)} == {1}
 
 
 def test_a_report_is_kept_until_its_event_is_offered_again(brokers):
@@ -393,7 +395,8 @@ def test_a_report_is_kept_until_its_event_is_offered_again(brokers):
         taken = sink.deliver(first)
 
     assert taken == Delivery.all_accepted(first)
-    assert {ids_in(brokers)[event_id] for event_id in ids_of(first)} == {1}
+    found = ids_in(brokers)
+    assert {found[event_id] for event_id in ids_of(first)} == {1}
 
 
 def test_a_fatal_error_costs_the_producer_and_no_event(brokers):
@@ -551,6 +554,35 @@ def test_what_is_not_sent_is_not_written_while_the_sink_is_closed(brokers, monke
         assert sink.deliver(during).retryable == ids_of(during)
 
     assert ids_in(brokers).keys() == ids_of(before)
+
+
+def test_other_greenlets_go_on_while_a_delivery_waits():
+    """librdkafka waits inside C, where gevent cannot switch: it is asked for no time at all."""
+    code = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from llm_metering.sinks import open_sink
+from tests.factories import batch_of, make_event
+ticks = []
+def tick():
+    while True:
+        ticks.append(None)
+        gevent.sleep(0.01)
+gevent.spawn(tick)
+sink = open_sink(sys.argv[1], source="tests")
+print(len(sink.deliver(batch_of([make_event()])).retryable), len(ticks) > 10)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"kafka://127.0.0.1:{free_port()}/usage"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+    assert done.stdout == "1 True\n"
 
 
 def test_closing_while_brokers_are_away_leaves_nothing_behind(brokers):
