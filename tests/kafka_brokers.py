@@ -151,10 +151,10 @@ class MockBrokers(Brokers):
         self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
         self._lib.rd_kafka_destroy(self._handle)
 
-    def create(self, topic: str, partitions: int = 4) -> None:
+    def create(self, topic: str, partitions: int = 4, replicas: int = 1) -> None:
         """Make a topic."""
         name = topic.encode()
-        self._check(self._lib.rd_kafka_mock_topic_create(self._cluster, name, partitions, 1))
+        self._check(self._lib.rd_kafka_mock_topic_create(self._cluster, name, partitions, replicas))
 
     def down(self, broker: int | None = None) -> None:
         """Close the connections of one broker, or of all, and take no new ones."""

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from llm_metering.checkup import examine
-from llm_metering.checkup.kafka import check_kafka
+from llm_metering.checkup.kafka import _judge_replicas, check_kafka
 from llm_metering.settings import load_settings
 from llm_metering.sinks import open_sink
 from tests.kafka_brokers import BrokerProcess, MockBrokers, RefusingBroker, free_port
@@ -50,6 +50,7 @@ def test_a_topic_of_one_broker_is_looked_at(broker):
         "sink.retention": "ok",
     }
     assert found["sink.topic"].found == "usage has 3 partitions of 1 replicas"
+    assert found["sink.replicas"].found == "a partition has one replica"
     assert found["sink.retention"].found == "records are kept for 7 days"
     assert broker.records("usage") == []
 
@@ -77,6 +78,31 @@ def test_how_long_a_topic_keeps_records_matters(broker, request, config, level, 
     assert told in found.found
 
 
+def test_a_topic_that_takes_nothing_is_a_failure(broker):
+    """More replicas are wanted than there are."""
+    broker.create("strict", 1, min_insync_replicas="2")
+
+    found = look(broker.url("strict"))["sink.replicas"]
+
+    assert (found.level, found.found) == ("failure", "min.insync.replicas is 2, and there are 1")
+
+
+@pytest.mark.parametrize(
+    ("least", "level"),
+    [
+        pytest.param("1", "warning", id="one disk may be all"),
+        pytest.param("2", "ok", id="two of three"),
+        pytest.param("3", "warning", id="none may be away"),
+    ],
+)
+def test_how_many_of_three_replicas_must_have_a_record(least, level):
+    """Neither one alone nor all of them."""
+    with closing(open_sink("kafka://b1/usage", source="shop")) as sink:
+        found = _judge_replicas(sink, 3, least)
+
+    assert (found.level, found.sink) == (level, "kafka")
+
+
 def test_a_topic_that_is_not_there_is_a_failure_and_is_not_made(broker):
     """Unless the brokers make it, with their defaults, when it is written to."""
     assert levels(look(broker.url("nowhere"))) == {
@@ -96,15 +122,16 @@ def test_a_topic_that_the_brokers_would_make_is_a_warning(tmp_path):
 def test_brokers_that_do_not_tell_settings_are_no_failure():
     """The mock cluster has no answer to such a question: it is said what is not known."""
     with MockBrokers(3) as brokers:
-        brokers.create("usage", 6)
+        brokers.create("usage", 6, 3)
         found = look(brokers.url("usage"), limit=2.0)
 
     assert levels(found) == {
         "sink.reachable": "ok",
         "sink.topic": "ok",
-        "sink.replicas": "warning",
+        "sink.replicas": "ok",
         "sink.retention": "warning",
     }
+    assert "not told" in found["sink.replicas"].found
 
 
 def test_nobody_there_is_a_failure():

@@ -122,6 +122,14 @@ def _missing(sink: KafkaSink, *, is_made: bool) -> Finding:
 
 def _judge_replicas(sink: KafkaSink, replicas: int, least: str | None) -> Finding:
     check = "sink.replicas"
+    if least is not None and int(least) > replicas:
+        return failure(
+            check,
+            f"min.insync.replicas is {least}, and there are {replicas}",
+            means="the brokers take nothing; events wait on disk",
+            advice="set min.insync.replicas to one less than the replicas",
+            sink=sink.name,
+        )
     if replicas == 1:
         return warning(
             check,
@@ -136,20 +144,20 @@ def _judge_replicas(sink: KafkaSink, replicas: int, least: str | None) -> Findin
             f"{replicas} replicas; the least that must have a record is not told",
             sink=sink.name,
         )
-    if int(least) > replicas:
-        return failure(
-            check,
-            f"min.insync.replicas is {least}, and there are {replicas}",
-            means="the brokers take nothing; events wait on disk",
-            advice="set min.insync.replicas to one less than the replicas",
-            sink=sink.name,
-        )
     if int(least) == 1:
         return warning(
             check,
             f"min.insync.replicas is 1, of {replicas} replicas",
             means="a record may be acknowledged that one disk alone has",
             advice="set min.insync.replicas=2",
+            sink=sink.name,
+        )
+    if int(least) == replicas:
+        return warning(
+            check,
+            f"min.insync.replicas is {least}, of {replicas} replicas",
+            means="while one broker is away nothing is taken; events wait on disk",
+            advice="set min.insync.replicas to one less than the replicas",
             sink=sink.name,
         )
     return ok(check, f"a record is on {least} of {replicas} replicas at least", sink=sink.name)
