@@ -11,7 +11,8 @@ from llm_metering.checkup import examine
 from llm_metering.checkup.kafka import _judge_replicas, check_kafka
 from llm_metering.settings import load_settings
 from llm_metering.sinks import open_sink
-from tests.kafka_brokers import BrokerProcess, MockBrokers, RefusingBroker, free_port
+from tests.kafka_brokers import BrokerProcess, MockBrokers, free_port
+from tests.kafka_refusing import RefusingBroker
 
 PASSWORD = "hunter2"
 
