@@ -1,5 +1,7 @@
 """The checks of `make test` as separate sessions, the tests on every supported Python."""
 
+from pathlib import Path
+
 import nox
 
 CONSTRAINTS = "requirements/constraints.txt"
@@ -125,6 +127,30 @@ def llamaindex_anthropic(session, core):
     else:
         session.install(*group, *OLDEST_LLAMAINDEX_WITH, "llama-index-llms-anthropic<0.8")
     session.run("pytest", "tests/llamaindex/anthropic", *session.posargs)
+
+
+@nox.session(default=False)
+def flink(session):
+    """The documentation's statements for Flink, from Kafka to Kafka and to PostgreSQL.
+
+    It needs Java 17, and downloads most of a gigabyte.
+    """
+    session.install("--editable", ".", "--group", "flink")
+    connectors = Path(session.virtualenv.location) / "connectors"
+    if not connectors.exists():
+        session.install(
+            *("--no-deps", "--require-hashes", "--target", str(connectors)),
+            *("--requirement", "requirements/flink-connectors.txt"),
+        )
+    env = {"FLINK_CONNECTORS": str(connectors)}
+    session.run("pytest", "tests/flink", *session.posargs, env=env)
+
+
+@nox.session(default=False)
+def clickhouse(session):
+    """The documentation's statements for ClickHouse, by its engine in a process of Python."""
+    session.install("--editable", ".", "--group", "clickhouse")
+    session.run("pytest", "tests/clickhouse", *session.posargs)
 
 
 @nox.session

@@ -16,8 +16,9 @@ from tests.tiny_model import write_tiny_model
 
 pytest_plugins = ["pytester", "tests.meter_fixtures", "tests.provider.fixtures", "tests.skips"]
 
-# They run in environments of their own, by `pytest tests/langchain` and the like: .venv/langchain.
-collect_ignore = ["langchain", "llamaindex"]
+# They run in environments of their own, by `pytest tests/langchain` and the like: .venv/langchain,
+# or `nox --session flink`.
+collect_ignore = ["clickhouse", "flink", "langchain", "llamaindex"]
 
 # Whatever else holds, such as hypothesis's profile for CI; but no test hangs on the machine's speed.
 settings.register_profile("without-a-clock", settings(), deadline=None)

@@ -214,6 +214,37 @@ def test_the_home_does_not_move_with_the_working_folder(monkeypatch, tmp_path):
         pytest.param("memory: jsonl:///a", ("memory:", "jsonl:///a"), id="spaces"),
         pytest.param("memory:,jsonl:///a,", ("memory:", "jsonl:///a"), id="commas"),
         pytest.param("\n  memory:,\n  jsonl:///a\n", ("memory:", "jsonl:///a"), id="lines"),
+        pytest.param(
+            "kafka://a:9092,b:9092/usage", ("kafka://a:9092,b:9092/usage",), id="brokers alone"
+        ),
+        pytest.param(
+            "kafka://a,b,c/t,memory:,cloudevents+https://x/y,kafka://d:1,e:2/u?name=other,",
+            (
+                "kafka://a,b,c/t",
+                "memory:",
+                "cloudevents+https://x/y",
+                "kafka://d:1,e:2/u?name=other",
+            ),
+            id="brokers beside others, by commas",
+        ),
+        pytest.param(
+            "jsonl:///a kafka://a:9092,b:9092/usage memory:",
+            ("jsonl:///a", "kafka://a:9092,b:9092/usage", "memory:"),
+            id="brokers beside others, by spaces",
+        ),
+        pytest.param(
+            ",\n kafka://[::1]:9092,[::2]:9092/t,\n\n acme+https://x/?a=1&b=2 ,\n,memory:\n,",
+            ("kafka://[::1]:9092,[::2]:9092/t", "acme+https://x/?a=1&b=2", "memory:"),
+            id="brokers beside others, by lines with commas",
+        ),
+        pytest.param(
+            "jsonl:///a,b/usage,1.jsonl,memory:",
+            ("jsonl:///a,b/usage,1.jsonl", "memory:"),
+            id="commas in a path",
+        ),
+        pytest.param(
+            "memory:\tjsonl:///a\r\nmemory:", ("memory:", "jsonl:///a", "memory:"), id="tabs"
+        ),
     ],
 )
 def test_sinks_in_one_string(given, sinks, monkeypatch, write_file):

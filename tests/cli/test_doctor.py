@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
+import threading
 
 import pytest
 
+from llm_metering.checkup.deduplication import EVENT_TYPE
 from llm_metering.sinks.memory import MemorySink
 from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import Refuse
 from tests.cli.conftest import make_event, record
+from tests.sinks.webhook_receiver import WebhookReceiver
 
 KEY = "om_hunter2"
+LONG = 20.0
+"""Seconds that nothing here takes."""
 TOKENS = {
     "slug": "tokens_total",
     "eventType": "llm.usage",
@@ -135,6 +144,122 @@ def test_what_was_meant_and_does_not_hold_is_said(run, monkeypatch, name, value,
     monkeypatch.setenv(name, value)
 
     assert examined(run("doctor", "--format", "json"))[check] == "warning"
+
+
+def test_every_sink_is_looked_at_in_its_own_way(run, monkeypatch, tmp_path, server):
+    """A receiver is asked, a file tried, and what cannot be asked is said to be so."""
+    with WebhookReceiver() as receiver:
+        urls = [receiver.url, f"jsonl://{tmp_path}/usage.jsonl", server.sink_url, "memory:"]
+        monkeypatch.setenv("LLM_METERING_SINKS", " ".join(urls))
+        done = run("doctor", "--format", "json")
+
+    examined(done)
+    found = {(each["sink"], each["check"]) for each in json.loads(done.stdout)["findings"]}
+    assert {
+        ("cloudevents", "sink.reachable"),
+        ("jsonl", "sink.writable"),
+        ("jsonl", "sink.space"),
+        ("openmeter", "sink.meters"),
+        ("memory", "sink.reachable"),
+    } <= found
+    assert not [sink for sink, _ in found if sink == "ledger"]
+    assert [request.method for request in receiver.received] == ["OPTIONS"]
+    assert not (tmp_path / "usage.jsonl").exists()
+
+
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "token", "checks"),
+    [
+        pytest.param("http://x.invalid", None, None, {"webhook_secret"}, id="open and unsigned"),
+        pytest.param("http://x.invalid", SECRET, KEY, {"webhook_token"}, id="open token"),
+        pytest.param("http://x.invalid", SECRET, None, set(), id="open and signed"),
+        pytest.param("https://x.invalid", None, None, {"webhook_secret"}, id="unsigned"),
+        pytest.param("https://x.invalid", None, KEY, set(), id="a token"),
+        pytest.param("https://x.invalid", SECRET, KEY, set(), id="both"),
+        pytest.param("http://127.0.0.1:9", None, KEY, set(), id="loopback"),
+        pytest.param(None, SECRET, KEY, {"webhook_secret", "webhook_token"}, id="no receiver"),
+    ],
+)
+def test_a_receiver_that_cannot_tell_who_posts_is_said(
+    run, monkeypatch, url, secret, token, checks
+):
+    """Without a signature anybody can post usage; in the clear anybody can read the token."""
+    monkeypatch.setenv("LLM_METERING_SINKS", f"cloudevents+{url}/" if url else "")
+    monkeypatch.setenv("LLM_METERING_WEBHOOK_SECRET", secret or "")
+    monkeypatch.setenv("LLM_METERING_WEBHOOK_TOKEN", token or "")
+
+    done = run("doctor", "--format", "json")
+
+    found = examined(done, code=1 if url else 0)
+    assert {name.partition(".")[2] for name in found if "webhook" in name} == checks
+    assert SECRET not in done.output
+
+
+def in_a_terminal(*arguments, types=""):
+    """What the doctor showed in a terminal, where somebody types."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "llm_metering", "doctor", "--wait", "0.4", *arguments]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        # A question that nobody answers would be waited for without end.
+        end = threading.Timer(LONG, process.kill)
+        end.start()
+        os.write(ours, types.encode())
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # EIO: the other side is closed
+                piece = b""
+            if not piece:
+                break
+            shown += piece
+        end.cancel()
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("types", "arguments", "asks", "sends"),
+    [
+        pytest.param("y\n", [], True, 2, id="yes"),
+        pytest.param("n\n", [], True, 0, id="no"),
+        pytest.param("\n", [], True, 0, id="neither"),
+        pytest.param("", ["--send"], False, 2, id="send"),
+        pytest.param("", ["--no-send"], False, 0, id="no send"),
+        pytest.param("", ["--format", "json"], False, 0, id="JSON"),
+    ],
+)
+def test_in_a_terminal_it_asks_before_it_sends(server, home, types, arguments, asks, sends):
+    """Only a yes sends; who said so already is not asked, and neither is a program."""
+    code, shown = in_a_terminal("--home", home, *arguments, types=types)
+
+    assert code == 0
+    assert ("Send one test event twice to the OpenMeter server" in shown) == asks
+    posted = [request for request in server.received if request.method == "POST"]
+    assert len(posted) == sends
+    assert all(EVENT_TYPE.encode() in request.body for request in posted)
+
+
+def test_in_a_terminal_without_openmeter_nothing_is_asked(home, tmp_path, monkeypatch):
+    """There would be nothing to send."""
+    monkeypatch.setenv("LLM_METERING_SINKS", f"jsonl://{tmp_path}/usage.jsonl")
+
+    code, shown = in_a_terminal("--home", home)
+
+    assert code == 0
+    assert "Send one test event" not in shown
+
+
+def test_without_a_terminal_it_never_asks(run, server):
+    """A script gets its answer, and nothing is sent that nobody asked for."""
+    done = run("doctor")
+
+    assert "Send one test event" not in done.output
+    assert "POST" not in {request.method for request in server.received}
 
 
 def test_a_key_without_encryption_is_said(run, monkeypatch):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from llm_metering.sinks import Delivery, Envelope
-from llm_metering.testing import SinkContract
 from llm_metering.testing.contract import events
 from tests.factories import envelope_of, make_event
 from tests.forking import in_child
 
-__all__ = ["Contract", "LooksInside"]
+__all__ = ["LooksInside", "Ours"]
 
 
-class Contract(SinkContract):
-    """The public contract, and what only we can test."""
+class Ours:
+    """What only we can test."""
 
     def test_a_forked_child_delivers_and_so_does_its_parent(self, bench):
         """A connection that was open at the fork is used by neither in the other's place."""

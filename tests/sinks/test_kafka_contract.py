@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from llm_metering.sinks import open_sink
-from llm_metering.testing import SinkBench
+from llm_metering.testing import RemoteSinkContract, SinkBench
 from tests.kafka_brokers import BrokerProcess, Brokers, MockBrokers
-from tests.sinks.contracts import Contract, LooksInside
+from tests.sinks.contracts import LooksInside, Ours
 
 
 def ids_in(brokers: Brokers, topic: str) -> list[str]:
     return [dict(record.headers)["ce_id"].decode() for record in brokers.records(topic)]
 
 
-class TestMockCluster(Contract, LooksInside):
+class TestMockCluster(RemoteSinkContract, Ours, LooksInside):
     """Three brokers; all of them go away and come back with what they had."""
 
     @pytest.fixture
@@ -34,7 +34,7 @@ class TestMockCluster(Contract, LooksInside):
                 )
 
 
-class TestBrokerProcess(Contract):
+class TestBrokerProcess(RemoteSinkContract, Ours):
     """One broker, which is killed and started again with its data."""
 
     @pytest.fixture

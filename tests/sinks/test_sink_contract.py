@@ -10,19 +10,23 @@ import pytest
 
 from llm_metering.ledger import Ledger
 from llm_metering.sinks import open_sink
+from llm_metering.sinks.jsonl import read_events
 from llm_metering.sinks.shapes import SHAPES
-from llm_metering.testing import OpenMeterServer, SinkBench
-from tests.sinks.contracts import Contract, LooksInside
+from llm_metering.testing import OpenMeterServer, RemoteSinkContract, SinkBench, SinkContract
+from tests.sinks.contracts import LooksInside, Ours
+from tests.sinks.webhook_receiver import WebhookReceiver
+
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
-class TestMemory(Contract, LooksInside):
+class TestMemory(SinkContract, Ours, LooksInside):
     @pytest.fixture
     def bench(self) -> SinkBench:
         sink = open_sink("memory:", source="tests")
         return SinkBench(sink=sink, arrived=lambda: [event.id for event in sink.events])
 
 
-class TestLedger(Contract, LooksInside):
+class TestLedger(SinkContract, Ours, LooksInside):
     @pytest.fixture
     def bench(self, tmp_path: Path) -> Iterator[SinkBench]:
         with closing(Ledger(tmp_path / "ledger.db")) as sink:
@@ -32,7 +36,51 @@ class TestLedger(Contract, LooksInside):
             )
 
 
-class TestOpenMeter(Contract):
+class TestJSONLines(RemoteSinkContract, Ours, LooksInside):
+    """A file, which is away while there is a file in the place of its folder."""
+
+    @pytest.fixture
+    def bench(self, tmp_path: Path) -> Iterator[SinkBench]:
+        folder, aside = tmp_path / "usage", tmp_path / "aside"
+        path = folder / "usage.jsonl"
+
+        def go_away() -> None:
+            if folder.exists():
+                folder.rename(aside)
+            folder.touch()
+
+        def come_back() -> None:
+            folder.unlink()
+            if aside.exists():
+                aside.rename(folder)
+
+        with closing(open_sink(f"jsonl://{path}", source="tests")) as sink:
+            yield SinkBench(
+                sink=sink,
+                arrived=lambda: [event.id for event in read_events(path, dedupe=False)],
+                go_away=go_away,
+                come_back=come_back,
+            )
+
+
+class TestCloudEvents(RemoteSinkContract, Ours, LooksInside):
+    """A receiver that verifies; it keeps what comes twice once, as its reader must."""
+
+    @pytest.fixture
+    def bench(self) -> Iterator[SinkBench]:
+        with (
+            WebhookReceiver(SECRET) as receiver,
+            closing(open_sink(receiver.url, source="tests", webhook_secret=SECRET)) as sink,
+        ):
+            yield SinkBench(
+                sink=sink,
+                arrived=lambda: [event_id for _, event_id in receiver.ledger],
+                go_away=receiver.down,
+                come_back=receiver.up,
+            )
+
+
+class TestOpenMeter(RemoteSinkContract, Ours):
     """Every API and every shape; an event of several counts by the first part of their ids."""
 
     @pytest.fixture(

@@ -12,6 +12,7 @@ from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import (
     ClaimBeforeWrite,
     Hang,
+    Lag,
     LostAfterAccept,
     Poison,
     Redirect,
@@ -214,10 +215,11 @@ def test_a_server_hangs_until_it_is_released(server, post, when):
 
 def test_a_client_that_gave_up_may_be_counted_late(server, post, client):
     """After a timeout the request it gave up on is still there."""
-    client.timeout = httpx.Timeout(0.05)
+    client.timeout = httpx.Timeout(20, read=0.05)
     server.order(Hang())
     with pytest.raises(httpx.ReadTimeout):
         post(wire_events("1"))
+    assert server.wait_until(lambda: server.hanging == 1)
     assert server.events == []
 
     server.release()
@@ -267,3 +269,69 @@ def test_a_success_may_have_an_unreadable_body(server, post):
 
     assert server.received[0].status == 202
     assert ids(server) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept"),
+    [
+        pytest.param(LostAfterAccept(), "", id="all"),
+        pytest.param(LostAfterAccept(id="2"), "13", id="one"),
+        pytest.param(LostAfterAccept(id=["1", "3"]), "2", id="several"),
+        pytest.param(LostAfterAccept(matches=lambda event: event["id"] > "1"), "1", id="function"),
+    ],
+)
+def test_chosen_events_are_lost(server, post, lost, kept):
+    """The others of their batch are kept; sent again, the lost ones are as well."""
+    server.order(lost)
+
+    assert post(wire_events("1", "2", "3")).status_code == 204
+    assert "".join(ids(server)) == kept
+    assert post(wire_events("1", "2", "3")).status_code == 204
+    assert sorted(ids(server)) == ["1", "2", "3"]
+
+
+def test_a_claim_holds_until_it_is_forgotten(server, post):
+    """A chosen event is counted zero times for ever, until its id is forgotten; then once."""
+    server.order(ClaimBeforeWrite(id="2"))
+
+    answers = [post(wire_events("1", "2", "3")).status_code for _ in range(3)]
+    before = ids(server)
+    forgotten = server.forget_claims(), server.forget_claims()
+    post(wire_events("1", "2", "3"))
+
+    assert answers == [500, 204, 204]
+    assert before == ["1", "3"]
+    assert forgotten == (1, 0)
+    assert ids(server) == ["1", "3", "2"]
+
+
+def test_forgotten_ids_are_counted_again(server, post):
+    """As when an event comes after the time for which OpenMeter remembers it."""
+    post(wire_events("1"))
+    post(wire_events("1"))
+    once = ids(server)
+    server.forget_ids()
+    post(wire_events("1"))
+
+    assert (once, ids(server)) == (["1"], ["1", "1"])
+
+
+def test_what_lags_is_known(server, post):
+    """A retry of an event that is not stored yet is none of its own."""
+    server.order(Lag(), times=None)
+
+    for _ in range(2):
+        assert post(wire_events("1", "2")).status_code == 204
+
+    assert (ids(server), server.catch_up(), ids(server)) == ([], 2, ["1", "2"])
+
+
+def test_preloaded_events_are_stored_as_they_are(server, post):
+    """Each of them, though the server deduplicates; it knows them from then on."""
+    events = wire_events("1", "1", "2")
+
+    assert server.preload(events, stored_at=0.5) == 3
+    post(wire_events("1", "3"))
+
+    assert ids(server) == ["1", "1", "2", "3"]
+    assert server.received[0].ids == ["1", "3"]

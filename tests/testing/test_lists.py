@@ -72,6 +72,8 @@ def test_an_event_is_listed_as_it_is_kept(ask, post):
                 },
                 "ingestedAt": "2026-11-21T12:00:00Z",
                 "storedAt": "2026-11-21T12:00:00Z",
+                "validationError": "no meter found for event type: llm.usage\n"
+                "no customer found for event subject: customer-42",
             }
         ]
     }
@@ -93,6 +95,16 @@ def test_an_event_is_listed_as_it_is_kept(ask, post):
         pytest.param({"source": {"$eq": "tests"}, "type": {"$lte": "m"}}, "4321", id="others"),
         pytest.param({"time": {"$gte": "2026-11-21T10:00:02Z"}}, "432", id="time"),
         pytest.param({"time": {"$lt": "2026-11-21T12:00:02+02:00"}}, "1", id="another zone"),
+        pytest.param({"time": {"$gt": "2026-11-21T10:00:02.9Z"}}, "43", id="whole seconds"),
+        pytest.param(
+            {"time": {"$and": [{"$gt": "2026-11-21T10:00:01Z"}, {"$lte": "2026-11-21T10:00:03Z"}]}},
+            "32",
+            id="a span",
+        ),
+        pytest.param(
+            {"id": {"$in": ["1", "4"]}, "time": {"$lt": "2026-11-21T10:00:04Z"}}, "1", id="both"
+        ),
+        pytest.param({"id": {"$eq": "2", "$in": None}}, "2", id="null is no operator"),
         pytest.param({"ingestedAt": {"$gt": "2026-11-21T12:00:00Z"}}, "", id="when it came"),
     ],
 )
@@ -162,6 +174,11 @@ def test_pages_of_v2_hold_each_event_once(ask, post, limit):
         ),
         pytest.param({"filter": {"id": {"$like": "%"}}}, 501, "operator $like", id="pattern"),
         pytest.param({"filter": {"customerId": {}}}, 501, "filter customerId", id="customer"),
+        pytest.param({"filter": {"storedAt": {}}}, 501, "passes over", id="v3's column"),
+        pytest.param({"filter": {"id": {"$contains": "1"}}}, 501, "$contains", id="v3's operator"),
+        pytest.param(
+            {"filter": {"time": {"$and": [{"$and": []}]}}}, 400, "depth", id="nested times"
+        ),
         pytest.param({"sort": "time"}, 501, "parameter sort", id="parameter"),
     ],
 )
@@ -183,6 +200,8 @@ def test_what_v2_does_not_take(ask, parameters, status, detail):
         pytest.param({"subject": "ac"}, [], id="a part of the subject"),
         pytest.param({"from_": "2026-11-21T10:00:02Z"}, ["3", "2"], id="from, included"),
         pytest.param({"to": "2026-11-21T10:00:02Z", "clientId": "x"}, ["12"], id="to, excluded"),
+        pytest.param({"ingestedAtFrom": "2026-11-21T12:00:01Z"}, [], id="nothing came later"),
+        pytest.param({"ingestedAtTo": "2026-11-21T12:00:00Z"}, [], id="nothing came before"),
     ],
 )
 def test_the_list_of_v1(ask, post, parameters, expected):

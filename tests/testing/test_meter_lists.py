@@ -1,4 +1,4 @@
-"""The lists of meters, and v3's list of events, as OpenMeter's documents have them."""
+"""The lists of meters, as OpenMeter's documents have them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from llm_metering.testing import OpenMeterServer
 from tests.openmeter_spec import openmeter_schema, spec_path, validator
-from tests.testing.wire_events import wire_event
 
 TOKENS = {
     "slug": "tokens_total",
@@ -111,15 +110,3 @@ def test_a_meter_that_openmeter_would_refuse(meter):
     """A server cannot be made with it."""
     with pytest.raises(ValueError, match=r"meter|aggregation"):
         OpenMeterServer(meters=[meter])
-
-
-def test_v3_lists_events_by_their_id(ask, post):
-    """What has that id, and nothing else; each as often as it is counted."""
-    post([wire_event("1"), wire_event("12")])
-
-    status, document = ask("/api/v3/openmeter/events", **{"filter[id][eq]": "1"})
-
-    assert status == 200
-    assert [item["event"]["id"] for item in document["data"]] == ["1"]
-    assert document["data"][0].keys() == {"event", "ingested_at", "stored_at"}
-    assert ask("/api/v3/openmeter/events", sort="time")[0] == 501

@@ -121,3 +121,41 @@ def test_a_killed_server_comes_back(tmp_path):
 
     assert second.url == first.url
     assert state["events"] == wire_events("1", "1")
+
+
+def test_it_takes_meters_customers_and_cursors(tmp_path):
+    """And events as they are: what a program in another language asks for is planted there."""
+    meters = tmp_path / "meters.json"
+    meters.write_text('[{"slug": "calls", "eventType": "llm.usage", "aggregation": "COUNT"}]')
+    process = Process("--meters", str(meters), "--customer", "customer-42", "--cursors", "id")
+    with httpx.Client(base_url=process.url, trust_env=False) as client:
+        planted = client.post("/testing/events", json=wire_events("1", "2", "2")).json()
+        refused = client.post("/testing/events", json=[{"id": "3"}]).status_code
+        page = client.get("/api/v2/events", params={"limit": 2}).json()
+        rest = client.get("/api/v2/events", params={"cursor": page["nextCursor"]}).json()
+        [row] = client.get("/api/v1/meters/calls/query").json()["data"]
+    process.end()
+
+    assert (planted, refused, row["value"]) == ({"stored": 3}, 400, 3)
+    assert [item["event"]["id"] for item in page["items"] + rest["items"]] == ["2", "2", "1"]
+    assert "validationError" not in page["items"][0]
+
+
+def test_what_is_held_back_or_known_is_in_reach(process):
+    """Lagging events, claims and ids, by HTTP as in Python."""
+    with httpx.Client(base_url=process.url, trust_env=False) as client:
+        for fault in ({"fault": "Lag", "id": "1"}, {"fault": "ClaimBeforeWrite", "id": ["2"]}):
+            client.post("/testing/orders", json={"faults": [fault]})
+        statuses = [post(process.url, "1"), post(process.url, "2"), post(process.url, "2")]
+        answers = [
+            client.post("/testing/catch-up").json(),
+            client.delete("/testing/claims").json(),
+        ]
+        post(process.url, "1", "2")
+        client.delete("/testing/ids")
+        post(process.url, "1")
+        events = client.get("/testing/state").json()["events"]
+
+    assert statuses == [204, 500, 204]
+    assert answers == [{"stored": 1}, {"forgotten": 1}]
+    assert [event["id"] for event in events] == ["1", "2", "1"]

@@ -115,7 +115,7 @@ def test_totals_are_what_a_meter_says(server, post):
 @pytest.mark.parametrize("path", ["tokens", "$", "$.", "$..tokens", "$.items[0]", "$.*", "subject"])
 def test_a_path_that_is_not_simple_is_refused(server, path):
     """Rather than to be misunderstood."""
-    with pytest.raises(ValueError, match="a path is written"):
+    with pytest.raises(ValueError, match="a path is"):
         server.total(path)
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from ..settings import Settings
 from ..sinks.base import Sink
+from ..sinks.cloudevents import CloudEventsSink
+from ..sinks.jsonl import JSONLinesSink
 from ..sinks.kafka import KafkaSink
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
+from .asking import NETWORK_LIMIT
+from .cloudevents import check_cloudevents
 from .configuration import check_settings, configured_sinks
 from .finding import Finding, Level, failure, ok, worst
 from .home import check_home
 from .journal import check_journal
+from .jsonl import check_jsonl
 from .kafka import check_kafka, unreachable
 from .ledger import CHECK_LIMIT, check_ledger
 from .machine import check_machine
-from .openmeter import NETWORK_LIMIT, check_openmeter
+from .openmeter import check_openmeter
 from .running import Task, run_side_by_side
 
 __all__ = ["WAIT", "Finding", "Level", "examine", "worst"]
@@ -29,12 +35,22 @@ DISK_LIMIT: Final = 60.0
 _SETTLE: Final = 5.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looking:
+    """How sinks are looked at: see `examine`."""
+
+    source: str
+    send: bool
+    wait: float
+
+
 def examine(settings: Settings, *, send: bool = False, wait: float = WAIT) -> list[Finding]:
     """Look at everything, side by side; nothing is changed but for a probe file that is removed.
 
     Args:
         settings: What holds.
-        send: Whether two events may be sent to each OpenMeter server.
+        send: Whether two events may be sent to each OpenMeter server, and a batch of none to
+            each `cloudevents` sink.
         wait: Seconds to wait for these to be listed.
     """
     sinks, findings = configured_sinks(settings)
@@ -74,33 +90,27 @@ def _late_disk(name: str) -> Finding:
 
 
 def _network(settings: Settings, sinks: list[Sink], send: bool, wait: float) -> Iterator[Task]:
+    looking = _Looking(source=settings.source, send=send, wait=wait)
     for sink in sinks:
-        if isinstance(sink, OpenMeterSink):
-            yield _task(sink, settings.source, send=send, wait=wait)
-        elif isinstance(sink, KafkaSink):
-            yield _kafka(sink)
-        elif sink.url != "ledger:":
-            yield _unasked(sink)
+        makers = (make for kind, make in _TASKS.items() if isinstance(sink, kind))
+        make = next(makers, _unasked)
+        if sink.url != "ledger:":
+            yield make(sink, looking)
 
 
-def _task(sink: OpenMeterSink, source: str, *, send: bool, wait: float) -> Task:
+def _openmeter(sink: OpenMeterSink, looking: _Looking) -> Task:
+    send, wait = looking.send, looking.wait
     return Task(
         name="sink",
-        run=lambda: check_openmeter(sink, source=source, send=send, wait=wait),
+        run=lambda: check_openmeter(sink, source=looking.source, send=send, wait=wait),
         # One request, or the two that send, and then looks until the time is up.
         limit=NETWORK_LIMIT + (3 * NETWORK_LIMIT + wait + _SETTLE if send else 1.0),
-        late=failure(
-            "sink.reachable",
-            f"no answer within {NETWORK_LIMIT:g} s",
-            means="nothing is delivered; events wait on disk",
-            advice="look at the resolver, the network and the server",
-            sink=sink.name,
-        ),
+        late=_no_answer(sink),
         sink=sink.name,
     )
 
 
-def _kafka(sink: KafkaSink) -> Task:
+def _kafka(sink: KafkaSink, _: _Looking) -> Task:
     return Task(
         name="sink",
         run=lambda: check_kafka(sink),
@@ -110,8 +120,44 @@ def _kafka(sink: KafkaSink) -> Task:
     )
 
 
-def _unasked(sink: Sink) -> Task:
+def _cloudevents(sink: CloudEventsSink, looking: _Looking) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_cloudevents(sink, send=looking.send),
+        limit=(2 if looking.send else 1) * NETWORK_LIMIT + 1.0,
+        late=_no_answer(sink),
+        sink=sink.name,
+    )
+
+
+def _jsonl(sink: JSONLinesSink, _: _Looking) -> Task:
+    late = replace(_late_disk("file"), check="sink.in_time", sink=sink.name)
+    return Task(
+        name="sink", run=lambda: check_jsonl(sink), limit=DISK_LIMIT, late=late, sink=sink.name
+    )
+
+
+def _no_answer(sink: Sink) -> Finding:
+    return failure(
+        "sink.reachable",
+        f"no answer within {NETWORK_LIMIT:g} s",
+        means="nothing is delivered; events wait on disk",
+        advice="look at the resolver, the network and the server",
+        sink=sink.name,
+    )
+
+
+def _unasked(sink: Sink, _: _Looking) -> Task:
     finding = ok("sink.reachable", "there is no way to ask it without delivering", sink=sink.name)
     return Task(
         name="sink", run=lambda: [finding], limit=NETWORK_LIMIT, late=finding, sink=sink.name
     )
+
+
+_TASKS: Final[Mapping[type, Callable[[Any, _Looking], Task]]] = {
+    CloudEventsSink: _cloudevents,
+    JSONLinesSink: _jsonl,
+    KafkaSink: _kafka,
+    OpenMeterSink: _openmeter,
+}
+"""What is looked at of a sink, by its type."""

@@ -18,7 +18,10 @@ import httpx
 
 from .finding import Finding, failure
 
-__all__ = ["Reply", "UnreachableError", "ask"]
+__all__ = ["NETWORK_LIMIT", "Reply", "UnreachableError", "ask"]
+
+NETWORK_LIMIT: Final = 5.0
+"""Seconds for one request."""
 
 _MAX_BODY: Final = 8 << 20
 
@@ -69,22 +72,24 @@ def ask(
     parameters: Mapping[str, str | int] | None = None,
     body: bytes | None = None,
     content_type: str | None = None,
+    signed: Mapping[str, str] | None = None,
 ) -> Reply:
     """Make a request the way a sink does: with the same proxies, and without following redirects.
 
     Args:
-        method: `GET` or `POST`.
+        method: `GET`, `POST` or `OPTIONS`.
         url: Where to.
         limit: Seconds for all of it, but for the resolver, which cannot be stopped.
         token: The API key, if there is one.
         parameters: Of the query.
         body: What is posted.
         content_type: Of the body.
+        signed: Further headers.
 
     Raises:
         UnreachableError: If there is no answer.
     """
-    headers = {"User-Agent": f"llm-metering/{version('llm-metering')}"}
+    headers = {"User-Agent": f"llm-metering/{version('llm-metering')}", **(signed or {})}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     if content_type is not None:

@@ -9,6 +9,7 @@ from ..errors import MeteringError
 from ..opening import open_ledger, open_sinks
 from ..settings import Settings, require_destination, unknown_variables
 from ..sinks.base import Sink
+from ..sinks.cloudevents import CloudEventsSink
 from ..sinks.openmeter import OpenMeterSink
 from .finding import Finding, failure, ok, warning
 
@@ -77,5 +78,39 @@ def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
                 f"the key goes to {parts.hostname} without encryption",
                 means="who listens on the way can read it, and your customers' usage",
                 advice="use openmeter+https://",
+                sink=sink.name,
+            )
+    yield from _check_webhooks(
+        settings, [each for each in sinks if isinstance(each, CloudEventsSink)]
+    )
+
+
+def _check_webhooks(settings: Settings, sinks: list[CloudEventsSink]) -> Iterator[Finding]:
+    for setting in ("webhook_secret", "webhook_token"):
+        if getattr(settings, setting) is not None and not sinks:
+            yield warning(
+                f"settings.{setting}",
+                f"a {setting.replace('_', ' ')} is set, and no sink uses it",
+                means="usage stays on this machine",
+                advice="name the receiver: LLM_METERING_SINKS=cloudevents+https://…",
+            )
+    for sink in sinks:
+        parts = urlsplit(sink.endpoint)
+        if parts.hostname in _LOOPBACK:
+            continue
+        if sink.token and parts.scheme == "http":
+            yield warning(
+                "settings.webhook_token",
+                f"the token goes to {parts.hostname} without encryption",
+                means="who listens on the way can read it, and your customers' usage",
+                advice="use cloudevents+https://",
+                sink=sink.name,
+            )
+        if not sink.keys and (parts.scheme == "http" or not sink.token):
+            yield warning(
+                "settings.webhook_secret",
+                f"what goes to {parts.hostname} is not signed",
+                means="its receiver cannot tell your usage from what anybody else posts to it",
+                advice="set LLM_METERING_WEBHOOK_SECRET, and have the receiver verify",
                 sink=sink.name,
             )

@@ -20,7 +20,7 @@ from ..mounts import MOUNTS, mount_of, parse_mounts
 from .finding import Finding, failure, ok, warning
 from .mounts import judge_mount
 
-__all__ = ["LOW_SPACE", "SLOW_SYNC", "check_home"]
+__all__ = ["LOW_SPACE", "NO_SPACE", "SLOW_SYNC", "check_home", "nearest"]
 
 LOW_SPACE: Final = 1 << 30
 """Bytes; below them there is a warning."""
@@ -51,7 +51,7 @@ def check_home(
         mounts: Where it is written what is mounted.
     """
     try:
-        folder = _nearest(home)
+        folder = nearest(home)
         is_there = folder == home
         if not folder.is_dir():
             yield _unusable(home, f"{folder} is no folder")
@@ -72,7 +72,8 @@ def check_home(
     yield from _check_probe(home, folder, sync, clock)
 
 
-def _nearest(home: Path) -> Path:
+def nearest(home: Path) -> Path:
+    """The folder itself, or the one of its parents that is there."""
     for folder in (home, *home.parents):
         try:
             folder.stat()

@@ -5,18 +5,32 @@ Source: flock(2) for what file systems of other machines make of locks.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from ..mounts import Mount
 from .finding import Finding, failure, ok, warning
 
-__all__ = ["judge_mount"]
+__all__ = ["Kind", "judge_mount", "kind_of"]
+
+Kind = Literal["memory", "container", "network", "disk"]
+"""`network` is whatever another machine or program serves, `disk` all that is none of the others."""
 
 _IN_MEMORY: Final = frozenset(["tmpfs", "ramfs", "rootfs"])
 _OF_A_CONTAINER: Final = frozenset(["overlay", "overlayfs", "aufs"])
 _ON_THE_NETWORK: Final = frozenset(
     ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "gpfs"]
 )
+
+
+def kind_of(mount: Mount) -> Kind:
+    """What becomes of the files of a file system, and of their locks."""
+    if mount.kind in _IN_MEMORY:
+        return "memory"
+    if mount.kind in _OF_A_CONTAINER:
+        return "container"
+    if mount.kind in _ON_THE_NETWORK or mount.kind.startswith("fuse"):
+        return "network"
+    return "disk"
 
 
 def judge_mount(mount: Mount | None) -> Finding:
@@ -32,7 +46,8 @@ def judge_mount(mount: Mount | None) -> Finding:
             means="no event can be kept: applications refuse to start metering",
             advice="set LLM_METERING_HOME to a folder on a volume that can be written to",
         )
-    if mount.kind in _IN_MEMORY:
+    kind = kind_of(mount)
+    if kind == "memory":
         return warning(
             check,
             f"{where}, which is memory",
@@ -41,7 +56,7 @@ def judge_mount(mount: Mount | None) -> Finding:
             advice="set LLM_METERING_HOME to a folder on a disk, or run `llm-metering drain` "
             "before it ends (preStop) and let a sink keep the usage",
         )
-    if mount.kind in _OF_A_CONTAINER:
+    if kind == "container":
         return warning(
             check,
             f"{where}, the layer of a container",
@@ -49,7 +64,7 @@ def judge_mount(mount: Mount | None) -> Finding:
             advice="mount a volume and set LLM_METERING_HOME to it, or run `llm-metering drain` "
             "before the container ends (preStop) and let a sink keep the usage",
         )
-    if mount.kind in _ON_THE_NETWORK or mount.kind.startswith("fuse"):
+    if kind == "network":
         return warning(
             check,
             f"{where}, which another machine or program serves",

@@ -10,15 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..sinks.openmeter import OpenMeterSink
-from .asking import Reply, UnreachableError, ask
+from .asking import NETWORK_LIMIT, Reply, UnreachableError, ask
 from .deduplication import check_deduplication
 from .finding import Finding, failure, ok, warning
 from .meters import ServerMeter, judge_meters
 
-__all__ = ["NETWORK_LIMIT", "check_openmeter"]
-
-NETWORK_LIMIT: Final = 5.0
-"""Seconds for one request."""
+__all__ = ["check_openmeter"]
 
 _METERS: Final[Mapping[str, tuple[str, Mapping[str, int]]]] = {
     "v1": ("/api/v1/meters", {"pageSize": 1000}),

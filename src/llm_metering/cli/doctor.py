@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from ..settings import load_settings
+from ..settings import Settings, load_settings
 from .common import FormatOption, HomeOption, OutputFormat, print_json, show
 from .render import plain
 
@@ -30,12 +31,13 @@ _INDENT = 9
 
 def doctor(
     send: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--send",
-            help="Send one test event twice to each OpenMeter server, to see whether it counts once.",
+            "--send/--no-send",
+            help="Send one test event twice to each OpenMeter server, to see whether it counts once."
+            " In a terminal you are asked.",
         ),
-    ] = False,
+    ] = None,
     wait: Annotated[
         float,
         typer.Option(
@@ -50,6 +52,8 @@ def doctor(
     from ..checkup import examine, worst
 
     settings = load_settings(home=home)
+    if send is None:
+        send = output is OutputFormat.TABLE and _is_wanted(settings)
     findings = examine(settings, send=send, wait=wait)
     if output is OutputFormat.JSON:
         print_json(
@@ -63,6 +67,19 @@ def doctor(
         show(_view(findings))
     if worst(findings) == "failure":
         raise typer.Exit(FAILED)
+
+
+def _is_wanted(settings: Settings) -> bool:
+    """Ask whether test events may be sent, if somebody is there who could say so."""
+    servers = [url for url in settings.sinks if url.startswith("openmeter+")]
+    if not (servers and sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    which = "the OpenMeter server" if len(servers) == 1 else "each OpenMeter server"
+    return typer.confirm(
+        f"Send one test event twice to {which}, to see whether it counts once? It is on no bill and"
+        " stays in the server's list",
+        err=True,
+    )
 
 
 def _view(findings: Sequence[Finding]) -> Iterator[RenderableType]:

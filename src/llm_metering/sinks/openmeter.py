@@ -26,7 +26,7 @@ from ._payload import UnusableEventError
 from .base import Delivery, Envelope, SinkContext, SinkLimits
 from .http import HTTPClient
 from .shapes import SHAPES, WireForm, event_type_of, wire_form
-from .urls import filled, http_base, one_of, parameters_of, split_url
+from .urls import filled, http_base, one_of, parameters_of, split_url, window_of
 
 __all__ = ["OpenMeterSink", "from_url"]
 
@@ -53,9 +53,6 @@ _PARAMETERS: Final = (
     "name",
 )
 _DEDUPE_WINDOW: Final = timedelta(hours=24)
-_UNITS: Final[Mapping[str, timedelta]] = {"h": timedelta(hours=1), "d": timedelta(days=1)}
-_MAX_WINDOW: Final = 5
-"""Digits of it."""
 
 
 class OpenMeterSink:
@@ -200,22 +197,8 @@ def from_url(url: str, context: SinkContext) -> OpenMeterSink:
         shape=one_of("shape", given.get("shape", "call"), SHAPES),
         event_type=event_type,
         event_id=one_of("event_id", given.get("event_id", context.event_id), EVENT_IDS),
-        dedupe_window=_window(given.get("dedupe_window")),
+        dedupe_window=window_of(given.get("dedupe_window", "24h")),
     )
-
-
-def _window(value: str | None) -> timedelta | None:
-    if value is None:
-        return _DEDUPE_WINDOW
-    if value == "none":
-        return None
-    number, unit = value[:-1], _UNITS.get(value[-1:])
-    if unit is None or not number.isdecimal() or len(number) > _MAX_WINDOW:
-        raise SinkURLError(
-            "dedupe_window is how long the server knows an event it has had, such as 24h or 32d;"
-            " none is for ever"
-        )
-    return int(number) * unit
 
 
 def _checked_token(token: str | None) -> str | None:

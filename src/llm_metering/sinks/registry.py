@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +28,9 @@ _MODULES: Final[Mapping[str, str]] = {
 }
 """The module of each scheme; each has `from_url`. They are imported when they are asked for,
 so that nobody pays for the libraries of a sink they do not use."""
+
+_PORT: Final = ("name", "url", "account", "limits", "deliver", "close")
+"""What a `Sink` has."""
 
 _HINTS: Final[Mapping[str, str]] = {
     "http": "for OpenMeter write openmeter+http://…, for a server of your own cloudevents+http://…",
@@ -84,13 +87,20 @@ def _factory(scheme: str) -> SinkFactory:
         module = importlib.import_module(f".{_MODULES[scheme]}", __package__)
         factory: SinkFactory = module.from_url
         return factory
-    others = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
-    if scheme in others:
-        return _load(others[scheme])
-    known = ", ".join(f"{name}:" for name in sorted({*_MODULES, *others}))
+    others = entry_points(group=ENTRY_POINTS)
+    if scheme in others.names:
+        return _load(_only(scheme, others.select(name=scheme)))
+    known = ", ".join(f"{name}:" for name in sorted({*_MODULES, *others.names}))
     problem = f"unknown scheme {scheme!r}" if scheme else "a sink's URL begins with a scheme"
     hint = f" ({_HINTS[scheme]})" if scheme in _HINTS else ""
     raise SinkURLError(f"{problem}; there are {known}{hint}")
+
+
+def _only(scheme: str, found: EntryPoints) -> EntryPoint:
+    if len({each.value for each in found}) > 1:
+        places = " and ".join(sorted(each.value for each in found))
+        raise ConfigurationError("sinks", f"two packages bring the sink {scheme!r}: {places}")
+    return next(iter(found))
 
 
 def _load(entry_point: EntryPoint) -> SinkFactory:
@@ -111,7 +121,20 @@ def _load(entry_point: EntryPoint) -> SinkFactory:
         )
 
     def make(url: str, context: SinkContext) -> Sink:
-        sink: Sink = loaded(url, context)
+        try:
+            sink: Sink = loaded(url, context)
+        except MeteringError:
+            raise
+        except Exception as error:
+            # Its text is left out, since it may quote the URL.
+            raise ConfigurationError(
+                "sinks", f"the sink {entry_point.name!r} cannot be made: {type(error).__name__}"
+            ) from error
+        missing = [name for name in _PORT if not hasattr(sink, name)]
+        if missing:
+            raise ConfigurationError(
+                "sinks", f"what {entry_point.value} makes is no sink: it has no {missing[0]}"
+            )
         return sink
 
     return make

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -10,11 +11,22 @@ import httpx
 
 from ..errors import SinkURLError
 
-__all__ = ["filled", "http_base", "one_of", "parameters_of", "split_url", "whole_number"]
+__all__ = [
+    "filled",
+    "http_base",
+    "one_of",
+    "parameters_of",
+    "split_url",
+    "whole_number",
+    "window_of",
+]
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
+_UNITS: Final[Mapping[str, timedelta]] = {"h": timedelta(hours=1), "d": timedelta(days=1)}
+_MAX_WINDOW: Final = 5
+"""Digits of it."""
 
 
 def split_url(url: str, sink: str) -> SplitResult:
@@ -63,7 +75,15 @@ def parameters_of(
     return given
 
 
-def http_base(parts: SplitResult, sink: str, *, prefix: str, secrets: str, example: str) -> str:
+def http_base(
+    parts: SplitResult,
+    sink: str,
+    *,
+    prefix: str,
+    secrets: str,
+    example: str,
+    keep_path: bool = False,
+) -> str:
     """Where an HTTP sink posts to, in the one spelling that debts are kept under.
 
     Args:
@@ -72,6 +92,8 @@ def http_base(parts: SplitResult, sink: str, *, prefix: str, secrets: str, examp
         prefix: What stands before `http` in its scheme.
         secrets: Where a key belongs.
         example: A URL that is right.
+        keep_path: The path is the whole address, in which a slash at the end may matter; without
+            it the path is where an API begins, and the slash goes.
 
     Raises:
         SinkURLError: If nothing can be posted there.
@@ -85,7 +107,9 @@ def http_base(parts: SplitResult, sink: str, *, prefix: str, secrets: str, examp
     try:
         # One server has one name, which the journal's debts are kept under.
         port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"
-        base = f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+        # The root alone is the same with a slash and without (RFC 3986, section 6.2.3).
+        path = parts.path if keep_path and parts.path != "/" else parts.path.rstrip("/")
+        base = f"{scheme}://{host}{port}{path}"
         httpx.URL(base)
     except (ValueError, httpx.InvalidURL):
         raise SinkURLError(f"the host or port of {sink} sink cannot be read") from None
@@ -125,3 +149,23 @@ def whole_number(parameter: str, value: str, *, least: int) -> int:
     ):
         raise SinkURLError(f"{parameter} must be a whole number from {least}, got {value!r}")
     return int(value)
+
+
+def window_of(value: str) -> timedelta | None:
+    """The time of a parameter `dedupe_window`; `None` is for ever.
+
+    >>> window_of("32d")
+    datetime.timedelta(days=32)
+
+    Raises:
+        SinkURLError: If it is none.
+    """
+    if value == "none":
+        return None
+    number, unit = value[:-1], _UNITS.get(value[-1:])
+    if unit is None or not number.isdecimal() or len(number) > _MAX_WINDOW:
+        raise SinkURLError(
+            "dedupe_window is how long the server knows an event it has had, such as 24h or 32d;"
+            " none is for ever"
+        )
+    return int(number) * unit

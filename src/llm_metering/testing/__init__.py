@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ..sinks.memory import MemorySink as MemorySink
     from .clock import FakeClock as FakeClock
+    from .contract import RemoteSinkContract as RemoteSinkContract
     from .contract import SinkBench as SinkBench
     from .contract import SinkContract as SinkContract
     from .meter import RecordedMeter as RecordedMeter
@@ -25,6 +26,7 @@ _HOMES: Final = {
     "OpenMeterServer": ".server",
     "Received": ".received",
     "RecordedMeter": ".meter",
+    "RemoteSinkContract": ".contract",
     "SinkBench": ".contract",
     "SinkContract": ".contract",
     "as_default": ".meter",
@@ -36,6 +38,7 @@ __all__ = [
     "OpenMeterServer",
     "Received",
     "RecordedMeter",
+    "RemoteSinkContract",
     "SinkBench",
     "SinkContract",
     "as_default",

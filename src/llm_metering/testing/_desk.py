@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -11,13 +11,17 @@ from typing import TypeVar
 
 from ._books import Books
 from ._ingest import API, PATHS, Answer, Event, problem_answer, read_events
+from ._items import Shown
 from ._listing import LISTS, list_events
-from ._meters import METER_LISTS, Meter, check_meters, list_meters
+from ._meter_api import METER_PATH, answer_meter
+from ._meters import METER_LISTS, check_meters, list_meters
 from ._orders import Order, Orders, Target
 from ._schema import ATTRIBUTES
+from ._values import Meter
 from .faults import (
     ClaimBeforeWrite,
     Fault,
+    Lag,
     LostAfterAccept,
     Poison,
     Redirect,
@@ -53,10 +57,12 @@ class Desk:
         token: str | None,
         clock: Callable[[], float],
         meters: Sequence[Meter] = (),
+        customers: Collection[str] = (),
     ) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.books = books
         self.meters = check_meters(meters)
+        self._shown = Shown(self.meters, customers)
         self.received: list[Received] = []
         self.batches: list[list[Event]] = []
         self.violations: list[str] = []
@@ -111,7 +117,8 @@ class Desk:
 
     def arrive(self, request: Received) -> tuple[int, tuple[Fault, ...]]:
         """Note a request; its number, and the faults that were ordered for it."""
-        target: Target = "list" if request.method == "GET" else "ingest"
+        reads = request.method == "GET" or METER_PATH.fullmatch(request.path) is not None
+        target: Target = "list" if reads else "ingest"
         with self.changed:
             faults = self._orders.take(target)
             self.received.append(replace(request, faults=faults))
@@ -144,10 +151,12 @@ class Desk:
         if request.method == "POST" and request.path in PATHS:
             return self._ingest(PATHS[request.path], request)
         if request.method == "GET" and request.path in LISTS:
-            rows = self.books.rows
-            return list_events(request.path, request.query, rows, now=self._clock())
+            rows, shown = self.books.rows, self._shown
+            return list_events(request.path, request.query, rows, shown, now=self._clock())
         if request.method == "GET" and request.path in METER_LISTS:
             return list_meters(request.path, request.query, self.meters)
+        if meter := METER_PATH.fullmatch(request.path):
+            return answer_meter(request, meter, self.books.rows, self.meters)
         return self._wrong_address(request)
 
     def _wrong_address(self, request: Received) -> Answer:
@@ -183,13 +192,20 @@ class Desk:
         return Answer(204 if api == "v1" else 202, {})
 
     def _write(self, events: list[Event], faults: tuple[Fault, ...]) -> bool:
-        if first_of(LostAfterAccept, faults) is not None:
-            return True
-        for fault in faults:
-            if isinstance(fault, ClaimBeforeWrite | WriteFails):
-                claims = isinstance(fault, ClaimBeforeWrite)
-                return self.books.ingest(events, fails_at=fault.at, claims=claims)
-        return self.books.ingest(events)
+        lost, lagging = first_of(LostAfterAccept, faults), first_of(Lag, faults)
+        failing = next((f for f in faults if isinstance(f, ClaimBeforeWrite | WriteFails)), None)
+        return self.books.ingest(
+            events,
+            fails=None if failing is None else failing.hits,
+            fails_at=0 if failing is None else failing.at,
+            claims=isinstance(failing, ClaimBeforeWrite),
+            loses=_nothing if lost is None else lost.hits,
+            holds=_nothing if lagging is None else lagging.hits,
+        )
+
+
+def _nothing(_event: Event) -> bool:
+    return False
 
 
 def first_of(kind: type[FaultT], faults: tuple[Fault, ...]) -> FaultT | None:

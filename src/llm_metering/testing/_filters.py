@@ -1,20 +1,26 @@
-"""The filters of OpenMeter's list of events (API v2): JSON like `{"id": {"$in": ["…"]}}`.
+"""The filters of OpenMeter's lists of events: v2's JSON and v3's `filter[id][oeq]=a,b`.
 
 Source: https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c
-(`openmeter/meterevent/service.go`, `pkg/filter/filter.go`): one operator each, `$and` and `$or`
-one level deep. Patterns (`$like` and its kin) and customers are not known here.
+(`openmeter/meterevent/service.go`, `pkg/filter/filter.go`; `api/v3/filters/parse.go` and
+`convert.go`). v2 has one operator for a field, `$and` and `$or` one level deep; v3 joins several,
+of at most 1,024 bytes each and 50 values in a list. Patterns (`$like` and its kin) and customers
+are not known here.
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ._books import Row, time_of
+from ._rows import Column, Row
+from ._values import UnknownError
 
-__all__ = ["UnknownError", "moment", "row_filter"]
+__all__ = ["Wanted", "moment", "text_test", "wanted_v2", "wanted_v3"]
 
 Test = Callable[[Any], bool]
 
@@ -27,32 +33,126 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$lte": operator.le,
 }
 _OF_TIMES: Final = frozenset(["$gt", "$gte", "$lt", "$lte"])
+_TEXTS: Final = frozenset(["id", "source", "subject", "type"])
+_TIMES_V2: Final[Mapping[str, Column]] = {"time": "time", "ingestedAt": "ingested_at"}
+_TIMES_V3: Final[Mapping[str, Column]] = {
+    name: name for name in ("time", "ingested_at", "stored_at")
+}
+
+_MAX_VALUE: Final = 1024
+_MAX_ITEMS: Final = 50
+_V3_FILTER: Final = re.compile(r"filter\[([^\]]+)\](.*)", re.DOTALL)
+_V3_TEXTS: Final = {
+    "eq": "$eq",
+    "neq": "$ne",
+    "contains": "$contains",
+    "gt": "$gt",
+    "gte": "$gte",
+    "lt": "$lt",
+    "lte": "$lte",
+    "oeq": "$in",
+}
+_V3_TIMES: Final = {"eq": "$eq", "gt": "$gt", "gte": "$gte", "lt": "$lt", "lte": "$lte"}
 
 
-class UnknownError(Exception):
-    """OpenMeter may know it; the fake server does not."""
+@dataclass(slots=True)
+class Wanted:
+    """What a list asks for.
+
+    Attributes:
+        ids: The ids one of which an event must have, if some are named.
+        tests: What must hold besides, by what is looked at.
+        spans: The first and the last second that may fit, of columns that are bounded.
+    """
+
+    ids: list[str] | None = None
+    tests: list[tuple[str, Test]] = field(default_factory=list)
+    spans: dict[Column, tuple[float, float]] = field(default_factory=dict)
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row is asked for, leaving aside the ids."""
+        event = row.event
+        return all(
+            test(event[name] if name in _TEXTS else getattr(row, name)) for name, test in self.tests
+        )
+
+    def add_text(self, name: str, condition: object, **allowed: bool) -> None:
+        """Ask for something of a text."""
+        test = text_test(condition, **allowed)
+        wanted = _only(condition)
+        if name == "id" and wanted[0] in ("$eq", "$in") and self.ids is None:
+            self.ids = [wanted[1]] if wanted[0] == "$eq" else wanted[1]
+        else:
+            self.tests.append((name, test))
+
+    def add_time(self, name: Column, conditions: Iterable[tuple[str, object]]) -> None:
+        """Ask for something of a time."""
+        for sign, text in conditions:
+            # ClickHouse is asked in whole seconds.
+            seconds = math.floor(moment(text))
+            first, last = self.spans.get(name, (-math.inf, math.inf))
+            if sign in ("$eq", "$gt", "$gte"):
+                first = max(first, seconds + (sign == "$gt"))
+            if sign in ("$eq", "$lt", "$lte"):
+                last = min(last, seconds - (sign == "$lt"))
+            self.spans[name] = first, last
 
 
-def row_filter(wanted: object) -> Callable[[Row], bool]:
-    """Make a function of a row of what a client asks for.
+def wanted_v2(document: object) -> Wanted:
+    """Read a filter of v2.
 
     Raises:
         ValueError: If OpenMeter would refuse it.
         UnknownError: If only this server does.
     """
-    if not isinstance(wanted, dict):
+    if not isinstance(document, dict):
         raise ValueError("filter must be an object")  # noqa: TRY004 - a client's mistake
-    tests: list[tuple[Callable[[Row], Any], Test]] = []
-    for field, condition in wanted.items():
-        if field in ("id", "source", "subject", "type"):
-            tests.append((_attribute(field), _text_test(condition)))
-        elif field == "time":
-            tests.append((lambda row: time_of(row.event), _time_test(condition)))
-        elif field == "ingestedAt":
-            tests.append((lambda row: int(row.ingested_at), _time_test(condition)))
+    wanted = Wanted()
+    for name, condition in document.items():
+        if name in _TEXTS:
+            wanted.add_text(name, condition)
+        elif name in _TIMES_V2:
+            _add_v2_time(wanted, _TIMES_V2[name], condition)
+        elif name == "customerId":
+            raise UnknownError(f"the filter {name}")
         else:
-            raise UnknownError(f"the filter {field}")
-    return lambda row: all(test(value_of(row)) for value_of, test in tests)
+            raise UnknownError(f"the filter {name}, which OpenMeter passes over")
+    return wanted
+
+
+def wanted_v3(parameters: Iterable[tuple[str, str]]) -> Wanted:
+    """Read the filters of v3.
+
+    Args:
+        parameters: Those whose names begin with `filter[`.
+
+    Raises:
+        ValueError: If OpenMeter would refuse one.
+        UnknownError: If only this server does.
+    """
+    parts: dict[str, dict[str, str]] = {}
+    for name, value in parameters:
+        match = _V3_FILTER.fullmatch(name)
+        if match is None:
+            raise ValueError(f"malformed filter {name}")
+        column, sign = match[1], _v3_operator(match[2], value)
+        if len(value.encode()) > _MAX_VALUE:
+            raise ValueError(f"filter parameter {name!r}: value too long (max {_MAX_VALUE} bytes)")
+        if sign in parts.setdefault(column, {}):
+            raise ValueError(f"filter parameter {name!r}: repeated query parameter not allowed")
+        parts[column][sign] = value
+    wanted = Wanted()
+    for column, given in parts.items():
+        if column in _TEXTS:
+            wanted.add_text(column, _v3_condition(column, given), contains=True)
+        elif column in _TIMES_V3:
+            signs = {_v3_sign(_V3_TIMES, column, sign): value for sign, value in given.items()}
+            wanted.add_time(_TIMES_V3[column], signs.items())
+        elif column == "customer_id":
+            raise UnknownError(f"the filter {column}")
+        else:
+            raise ValueError(f"unknown filter field(s): {column}")
+    return wanted
 
 
 def moment(text: object) -> float:
@@ -67,45 +167,96 @@ def moment(text: object) -> float:
     return time.timestamp()
 
 
-def _attribute(name: str) -> Callable[[Row], Any]:
-    return lambda row: row.event[name]
+def text_test(condition: object, depth: int = 1, *, contains: bool = False) -> Test:
+    """Make a function of a text of a condition.
 
+    Args:
+        condition: One operator with its operand, as in `{"$eq": "1"}`.
+        depth: How deep `$and` and `$or` may lie in each other.
+        contains: Whether there is `$contains`.
 
-def _text_test(condition: object, depth: int = 1) -> Test:
-    name, wanted = _operator(condition)
+    Raises:
+        ValueError: If OpenMeter would refuse it.
+        UnknownError: If only this server does.
+    """
+    name, wanted = _only(condition)
     if name is None:
         return lambda _value: True
     if name in ("$and", "$or"):
         if not depth:
             raise ValueError("filter complexity exceeds maximum allowed depth")
-        tests = [_text_test(each, depth - 1) for each in _list(wanted)]
+        tests = [text_test(each, depth - 1, contains=contains) for each in _list(wanted)]
         joined = all if name == "$and" else any
         return lambda value: joined(test(value) for test in tests)
     if name in ("$in", "$nin"):
-        listed = [_text(each) for each in _list(wanted)]
+        listed = frozenset(_text(each) for each in _list(wanted))
         return lambda value: (value in listed) == (name == "$in")
+    if name == "$contains" and contains:
+        part = _text(wanted).lower()
+        return lambda value: part in value.lower()
     if name not in _COMPARISONS:
         raise UnknownError(f"the operator {name}")
     compare, text = _COMPARISONS[name], _text(wanted)
     return lambda value: compare(value, text)
 
 
-def _time_test(condition: object) -> Test:
-    name, wanted = _operator(condition)
-    if name is None:
-        return lambda _value: True
-    if name not in _OF_TIMES:
-        raise UnknownError(f"the operator {name} for times")
-    compare, seconds = _COMPARISONS[name], moment(wanted)
-    return lambda value: compare(value, seconds)
+def _add_v2_time(wanted: Wanted, column: Column, condition: object, depth: int = 1) -> None:
+    name, operand = _only(condition)
+    if name == "$and":
+        if not depth:
+            raise ValueError("filter complexity exceeds maximum allowed depth")
+        for each in _list(operand):
+            _add_v2_time(wanted, column, each, depth - 1)
+    elif name is not None:
+        if name not in _OF_TIMES:
+            raise UnknownError(f"the operator {name} for times")
+        wanted.add_time(column, [(name, operand)])
 
 
-def _operator(condition: object) -> tuple[str | None, Any]:
+def _v3_operator(rest: str, value: str) -> str:
+    if not rest:
+        return "eq" if value else "exists"
+    if not (rest.startswith("[") and rest.endswith("]") and len(rest) > len("[]")):
+        raise ValueError(f"malformed operator segment {rest!r}")
+    return rest[1:-1]
+
+
+def _v3_sign(signs: Mapping[str, str], column: str, sign: str) -> str:
+    if sign not in signs:
+        raise ValueError(f"filter[{column}][{sign}]: unsupported operator")
+    return signs[sign]
+
+
+def _v3_condition(column: str, given: Mapping[str, str]) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = []
+    for sign, value in given.items():
+        if sign in ("exists", "nexists"):
+            raise UnknownError(f"the operator {sign}")
+        if sign not in ("oeq", "ocontains"):
+            parts.append({_v3_sign(_V3_TEXTS, column, sign): value})
+        elif items := _v3_items(column, sign, value):
+            several = {"$or": [{"$contains": item} for item in items]}
+            parts.append({"$in": items} if sign == "oeq" else several)
+    if len(parts) > 1:
+        return {"$and": parts}
+    return parts[0] if parts else {}
+
+
+def _v3_items(column: str, sign: str, value: str) -> list[str]:
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    if len(items) > _MAX_ITEMS:
+        reason = f"too many comma-separated items (max {_MAX_ITEMS})"
+        raise ValueError(f"filter[{column}][{sign}]: {reason}")
+    return items
+
+
+def _only(condition: object) -> tuple[str | None, Any]:
     if not isinstance(condition, dict):
         raise ValueError("filter is invalid: format mismatch")  # noqa: TRY004 - as above
-    if len(condition) > 1:
+    given = [(name, operand) for name, operand in condition.items() if operand is not None]
+    if len(given) > 1:
         raise ValueError("filter is invalid: multiple operators are set")
-    return next(iter(condition.items()), (None, None))
+    return given[0] if given else (None, None)
 
 
 def _text(wanted: object) -> str:

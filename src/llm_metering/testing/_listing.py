@@ -2,8 +2,9 @@
 
 Source: https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c
 (`openmeter/meterevent`, `openmeter/streaming/clickhouse/event_query*.go`, `pkg/filter/filter.go`,
-`pkg/pagination/v2/cursor.go`). What a client may ask there and may not here is answered with 501,
-so that nobody takes a filter for applied that was passed over.
+`pkg/pagination/v2`, `api/v3/handlers/events`, `api/v3/response/cursorpagination.go`); for cursors
+with an event's id, the same files before v1.0.0-beta.228. What a client may ask there and may not
+here is answered with 501, so that nobody takes a filter for applied that was passed over.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from ._books import Row, time_of
-from ._filters import UnknownError, moment, row_filter
-from ._ingest import Answer, problem_answer
+from ._filters import Wanted, moment, wanted_v2, wanted_v3
+from ._ingest import API, Answer, problem_answer
+from ._items import Shown, rfc3339
+from ._rows import Column, Row, Rows
+from ._values import UnknownError
 
 __all__ = ["LISTS", "list_events"]
 
@@ -26,94 +31,181 @@ MAX_LIMIT: Final = 100
 MAX_AGE: Final = 32 * 24 * 3600
 """Seconds that the list of v1 reaches back."""
 
+_V3_SIZE: Final = 20
+_MOST_SORT_WORDS: Final = 2
+_V3_COLUMNS: Final[Mapping[str, Column]] = {
+    name: name for name in ("time", "ingested_at", "stored_at")
+}
 
-def list_events(path: str, query: str, rows: Sequence[Row], *, now: float) -> Answer:
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    column: Column = "time"
+    ascending: bool = False
+    cursor: tuple[int, str] | None = None
+    limit: int = MAX_LIMIT
+
+
+def list_events(path: str, query: str, rows: Rows, shown: Shown, *, now: float) -> Answer:
     """Answer a request for a list.
 
     Args:
         path: One of `LISTS`.
         query: What follows the question mark.
         rows: What is stored.
+        shown: How a row is shown.
         now: Seconds since 1970.
     """
+    api, answer = LISTS[path]
     try:
-        document = LISTS[path](dict(parse_qsl(query, keep_blank_values=True)), rows, now)
+        document = answer(parse_qsl(query, keep_blank_values=True), rows, shown, now)
     except UnknownError as error:
-        return problem_answer("v1", 501, f"the fake server does not know {error}")
+        return problem_answer(api, 501, f"the fake server does not know {error}")
     except (ValueError, TypeError) as error:
-        return problem_answer("v1", 400, f"validation error: {error}")
+        return problem_answer(api, 400, f"validation error: {error}")
     return Answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
 
-def _list_v1(asked: dict[str, str], rows: Sequence[Row], now: float) -> list[dict[str, Any]]:
-    limit = _limit(asked)
+_Asked = list[tuple[str, str]]
+
+
+def _list_v1(given: _Asked, rows: Rows, shown: Shown, now: float) -> list[dict[str, Any]]:
+    asked = dict(given)
+    limit = _limit(asked.pop("limit", str(MAX_LIMIT)))
     start = moment(asked.pop("from")) if "from" in asked else now - MAX_AGE
-    end = moment(asked.pop("to")) if "to" in asked else None
     part = asked.pop("id", "")
     subject = asked.pop("subject", None)
     asked.pop("clientId", None)
+    wanted = Wanted()
+    wanted.add_time("time", [("$gte", rfc3339(start))])
+    if "to" in asked:
+        wanted.add_time("time", [("$lt", asked.pop("to"))])
+    for name, sign in (("ingestedAtFrom", "$gte"), ("ingestedAtTo", "$lt")):
+        if name in asked:
+            wanted.add_time("ingested_at", [(sign, asked.pop(name))])
     _refuse_rest(asked)
     if start < now - MAX_AGE:
         raise ValueError("from date is too old")
-    found = [
-        row
-        for row in rows
-        if part in row.event["id"]
-        and subject in (None, row.event["subject"])
-        and start <= time_of(row.event)
-        and (end is None or time_of(row.event) < end)
-    ]
-    return [_item(row) for row in _newest_first(found)[:limit]]
+    wanted.tests.append(("id", lambda id: part in id))
+    if subject is not None:
+        wanted.tests.append(("subject", lambda each: each == subject))
+    return [shown.v1(row) for row in _page(rows, wanted, _Page(limit=limit))]
 
 
-def _list_v2(asked: dict[str, str], rows: Sequence[Row], _now: float) -> dict[str, Any]:
-    limit = _limit(asked)
+def _list_v2(given: _Asked, rows: Rows, shown: Shown, _now: float) -> dict[str, Any]:
+    asked = dict(given)
+    limit = _limit(asked.pop("limit", str(MAX_LIMIT)))
     cursor = _decode_cursor(asked.pop("cursor")) if "cursor" in asked else None
-    fits = row_filter(json.loads(asked.pop("filter", "{}")))
+    filters = json.loads(asked.pop("filter", "{}"))
+    wanted = wanted_v2(filters)
     asked.pop("clientId", None)
     _refuse_rest(asked)
-    found = [
-        row
-        for row in _newest_first(row for row in rows if fits(row))
-        if cursor is None or _place(row) < cursor
-    ][:limit]
-    document: dict[str, Any] = {"items": [_item(row) for row in found]}
-    # A full page may be the last one; OpenMeter gives it a cursor all the same.
-    if len(found) == limit:
-        document["nextCursor"] = _encode_cursor(found[-1])
+    column: Column = "time"
+    if rows.cursors == "id" and filters.get("ingestedAt"):
+        if filters.get("time"):
+            raise ValueError("time and ingested_at cannot both be set")
+        column = "ingested_at"
+    found = _page(rows, wanted, _Page(column=column, cursor=cursor, limit=limit))
+    document: dict[str, Any] = {"items": [shown.v1(row) for row in found]}
+    # A full page may be the last one; OpenMeter gives it a cursor all the same. Before there were
+    # cursors with a row's id, it gave one with each page that was not empty.
+    if found and (len(found) == limit or rows.cursors == "id"):
+        document["nextCursor"] = _encode_cursor(rows, "time", found[-1])
     return document
 
 
-def _list_v3(asked: dict[str, str], rows: Sequence[Row], _now: float) -> dict[str, Any]:
-    limit = _limit({"limit": asked.pop("page[size]", str(MAX_LIMIT))})
-    wanted = {
-        name: asked.pop(f"filter[{name}][eq]")
-        for name in ("id", "source", "subject", "type")
-        if f"filter[{name}][eq]" in asked
-    }
+def _list_v3(given: _Asked, rows: Rows, shown: Shown, _now: float) -> dict[str, Any]:
+    if rows.cursors == "id":
+        raise UnknownError("this list in the time of cursors with an event's id: it came later")
+    wanted = wanted_v3(each for each in given if each[0].startswith("filter["))
+    asked = {name: value for name, value in given if not name.startswith("filter[")}
+    if "page[before]" in asked:
+        raise ValueError("page[before] is not supported")
+    limit = _limit(asked.pop("page[size]", str(_V3_SIZE)))
+    cursor = _decode_cursor(asked.pop("page[after]")) if "page[after]" in asked else None
+    column, ascending = _v3_sort(asked.pop("sort", ""))
     _refuse_rest(asked)
-    found = [row for row in rows if all(row.event[key] == value for key, value in wanted.items())]
-    items = [
-        {"event": item["event"], "ingested_at": item["ingestedAt"], "stored_at": item["storedAt"]}
-        for item in map(_item, _newest_first(found)[:limit])
-    ]
-    if len(found) > limit:
-        raise UnknownError("further pages of this list")
-    return {"data": items, "meta": {"page": {"size": limit, "next": None, "previous": None}}}
+    found = _page(rows, wanted, _Page(column, ascending, cursor, limit))
+    page: dict[str, Any] = {"size": limit, "next": None, "previous": None}
+    if found:
+        page["first"] = _encode_cursor(rows, column, found[0])
+        page["last"] = _encode_cursor(rows, column, found[-1])
+        page["next"] = page["last"] if len(found) == limit else None
+    return {"data": [shown.v3(row) for row in found], "meta": {"page": page}}
 
 
-LISTS: Final[Mapping[str, Callable[[dict[str, str], Sequence[Row], float], Any]]] = {
-    "/api/v1/events": _list_v1,
-    "/api/v2/events": _list_v2,
-    "/api/v3/openmeter/events": _list_v3,
+LISTS: Final[Mapping[str, tuple[API, Callable[[_Asked, Rows, Shown, float], Any]]]] = {
+    "/api/v1/events": ("v1", _list_v1),
+    "/api/v2/events": ("v1", _list_v2),
+    "/api/v3/openmeter/events": ("v3", _list_v3),
 }
 
 
-def _limit(asked: dict[str, str]) -> int:
-    limit = int(asked.pop("limit", str(MAX_LIMIT)))
+def _page(rows: Rows, wanted: Wanted, page: _Page) -> list[Row]:
+    if wanted.ids is None:
+        candidates = _scan(rows, wanted, page)
+    else:
+        candidates = _chosen(rows, wanted.ids, page)
+    spans = wanted.spans.items()
+    found = (
+        row
+        for row in candidates
+        if all(first <= getattr(row, column) <= last for column, (first, last) in spans)
+        and wanted.fits(row)
+    )
+    return list(islice(found, page.limit))
+
+
+def _scan(rows: Rows, wanted: Wanted, page: _Page) -> Iterable[Row]:
+    """The rows from the cursor on, of those seconds alone that may fit."""
+    ordered = rows.sorted_by(page.column)
+    place = rows.place(page.column)
+    first, last = wanted.spans.get(page.column, (0, 0))
+    start, end = 0, len(ordered)
+    if page.column in wanted.spans:
+        start = bisect_left(ordered, first, key=lambda row: place(row)[0])
+        end = bisect_right(ordered, last, key=lambda row: place(row)[0])
+    if page.cursor is not None and page.ascending:
+        start = max(start, bisect_right(ordered, page.cursor, key=place))
+    elif page.cursor is not None:
+        end = min(end, bisect_left(ordered, page.cursor, key=place))
+    return _walk(ordered, start, end, ascending=page.ascending)
+
+
+def _walk(rows: list[Row], start: int, end: int, *, ascending: bool) -> Iterator[Row]:
+    for number in range(start, end) if ascending else range(end - 1, start - 1, -1):
+        yield rows[number]
+
+
+def _chosen(rows: Rows, ids: Iterable[str], page: _Page) -> Iterable[Row]:
+    place = rows.place(page.column)
+    found = sorted(rows.of_ids(ids), key=place, reverse=not page.ascending)
+    cursor = page.cursor
+    if cursor is None:
+        return found
+    if page.ascending:
+        return (row for row in found if place(row) > cursor)
+    return (row for row in found if place(row) < cursor)
+
+
+def _limit(text: str) -> int:
+    limit = int(text)
     if not 1 <= limit <= MAX_LIMIT:
         raise ValueError(f"limit must be from 1 to {MAX_LIMIT}")
     return limit
+
+
+def _v3_sort(text: str) -> tuple[Column, bool]:
+    words = text.split()
+    if not text:
+        return "time", False
+    if not words or len(words) > _MOST_SORT_WORDS:
+        raise ValueError("invalid sort by")
+    if words[1:] not in ([], ["asc"], ["desc"]):
+        raise ValueError("sort order must be either asc or desc")
+    if words[0] not in _V3_COLUMNS:
+        raise ValueError(f"unsupported sort field {words[0]}")
+    return _V3_COLUMNS[words[0]], words[1:] == ["asc"]
 
 
 def _refuse_rest(asked: Mapping[str, str]) -> None:
@@ -121,36 +213,9 @@ def _refuse_rest(asked: Mapping[str, str]) -> None:
         raise UnknownError(f"the parameter {', '.join(asked)}")
 
 
-def _item(row: Row) -> dict[str, Any]:
-    event = {
-        "specversion": "1.0",
-        "id": row.event["id"],
-        "source": row.event["source"],
-        "type": row.event["type"],
-        "subject": row.event["subject"],
-        "time": _rfc3339(time_of(row.event)),
-    }
-    if row.event.get("data") is not None:
-        event |= {"datacontenttype": "application/json", "data": row.event["data"]}
-    at = _rfc3339(row.ingested_at)
-    return {"event": event, "ingestedAt": at, "storedAt": at}
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _place(row: Row) -> tuple[int, str]:
-    return time_of(row.event), f"{row.number:020}"
-
-
-def _newest_first(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=_place, reverse=True)
-
-
-def _encode_cursor(row: Row) -> str:
-    seconds, name = _place(row)
-    return base64.b64encode(f"{_rfc3339(seconds)},{name}".encode()).decode()
+def _encode_cursor(rows: Rows, column: Column, row: Row) -> str:
+    seconds, name = rows.place(column)(row)
+    return base64.b64encode(f"{rfc3339(seconds)},{name}".encode()).decode()
 
 
 def _decode_cursor(text: str) -> tuple[int, str]:

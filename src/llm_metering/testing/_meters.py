@@ -12,11 +12,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from ._ingest import Answer, problem_answer
+from ._values import Meter
 
-__all__ = ["METER_LISTS", "Meter", "check_meters", "list_meters"]
-
-Meter = Mapping[str, Any]
-"""In the words of v1: `slug`, `eventType`, `aggregation`, `valueProperty`, `groupBy`, `eventFrom`."""
+__all__ = ["METER_LISTS", "check_meters", "described", "in_v3", "list_meters"]
 
 _REQUIRED: Final = frozenset(["slug", "eventType", "aggregation"])
 _KNOWN: Final = _REQUIRED | {"valueProperty", "groupBy", "eventFrom", "name", "description"}
@@ -67,7 +65,7 @@ def list_meters(path: str, query: str, meters: Sequence[Meter]) -> Answer:
     if asked:
         return problem_answer("v1", 501, f"the fake server does not know {', '.join(asked)}")
     page = list(enumerate(meters))[(number - 1) * size : number * size]
-    document = make([_described(*each) for each in page], number, size, len(meters))
+    document = make([described(*each) for each in page], number, size, len(meters))
     return Answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
 
@@ -77,7 +75,8 @@ def _number(text: str) -> int:
     return number
 
 
-def _described(number: int, meter: Meter) -> dict[str, Any]:
+def described(number: int, meter: Meter) -> dict[str, Any]:
+    """A meter as v1 shows it."""
     # Ids are ULIDs, whose letters leave out I, L, O and U.
     added = {"id": f"01HZ{number:022d}", "createdAt": _SINCE, "updatedAt": _SINCE}
     return {"name": meter["slug"], **meter, **added}
@@ -89,12 +88,13 @@ def _v1(meters: list[dict[str, Any]], _number: int, _size: int, _total: int) -> 
 
 def _v3(meters: list[dict[str, Any]], number: int, size: int, total: int) -> Any:
     return {
-        "data": [_in_v3(meter) for meter in meters],
+        "data": [in_v3(meter) for meter in meters],
         "meta": {"page": {"number": number, "size": size, "total": total}},
     }
 
 
-def _in_v3(meter: Meter) -> dict[str, Any]:
+def in_v3(meter: Meter) -> dict[str, Any]:
+    """A meter of v1 as v3 shows it."""
     renamed = {_V3_NAMES.get(name, name): value for name, value in meter.items()}
     renamed["created_at"] = renamed.pop("createdAt")
     renamed["updated_at"] = renamed.pop("updatedAt")

@@ -11,7 +11,7 @@ from .faults import Fault
 __all__ = ["Order", "Orders", "Target"]
 
 Target = Literal["ingest", "list"]
-"""Requests that bring events, or those that ask for them."""
+"""Requests that bring events, or those that ask for lists and meters."""
 
 
 @dataclass(slots=True)

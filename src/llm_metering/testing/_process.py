@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ._ingest import Answer, problem_answer
@@ -28,6 +29,10 @@ The first line of the output is the server's address. Beside OpenMeter's paths t
   POST   {ADMIN}orders   {{"faults": [{{"fault": "Refuse", "status": 503}}], "times": 2}}
   DELETE {ADMIN}orders   forget all orders
   POST   {ADMIN}release  let requests that hang go on
+  POST   {ADMIN}events   store an array of events as they are
+  POST   {ADMIN}catch-up store what Lag held back
+  DELETE {ADMIN}claims   forget the ids that ClaimBeforeWrite noted
+  DELETE {ADMIN}ids      forget all ids that deduplication knows
 """
 _ORDER: Final = frozenset(["faults", "times", "to", "chance", "seed"])
 
@@ -55,6 +60,18 @@ def administer(server: OpenMeterServer, method: str, path: str, body: bytes) -> 
             return _json({})
         case "POST", "release":
             return _json({"released": server.release()})
+        case "POST", "events":
+            try:
+                return _json({"stored": server.preload(json.loads(body))})
+            except (ValueError, TypeError, KeyError) as error:
+                return problem_answer("v1", 400, f"no array of events: {error}")
+        case "POST", "catch-up":
+            return _json({"stored": server.catch_up()})
+        case "DELETE", "claims":
+            return _json({"forgotten": server.forget_claims()})
+        case "DELETE", "ids":
+            server.forget_ids()
+            return _json({})
     return problem_answer("v1", 404, f"no such path: {method} {path}")
 
 
@@ -98,7 +115,13 @@ def serve(make: type[OpenMeterServer], arguments: Sequence[str] | None) -> None:
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)
     server = make(
-        token=parsed.token, dedupe=not parsed.no_dedupe, port=parsed.port, file=parsed.file
+        token=parsed.token,
+        dedupe=not parsed.no_dedupe,
+        port=parsed.port,
+        file=parsed.file,
+        meters=json.loads(Path(parsed.meters).read_text("utf-8")) if parsed.meters else (),
+        customers=parsed.customer,
+        cursors=parsed.cursors,
     )
     with contextlib.suppress(KeyboardInterrupt), server:
         sys.stdout.write(f"{server.url}\n")
@@ -121,4 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", help="the bearer token to ask for")
     parser.add_argument("--no-dedupe", action="store_true", help="count an event each time")
     parser.add_argument("--file", help="keep what is counted in this file as well")
+    parser.add_argument("--meters", help="a JSON file with an array of its meters")
+    parser.add_argument(
+        "--customer", action="append", default=[], help="a subject that is a customer's; repeatable"
+    )
+    parser.add_argument(
+        "--cursors", choices=["row", "id"], default="row", help="what cursors of lists are made of"
+    )
     return parser

@@ -1,5 +1,6 @@
-"""What every sink promises to the shipper, as tests: subclass `SinkContract` and name your sink.
+"""What every sink promises to the shipper, as tests to subclass: `SinkContract`.
 
+`RemoteSinkContract` is that of a sink whose system can be away.
 It needs pytest; the plugin of this library has its assertions explained.
 """
 
@@ -17,7 +18,11 @@ from ..events import UsageEvent, encode, new_event_id
 from ..sinks.base import Delivery, Envelope, Sink, SinkLimits
 from ..token_usage import TokenUsage
 
-__all__ = ["SinkBench", "SinkContract"]
+__all__ = ["RemoteSinkContract", "SinkBench", "SinkContract"]
+
+
+def _never() -> None:
+    raise NotImplementedError("a RemoteSinkContract needs go_away and come_back")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +33,15 @@ class SinkBench:
         sink: What is tested.
         arrived: The ids of the events that the system holds now, each as often as it would count
             it. What was accepted is there when `deliver` returns, or comes within `patience`.
-        go_away: Makes the system unreachable; `None` if it cannot be.
+        go_away: Makes the system unreachable.
         come_back: Undoes that.
         patience: Seconds that an accepted event may take to be seen.
     """
 
     sink: Sink
     arrived: Callable[[], Sequence[str]]
-    go_away: Callable[[], None] | None = None
-    come_back: Callable[[], None] | None = None
+    go_away: Callable[[], object] = _never
+    come_back: Callable[[], object] = _never
     patience: float = 0.0
 
     def wait_for(self, batches: Sequence[Sequence[Envelope]]) -> Counter[str]:
@@ -143,10 +148,27 @@ class SinkContract:
         assert deliveries == [Delivery.all_accepted(batch) for batch in batches]
         assert len(bench.wait_for(batches)) == len(batches)
 
+    def test_it_has_an_identity_that_debts_can_be_kept_under(self, bench: SinkBench) -> None:
+        """Name, URL and account are there before anything is delivered, and stay the same."""
+        sink = bench.sink
+        before = sink.name, sink.url, sink.account
+
+        sink.deliver(events(1))
+
+        assert before == (sink.name, sink.url, sink.account)
+        assert all(isinstance(each, str) for each in before)
+        assert sink.name
+        assert sink.url.isprintable()
+        assert isinstance(sink.limits, SinkLimits)
+        assert sink.limits.max_events > 0
+        assert sink.limits.max_bytes > 0
+
+
+class RemoteSinkContract(SinkContract):
+    """The contract of a sink whose system may be away; its bench has `go_away` and `come_back`."""
+
     def test_a_system_that_is_away_keeps_nothing(self, bench: SinkBench) -> None:
         """An outage raises nothing and rejects nothing; all of it is taken once it is over."""
-        if bench.go_away is None or bench.come_back is None:
-            return
         before, during = events(2), events(3)
         bench.sink.deliver(before)
 
@@ -165,8 +187,6 @@ class SinkContract:
 
     def test_a_system_that_was_never_there_is_no_error(self, bench: SinkBench) -> None:
         """The first delivery may meet an outage, too."""
-        if bench.go_away is None or bench.come_back is None:
-            return
         batch = events(2)
 
         bench.go_away()
@@ -176,21 +196,6 @@ class SinkContract:
         assert away.retryable == {envelope.id for envelope in batch}
         assert deliver_until_taken(bench.sink, batch) == Delivery.all_accepted(batch)
         assert len(bench.wait_for([batch])) == len(batch)
-
-    def test_it_has_an_identity_that_debts_can_be_kept_under(self, bench: SinkBench) -> None:
-        """Name, URL and account are there before anything is delivered, and stay the same."""
-        sink = bench.sink
-        before = sink.name, sink.url, sink.account
-
-        sink.deliver(events(1))
-
-        assert before == (sink.name, sink.url, sink.account)
-        assert all(isinstance(each, str) for each in before)
-        assert sink.name
-        assert sink.url.isprintable()
-        assert isinstance(sink.limits, SinkLimits)
-        assert sink.limits.max_events > 0
-        assert sink.limits.max_bytes > 0
 
 
 def deliver_until_taken(sink: Sink, batch: Sequence[Envelope], *, tries: int = 100) -> Delivery:

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from ._selection import Selection
+
 __all__ = [
     "ClaimBeforeWrite",
     "Fault",
     "Hang",
+    "Lag",
     "LostAfterAccept",
     "Poison",
     "Redirect",
@@ -72,38 +75,24 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Poison:
+class Poison(Selection):
     """Refuse each batch that holds a certain event, the whole of it.
 
     An event is meant if all that is given here fits it.
 
     Attributes:
-        id: Its id.
+        id: Its id, or several.
         subject: Its subject.
         data: Keys of its `data` with their values.
         matches: A function of the event.
         status: 400, or another refusal.
     """
 
-    id: str | None = None
-    subject: str | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    matches: Callable[[Mapping[str, Any]], bool] | None = None
     status: int = 400
 
     def __post_init__(self) -> None:
         if self.id is None and self.subject is None and not self.data and self.matches is None:
             raise ValueError("say which events are poisoned: id, subject, data or matches")
-
-    def hits(self, event: Mapping[str, Any]) -> bool:
-        """Whether it is this event that is refused."""
-        data = event.get("data") or {}
-        return (
-            self.id in (None, event["id"])
-            and self.subject in (None, event["subject"])
-            and all(key in data and data[key] == value for key, value in self.data.items())
-            and (self.matches is None or self.matches(event))
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,31 +112,62 @@ class TooLarge:
             raise ValueError("say what is too large: max_events or max_bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class LostAfterAccept:
-    """Answer success and keep nothing: OpenMeter's 204 says that it has a batch in memory."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostAfterAccept(Selection):
+    """Answer success and do not keep an event: OpenMeter's 204 says that it has it in memory.
+
+    Attributes:
+        id: The id of what is lost, or several; all of the batch, if nothing here is given.
+        subject: Its subject.
+        data: Keys of its `data` with their values.
+        matches: A function of the event.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag(Selection):
+    """Take an event, and store it only when `catch_up()` is called.
+
+    Until then it is in no list and counts in no meter, as in an OpenMeter whose sink worker is
+    behind; then its `storedAt` is later than its `ingestedAt`. Deduplication knows it at once.
+
+    Attributes:
+        id: The id of what is late, or several; all of the batch, if nothing here is given.
+        subject: Its subject.
+        data: Keys of its `data` with their values.
+        matches: A function of the event.
+    """
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimBeforeWrite:
+class ClaimBeforeWrite(Selection):
     """Fail a write after the event's id was noted as seen, as in openmeter#5118.
 
     The events before it are stored, it is not, and the answer is 500. A retry gets its 204,
-    since the id is known, and this event is never counted. It needs a server that deduplicates.
+    since the id is known, and this event is never counted; not until `forget_claims()`. It needs
+    a server that deduplicates.
 
     Attributes:
-        at: Which new event of the batch cannot be written, from 0.
+        at: Which new event of the batch cannot be written, from 0; of those that are meant.
+        id: The id of what cannot be written, or several; any event, if nothing here is given.
+        subject: Its subject.
+        data: Keys of its `data` with their values.
+        matches: A function of the event.
     """
 
     at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class WriteFails:
+class WriteFails(Selection):
     """Fail a write: the events before it are stored, it and those behind it are not; 500.
 
     Attributes:
-        at: Which new event of the batch cannot be written, from 0.
+        at: Which new event of the batch cannot be written, from 0; of those that are meant.
+        id: The id of what cannot be written, or several; any event, if nothing here is given.
+        subject: Its subject.
+        data: Keys of its `data` with their values.
+        matches: A function of the event.
     """
 
     at: int = 0
@@ -220,6 +240,7 @@ Fault = (
     | Poison
     | TooLarge
     | LostAfterAccept
+    | Lag
     | ClaimBeforeWrite
     | WriteFails
     | Reset
@@ -231,7 +252,7 @@ Fault = (
 _FAULTS: Final[Mapping[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
-        *(Refuse, Redirect, Poison, TooLarge, LostAfterAccept, ClaimBeforeWrite, WriteFails),
+        *(Refuse, Redirect, Poison, TooLarge, LostAfterAccept, Lag, ClaimBeforeWrite, WriteFails),
         *(Reset, Hang, Slow, Unreadable),
     )
 }

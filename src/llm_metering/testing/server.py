@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Literal, Self
 
 from ._books import Books
 from ._desk import Desk
+from ._holdings import Holdings
 from ._ingest import Answer, Event
 from ._orders import Order, Target
 from ._process import administer, serve
@@ -26,7 +27,7 @@ from .received import Received
 __all__ = ["OpenMeterServer", "main"]
 
 
-class OpenMeterServer:
+class OpenMeterServer(Holdings):
     """An OpenMeter server on 127.0.0.1, for as long as the `with` block lasts.
 
     It takes what OpenMeter's handlers take, and refuses what they refuse: a Content-Type with a
@@ -44,7 +45,14 @@ class OpenMeterServer:
         port: Where to listen; 0 is any that is free.
         file: A file to keep what is counted in as well, so that it outlives the server.
         meters: What its lists of meters show, in the words of OpenMeter's v1: `slug`,
-            `eventType`, `aggregation`, `valueProperty`, …. It does not compute them.
+            `eventType`, `aggregation`, `valueProperty`, …. It answers queries of them, and its
+            lists of events say which events they cannot read.
+        customers: The subjects that belong to customers. As in OpenMeter, lists say of an event
+            of another subject, and of one that no meter is for, that it is invalid.
+        cursors: What tells events of one second apart where a list goes on: `row`, an id that
+            each row has, or `id`, that of the event, as in OpenMeter before v1.0.0-beta.228. With
+            `id`, of an event that was stored twice the second row is passed over where a page
+            ends between them.
         clock: Seconds since 1970, for events without a time and for lists.
     """
 
@@ -56,13 +64,15 @@ class OpenMeterServer:
         port: int = 0,
         file: str | Path | None = None,
         meters: Sequence[Mapping[str, Any]] = (),
+        customers: Collection[str] = (),
+        cursors: Literal["row", "id"] = "row",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.port = port
         path = None if file is None else Path(file)
-        self._books = Books(dedupe=dedupe, clock=clock, file=path)
-        self._desk = Desk(self._books, token=token, clock=clock, meters=meters)
-        self._changed = self._desk.changed
+        books = Books(dedupe=dedupe, clock=clock, file=path, cursors=cursors)
+        self._desk = Desk(books, token=token, clock=clock, meters=meters, customers=customers)
+        super().__init__(books, self._desk.changed)
         self._wire: Wire | None = None
         self._placeholder: socket.socket | None = None
 
@@ -96,26 +106,10 @@ class OpenMeterServer:
         return f"openmeter+{self.url}"
 
     @property
-    def dedupe(self) -> bool:
-        """Whether an event is counted once; it may be set at any time."""
-        return self._books.dedupe
-
-    @dedupe.setter
-    def dedupe(self, dedupe: bool) -> None:
-        with self._changed:
-            self._books.dedupe = dedupe
-
-    @property
     def received(self) -> list[Received]:
         """Every request so far, in the order in which they came."""
         with self._changed:
             return list(self._desk.received)
-
-    @property
-    def events(self) -> list[Event]:
-        """What it counts, in the order in which it came; without attributes it does not keep."""
-        with self._changed:
-            return [row.event for row in self._books.rows]
 
     @property
     def batches(self) -> list[list[Event]]:
@@ -160,7 +154,7 @@ class OpenMeterServer:
         Args:
             *faults: What; see `llm_metering.testing.faults`.
             times: For how many requests; `None` is all until `clear()`.
-            to: For requests that bring events (`ingest`) or that ask for a list (`list`).
+            to: For requests that bring events (`ingest`), or that ask for a list or a meter (`list`).
             chance: How likely each of these requests is to be hit; all of them if left out.
             seed: What the chance is drawn from, so that it falls the same way each time.
 
@@ -189,44 +183,6 @@ class OpenMeterServer:
             How many there were.
         """
         return self._desk.release()
-
-    @overload
-    def total(
-        self, value_property: str, group_by: None = None, *, event_type: str | None = None
-    ) -> int | float: ...
-    @overload
-    def total(
-        self, value_property: str, group_by: Sequence[str], *, event_type: str | None = None
-    ) -> dict[tuple[str, ...], int | float]: ...
-    def total(
-        self,
-        value_property: str,
-        group_by: Sequence[str] | None = None,
-        *,
-        event_type: str | None = None,
-    ) -> int | float | dict[tuple[str, ...], int | float]:
-        """What a SUM meter over the counted events says.
-
-        As in OpenMeter, values that are no number are passed over, and a missing group is `""`.
-
-        >>> with OpenMeterServer() as server:
-        ...     server.total("$.total_tokens"), server.total("$.total_tokens", ["$.model"])
-        (0, {})
-
-        Args:
-            value_property: JSONPath in `data`, of the form `$.key`.
-            group_by: JSONPaths in `data`, or `subject`.
-            event_type: Count events of this type alone.
-
-        Returns:
-            The sum, or the sum of each group.
-
-        Raises:
-            ValueError: If a path has another form.
-        """
-        with self._changed:
-            totals = self._books.totals(value_property, group_by or (), event_type)
-        return totals.get((), 0) if group_by is None else totals
 
     def wait_for(self, count: int, timeout: float = 10.0) -> bool:
         """Wait until that many events are counted.

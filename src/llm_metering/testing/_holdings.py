@@ -1,0 +1,125 @@
+"""What the fake server has stored, and what a test does to that without a request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
+
+from ._books import Books
+from ._ingest import Event
+
+__all__ = ["Holdings"]
+
+
+class Holdings:
+    """The part of a server that is about the events it has."""
+
+    def __init__(self, books: Books, changed: threading.Condition) -> None:
+        self._books = books
+        self._changed = changed
+
+    @property
+    def dedupe(self) -> bool:
+        """Whether an event is counted once; it may be set at any time."""
+        return self._books.dedupe
+
+    @dedupe.setter
+    def dedupe(self, dedupe: bool) -> None:
+        with self._changed:
+            self._books.dedupe = dedupe
+
+    @property
+    def events(self) -> list[Event]:
+        """What it counts, in the order in which it came; without attributes it does not keep."""
+        with self._changed:
+            return [row.event for row in self._books.rows.all]
+
+    def preload(
+        self, events: Iterable[Mapping[str, Any]], *, stored_at: float | None = None
+    ) -> int:
+        """Store events without a request, as they are, for tests and benchmarks with many.
+
+        Nothing is checked, no fault applies, and each one is stored, also one that was there
+        before, whatever `dedupe` says; so an event given twice is one counted twice.
+
+        >>> event = {"id": "1", "source": "app", "type": "llm.usage", "subject": "customer-42"}
+        >>> with OpenMeterServer() as server:
+        ...     server.preload([event, event])
+        2
+
+        Args:
+            events: CloudEvents; one without a time gets that of the server's clock.
+            stored_at: When they were taken and stored, in seconds since 1970; now if left out.
+
+        Returns:
+            How many it stored.
+        """
+        with self._changed:
+            count = self._books.preload(map(dict, events), at=stored_at)
+            self._changed.notify_all()
+        return count
+
+    def catch_up(self) -> int:
+        """Store what `Lag` held back, in the order in which it came.
+
+        Returns:
+            How many events there were.
+        """
+        with self._changed:
+            count = self._books.catch_up()
+            self._changed.notify_all()
+        return count
+
+    def forget_claims(self) -> int:
+        """Forget the ids that `ClaimBeforeWrite` had noted, as when they expire.
+
+        Returns:
+            How many there were.
+        """
+        with self._changed:
+            return self._books.forget_claims()
+
+    def forget_ids(self) -> None:
+        """Forget all ids that deduplication knows, as when its time is over."""
+        with self._changed:
+            self._books.forget_ids()
+
+    @overload
+    def total(
+        self, value_property: str, group_by: None = None, *, event_type: str | None = None
+    ) -> int | float: ...
+    @overload
+    def total(
+        self, value_property: str, group_by: Sequence[str], *, event_type: str | None = None
+    ) -> dict[tuple[str, ...], int | float]: ...
+    def total(
+        self,
+        value_property: str,
+        group_by: Sequence[str] | None = None,
+        *,
+        event_type: str | None = None,
+    ) -> int | float | dict[tuple[str, ...], int | float]:
+        """What a SUM meter over the counted events says.
+
+        As in OpenMeter, values that are no number are passed over, and a missing group is `""`.
+        Whole numbers are added up without an error.
+
+        >>> with OpenMeterServer() as server:
+        ...     server.total("$.total_tokens"), server.total("$.total_tokens", ["$.model"])
+        (0, {})
+
+        Args:
+            value_property: JSONPath in `data`, of the form `$.key`.
+            group_by: JSONPaths in `data`, or `subject`.
+            event_type: Count events of this type alone.
+
+        Returns:
+            The sum, or the sum of each group.
+
+        Raises:
+            ValueError: If a path has another form.
+        """
+        with self._changed:
+            totals = self._books.totals(value_property, group_by or (), event_type)
+        return totals.get((), 0) if group_by is None else totals
