@@ -40,7 +40,7 @@ def test_a_whole_ledger_is_well(home, path):
         "ledger.opens": "ok",
         "ledger.whole": "ok",
     }
-    assert "schema 1, for writers of schema 1 and later" in found["ledger.opens"].found
+    assert "schema 2, for writers of schema 1 and later" in found["ledger.opens"].found
     assert list(home.iterdir()) == [path]
 
 
@@ -51,7 +51,7 @@ def test_a_ledger_in_use_is_looked_at(home):
         found = look(home)
 
         assert found["ledger.whole"].level == "ok"
-        assert "schema 1," in found["ledger.opens"].found
+        assert "schema 2," in found["ledger.opens"].found
         assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 
@@ -68,7 +68,7 @@ def test_no_ledger_is_no_trouble(home, how):
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        pytest.param("UPDATE meta SET value = 2", "newer llm-metering", id="newer"),
+        pytest.param("UPDATE meta SET value = 9", "newer llm-metering", id="newer"),
         pytest.param("PRAGMA user_version = 0", "another application's", id="somebody else's"),
     ],
 )
