@@ -28,7 +28,16 @@ from typing import Any, Self
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-__all__ = ["BrokerProcess", "Brokers", "MockBrokers", "Record", "free_port"]
+__all__ = [
+    "INIT_PRODUCER_ID",
+    "METADATA",
+    "PRODUCE",
+    "BrokerProcess",
+    "Brokers",
+    "MockBrokers",
+    "Record",
+    "free_port",
+]
 
 PRODUCE, METADATA, INIT_PRODUCER_ID = 0, 3, 22
 """Keys of requests: https://kafka.apache.org/protocol.html#protocol_api_keys"""
