@@ -17,6 +17,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -26,7 +27,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 __all__ = [
     "INIT_PRODUCER_ID",
@@ -36,6 +44,7 @@ __all__ = [
     "Brokers",
     "MockBrokers",
     "Record",
+    "RefusingBroker",
     "free_port",
 ]
 
@@ -268,10 +277,17 @@ class BrokerProcess(Brokers):
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def create(self, topic: str, partitions: int = 4) -> None:
-        """Make a topic, and wait until it is there."""
+    def create(self, topic: str, partitions: int = 4, **config: str) -> None:
+        """Make a topic, and wait until it is there.
+
+        Args:
+            topic: Its name.
+            partitions: How many.
+            **config: Of the topic; an underscore stands for a dot.
+        """
         admin = _admin(self.bootstrap)
-        [made] = admin.create_topics([NewTopic(topic, partitions, 1)]).values()
+        dotted = {name.replace("_", "."): value for name, value in config.items()}
+        [made] = admin.create_topics([NewTopic(topic, partitions, 1, config=dotted)]).values()
         made.result(_PATIENCE)
         clock = threading.Event()
         for _ in range(int(_PATIENCE * 50)):
@@ -279,6 +295,18 @@ class BrokerProcess(Brokers):
                 return
             clock.wait(0.02)
         raise TimeoutError(f"{topic} is not there")
+
+    def make_no_topics(self) -> None:
+        """From now on a topic that nobody made does not exist."""
+        entry = ConfigEntry(
+            "auto.create.topics.enable",
+            "false",
+            incremental_operation=AlterConfigOpType.SET,
+        )
+        broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
+        admin = _admin(self.bootstrap)  # without a name it would end before its answer is there
+        [altered] = admin.incremental_alter_configs([broker]).values()
+        altered.result(_PATIENCE)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
@@ -289,6 +317,59 @@ class BrokerProcess(Brokers):
         if self._process is not None:
             self._process.wait(_PATIENCE)
             self._process = None
+
+
+class RefusingBroker:
+    """Listens where a broker would, asks for a password, and takes none.
+
+    Its answers are those of https://kafka.apache.org/protocol.html: ApiVersions, SaslHandshake,
+    SaslAuthenticate.
+
+    Args:
+        words: What it says of a password.
+    """
+
+    def __init__(self, words: str) -> None:
+        self._words = words.encode()
+
+    def __enter__(self) -> Self:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.bootstrap = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join(_PATIENCE)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as requests:
+                while size := requests.read(4):
+                    request = requests.read(int.from_bytes(size))
+                    api = int.from_bytes(request[:2])
+                    answer = request[4:8] + self._answer(api, int.from_bytes(request[2:4]))
+                    connection.sendall(struct.pack(">i", len(answer)) + answer)
+
+    def _answer(self, api: int, version: int) -> bytes:
+        if api == 18:
+            ranges = [(0, 0, 8), (3, 0, 4), (17, 0, 1), (18, 0, 3), (22, 0, 1), (36, 0, 1)]
+            if version < 3:
+                entries = b"".join(struct.pack(">hhh", *each) for each in ranges)
+                return struct.pack(">hi", 0, len(ranges)) + entries
+            entries = b"".join(struct.pack(">hhhb", *each, 0) for each in ranges)
+            return struct.pack(">hb", 0, len(ranges) + 1) + entries + struct.pack(">ib", 0, 0)
+        if api == 17:
+            return struct.pack(">hih", 0, 1, 5) + b"PLAIN"
+        assert api == 36, api
+        said = struct.pack(">hh", 58, len(self._words)) + self._words
+        return said + struct.pack(">i", 0) + (struct.pack(">q", 0) if version >= 1 else b"")
 
 
 def free_port() -> int:

@@ -40,10 +40,8 @@ _KINDS: Final[dict[str, FaultKind]] = {
         ],
         "hold",
     ),
-    # We had librdkafka forget it, or it did so itself after an error that ends a producer. What
-    # was in its queue may have been sent before, without an answer.
-    **dict.fromkeys(["_PURGE_QUEUE", "_PURGE_INFLIGHT", "_FATAL"], "unknown"),
 }
+"""Of all others a record may be the victim that was written before, by a request without an answer."""
 _PASSING: Final = re.compile(r" \(after \d+ms in state.*$|: \d+/\d+ brokers are down$")
 """What changes from one try to the next, and would make a new reason of each."""
 
@@ -66,7 +64,7 @@ class LibraryError(Protocol):
 
 def fault_of(error: LibraryError) -> Fault:
     """What an error in the report about a record means; none of these quotes the record."""
-    return Fault(_KINDS.get(error.name(), "later"), plain(error))
+    return Fault(_KINDS.get(error.name(), "unknown"), plain(error))
 
 
 def plain(error: LibraryError) -> str:

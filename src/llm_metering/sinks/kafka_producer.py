@@ -165,7 +165,7 @@ class Line:
         if key not in self._reports:
             return True
         known = self._reports[key]
-        if known is None or known.kind != "later":
+        if known is None or known.kind not in ("later", "unknown"):
             return False
         del self._reports[key]
         return True
@@ -233,10 +233,10 @@ class Line:
                 self._reports[key] = None
                 return
         fault = fault_of(error)
-        if fault.kind != "unknown":
+        if not error.name().startswith("_PURGE"):
             self._reports[key] = fault
         elif self._heard_at is None and error.name() == "_PURGE_QUEUE":
-            # No broker has ever taken anything of this producer.
+            # No broker has ever answered anything of this producer's.
             self._reports[key] = Fault("later", fault.reason)
 
     def _on_error(self, error: LibraryError) -> None:
