@@ -20,7 +20,7 @@ from ._handle import Handle
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
 from .intake_values import Bookmark, Omission, OmissionKind, PartitionBooks, Stretch, Taken
 
-__all__ = ["Intake", "PositionMovedError", "UnavailableError"]
+__all__ = ["Intake", "PositionMovedError", "UnavailableError", "omitted_since"]
 
 
 class PositionMovedError(LedgerError):
@@ -173,6 +173,17 @@ class Intake:
             connection.execute("BEGIN")
             usable = check_version(connection) and connection.execute(_HAS_TABLES).fetchone()
             yield connection if usable else None
+
+
+def omitted_since(connection: sqlite3.Connection, moment: int) -> dict[str, int]:
+    """How many stretches of offsets of each kind were passed over since a microsecond."""
+    if connection.execute(_HAS_TABLES).fetchone() is None:
+        return {}
+    return dict(
+        connection.execute(
+            "SELECT kind, count(*) FROM ingest_omissions WHERE time >= ? GROUP BY kind", (moment,)
+        )
+    )
 
 
 def _books(row: tuple[Any, ...]) -> PartitionBooks:
