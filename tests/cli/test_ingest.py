@@ -20,6 +20,7 @@ from tests.ingest.topics import ids, send, send_raw
 from tests.kafka_brokers import BrokerProcess, MockBrokers, free_port
 
 from .operating import Site
+from .test_cli import in_terminal
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,16 @@ def test_tables(site, mock, topic):
     assert (done.returncode, done.stderr) == (0, "")
     assert "`llm-metering ingest --show` lists what was refused" in done.stdout
     assert "it has no value (a tombstone)" in shown.stdout
+
+
+def test_a_terminal_shows_how_far_it_is(home, mock, topic):
+    """In a line that is gone in the end."""
+    send(mock, topic, [make_event() for _ in range(1200)])
+
+    seen = in_terminal(home, "ingest", mock.url(topic), "--until-end")
+
+    assert "1,200 new events, 0 repeated, 0 to come" in seen
+    assert "to come" not in seen.splitlines()[-1]
 
 
 def test_nothing_was_ever_read(site, home):

@@ -84,6 +84,16 @@ def test_another_record_is_another_partition(other):
     assert not reading.has_moved
 
 
+def test_a_record_that_comes_again_is_passed_over():
+    """Whatever a client hands out twice, each offset is taken once."""
+    reading = reading_from_5()
+    for each in (record(4), record(5), record(4), record(5)):
+        reading.see(each)
+
+    assert not reading.is_another
+    assert [offset for offset, _ in reading.stretch().events] == [5]
+
+
 def test_a_record_that_is_gone_proves_nothing():
     """Compaction takes records away, and nothing else is to be read for it."""
     reading = reading_from_5()

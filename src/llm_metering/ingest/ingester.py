@@ -155,8 +155,7 @@ class Ingester:
                 start = start_of(position, known.bookmark if known else None, marks[number])
             starts[number] = start
             reading.begin(position, known.bookmark if known else None, start)
-            if position is None or start.omission is not None:
-                # The first position, too: what is deleted before it is read is lost from now on.
+            if start.omission is not None:
                 stretches.append(reading.restart(start))
         if stretches and not self._commit(stretches, stop):
             return

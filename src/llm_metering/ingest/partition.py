@@ -39,7 +39,10 @@ class PartitionReading:
 
     @property
     def has_moved(self) -> bool:
-        """Whether there is anything to write down."""
+        """Whether there is anything to write down.
+
+        The first position is, also where nothing was read: what is deleted from then on is lost.
+        """
         return not self.is_another and self._next != self.position
 
     def has_reached(self, target: int) -> bool:
@@ -73,8 +76,8 @@ class PartitionReading:
             self._at_end = seen.offset
             return
         if seen.offset < self._next:
-            # Only the record that is looked at again is before the place to go on.
-            self.is_another = self._check is None or not _is_same(seen, self._check)
+            # Read before. The first of them is asked for, to be looked at again.
+            self.is_another = self._check is not None and not _is_same(seen, self._check)
             self._check = None
             return
         # If there was a record to look at again, it is gone, as compaction takes them.
