@@ -151,10 +151,10 @@ class MockBrokers(Brokers):
         self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
         self._lib.rd_kafka_destroy(self._handle)
 
-    def create(self, topic: str, partitions: int = 4) -> None:
+    def create(self, topic: str, partitions: int = 4, replicas: int = 1) -> None:
         """Make a topic."""
         name = topic.encode()
-        self._check(self._lib.rd_kafka_mock_topic_create(self._cluster, name, partitions, 1))
+        self._check(self._lib.rd_kafka_mock_topic_create(self._cluster, name, partitions, replicas))
 
     def down(self, broker: int | None = None) -> None:
         """Close the connections of one broker, or of all, and take no new ones."""
@@ -175,6 +175,15 @@ class MockBrokers(Brokers):
         """Answer the next requests of a kind with these codes of `KafkaError`."""
         array = (ctypes.c_int * len(errors))(*errors)
         self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, api, len(errors), array)
+
+    def fail_in(self, topic: str, partition: int, api: int, errors: Sequence[int]) -> None:
+        """The same, for what the next requests have for one partition."""
+        codes = [ctypes.c_int(each) for each in errors]
+        self._check(
+            self._lib.rd_kafka_mock_partition_push_request_errors(
+                self._cluster, topic.encode(), partition, api, len(errors), *codes
+            )
+        )
 
     def stop_failing(self, api: int) -> None:
         """Forget the codes that are left."""
@@ -416,6 +425,10 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_up", number, pointer, ctypes.c_int32),
         ("rd_kafka_mock_broker_set_rtt", number, pointer, ctypes.c_int32, number),
         ("rd_kafka_mock_clear_request_errors", None, pointer, ctypes.c_int16),
+        (
+            *("rd_kafka_mock_partition_push_request_errors", number, pointer, text),
+            *(ctypes.c_int32, ctypes.c_int16, ctypes.c_size_t),
+        ),
         (
             *("rd_kafka_mock_push_request_errors_array", None),
             *(pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(number)),

@@ -38,3 +38,17 @@ def test_no_call_of_a_measured_handler_is_lost():
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1414 of 1414 calls are in the ledger" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_every_event_reaches_kafka():
+    """Those of the meter and those of the bare producer beside it."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kafka_sink.py", "2000", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost: 0 of ours, 0 of the bare producer's" in done.stdout

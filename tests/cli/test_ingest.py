@@ -129,7 +129,8 @@ def test_tables(site, mock, topic):
     send(mock, topic, [make_event()])
     send_raw(mock, topic, None)
 
-    done = site.run("ingest", mock.url(topic), "--until-end")
+    # The very URL of a sink, with properties that only a producer has.
+    done = site.run("ingest", mock.url(topic, "name=main&compression.type=zstd"), "--until-end")
     shown = site.run("ingest", "--show")
 
     assert (done.returncode, done.stderr) == (0, "")

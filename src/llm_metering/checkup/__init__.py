@@ -7,12 +7,14 @@ from typing import Final
 
 from ..settings import Settings
 from ..sinks.base import Sink
+from ..sinks.kafka import KafkaSink
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
 from .configuration import check_settings, configured_sinks
 from .finding import Finding, Level, failure, ok, worst
 from .home import check_home
 from .journal import check_journal
+from .kafka import check_kafka, unreachable
 from .ledger import CHECK_LIMIT, check_ledger
 from .machine import check_machine
 from .openmeter import NETWORK_LIMIT, check_openmeter
@@ -75,6 +77,8 @@ def _network(settings: Settings, sinks: list[Sink], send: bool, wait: float) -> 
     for sink in sinks:
         if isinstance(sink, OpenMeterSink):
             yield _task(sink, settings.source, send=send, wait=wait)
+        elif isinstance(sink, KafkaSink):
+            yield _kafka(sink)
         elif sink.url != "ledger:":
             yield _unasked(sink)
 
@@ -92,6 +96,16 @@ def _task(sink: OpenMeterSink, source: str, *, send: bool, wait: float) -> Task:
             advice="look at the resolver, the network and the server",
             sink=sink.name,
         ),
+        sink=sink.name,
+    )
+
+
+def _kafka(sink: KafkaSink) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_kafka(sink),
+        limit=3 * NETWORK_LIMIT + 1.0,
+        late=unreachable(sink.name, f"no answer within {3 * NETWORK_LIMIT:g} s"),
         sink=sink.name,
     )
 

@@ -48,6 +48,8 @@ FIXED: Final[Mapping[str, str | bool]] = {
 USUAL: Final = {
     "client.id": "llm-metering",
     "enable.metrics.push": False,
+    # An outage ends for us soon after it ends.
+    "reconnect.backoff.max.ms": 2000,
     # Of memory for what was fetched and not read yet; 64 MiB unless it is said.
     "queued.max.messages.kbytes": 16_384,
 }

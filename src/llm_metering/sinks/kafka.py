@@ -34,7 +34,7 @@ from .kafka_producer import Key, Line, Record
 from .reasons import shorten
 from .urls import filled
 
-__all__ = ["FIXED", "KafkaSink", "from_url"]
+__all__ = ["FIXED", "KafkaSink", "from_url", "records_of"]
 
 PATIENCE: Final = 10.0
 """Seconds to wait for what was written to be reported, while a broker may be there."""
@@ -92,7 +92,8 @@ class KafkaSink:
         name: How `status` calls it.
 
     Attributes:
-        topic: Its brokers and properties; these are never shown.
+        topic: Where its records go.
+        properties: librdkafka's, as the sink uses them; with secrets.
 
     Raises:
         SinkURLError: If librdkafka does not know a property, or its value makes no sense.
@@ -107,14 +108,14 @@ class KafkaSink:
         self.account = account
         self.topic = topic
         self._secrets = topic.secrets
-        properties = {
+        self.properties: Mapping[str, str] = {
             **_DEFAULTS,
             **topic.properties,
             **_KEPT_PROMISES,
             "bootstrap.servers": ",".join(topic.brokers),
         }
-        _check(properties, self._secrets)
-        self._line = Line(topic.topic, properties, self._secrets)
+        _check(self.properties, self._secrets)
+        self._line = Line(topic.topic, self.properties, self._secrets)
         self._turn = Turn()
         system.on_fork(self)
 
@@ -123,7 +124,7 @@ class KafkaSink:
 
     def deliver(self, batch: Sequence[Envelope], /) -> Delivery:
         system.notice_fork()
-        records, rejected = _read(batch)
+        records, rejected = records_of(batch)
         if not records:
             return Delivery(rejected=rejected)
         with self._turn:
@@ -176,7 +177,10 @@ class KafkaSink:
                     groups.append(again)
 
 
-def _read(batch: Sequence[Envelope]) -> tuple[dict[Key, Record], frozenset[tuple[str, str]]]:
+def records_of(
+    batch: Sequence[Envelope],
+) -> tuple[dict[Key, Record], frozenset[tuple[str, str]]]:
+    """The records of a batch, and the events that are none, with the reason."""
     records: dict[Key, Record] = {}
     rejected: set[tuple[str, str]] = set()
     for envelope in batch:

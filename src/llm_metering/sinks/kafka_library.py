@@ -1,8 +1,8 @@
 """confluent-kafka: its import, its log, and the life of a producer.
 
-A producer cannot be used in a forked child, and to destroy it there waits for threads that do not exist;
-dropping the last reference destroys it, as the interpreter of a child does at its end. So it is held on to
-until the process that made it lets it go.
+A producer cannot be used in a forked child. Dropping the last reference to it destroys it, as the
+interpreter of a child does at its end, and that waits for threads which the child does not have. So it is
+held on to until the process that made it lets it go.
 """
 
 from __future__ import annotations
