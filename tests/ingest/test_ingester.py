@@ -341,3 +341,17 @@ def test_a_topic_that_is_not_there_ends_it(mock, home, topic):
     """At the start, where somebody is there to read the name."""
     with pytest.raises(BrokerError, match=f"the topic {topic}: UNKNOWN_TOPIC_OR_PART"):
         Run(home, mock.url(topic)).to_the_end()
+
+
+def test_brokers_of_another_cluster_end_it(mock, home, topic):
+    """Its positions are others, and so is its lock: whoever starts it again begins with them."""
+    mock.create(topic, 1)
+
+    class Moving(TopicReader):
+        def assign(self, offsets):
+            super().assign(offsets)
+            self.cluster = "the one before"
+
+    run = Run(home, "", reader=Moving(mock.url(topic), {}), look_for_partitions=0.0)
+    with pytest.raises(IngestError, match="another cluster"):
+        run.to_the_end()
