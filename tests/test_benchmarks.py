@@ -52,3 +52,16 @@ def test_every_event_reaches_kafka():
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost: 0 of ours, 0 of the bare producer's" in done.stdout
+
+
+def test_a_small_topic_arrives_whole():
+    """What is measured as ours has taken every event of the topic into the ledger."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kafka_ingest.py", "2000", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ours takes 1.00 times as long" in done.stdout

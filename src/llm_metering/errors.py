@@ -14,6 +14,7 @@ from typing import Final, Literal
 __all__ = [
     "ConfigurationError",
     "HomeError",
+    "IngestError",
     "InvalidArgumentError",
     "InvalidUsageError",
     "LedgerError",
@@ -76,6 +77,10 @@ class NotDurableError(MeteringError, OSError):
 
 class LedgerError(MeteringError, RuntimeError):
     """The ledger is switched off, cannot be read, or was written by a newer version of this library."""
+
+
+class IngestError(MeteringError, RuntimeError):
+    """A topic cannot be read into the ledger until a person mends something."""
 
 
 class SubjectError(MeteringError, ValueError):

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MeteringError
-from . import config, dead, demo, doctor, drain, forget, late, replay, status, usage
+from . import config, dead, demo, doctor, drain, forget, ingest, late, replay, status, usage
 from .render import plain
 
 __all__ = ["app"]
@@ -40,6 +40,7 @@ app.add_typer(dead.dead, name="dead")
 app.command("late")(late.late)
 app.command("replay")(replay.replay)
 app.command("forget")(forget.forget)
+app.command("ingest")(ingest.ingest)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 
