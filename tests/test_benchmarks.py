@@ -41,6 +41,33 @@ def test_no_call_of_a_measured_handler_is_lost():
 
 
 @pytest.mark.timeout(300)
+def test_every_event_reaches_kafka():
+    """Those of the meter and those of the bare producer beside it."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kafka_sink.py", "2000", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost: 0 of ours, 0 of the bare producer's" in done.stdout
+
+
+def test_a_small_topic_arrives_whole():
+    """What is measured as ours has taken every event of the topic into the ledger."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kafka_ingest.py", "2000", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ours takes 1.00 times as long" in done.stdout
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("api", ["v1", "v3"])
 def test_a_small_reconciliation_finds_what_was_planted(api):
     """A server in a process of its own, told to go wrong: each fault is found, and nothing else."""

@@ -14,6 +14,7 @@ from typing import Final, Literal
 __all__ = [
     "ConfigurationError",
     "HomeError",
+    "IngestError",
     "InvalidArgumentError",
     "InvalidUsageError",
     "LedgerError",
@@ -81,6 +82,10 @@ class LedgerError(MeteringError, RuntimeError):
 
 class ReconcileError(MeteringError, RuntimeError):
     """A server cannot be compared with what was recorded; the message says what it answered."""
+
+
+class IngestError(MeteringError, RuntimeError):
+    """A topic cannot be read into the ledger until a person mends something."""
 
 
 class SubjectError(MeteringError, ValueError):

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, TypeVar
 
-__all__ = ["Empty", "SimpleQueue", "Turn", "result_of"]
+__all__ = ["NAP", "Empty", "SimpleQueue", "Turn", "result_of", "threads_are_greenlets"]
 
 _T = TypeVar("_T")
 
@@ -27,7 +27,8 @@ NAP: Final = 0.02
 """Seconds between two looks of a greenlet that waits; a look takes some twenty microseconds."""
 
 
-def _threads_are_greenlets() -> bool:
+def threads_are_greenlets() -> bool:
+    """Whether who waits inside C holds up the other threads."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
@@ -40,7 +41,7 @@ class SimpleQueue(_SimpleQueue[_T]):
 
     def get(self, block: bool = True, timeout: float | None = None) -> _T:
         """As in `queue.SimpleQueue`."""
-        if not block or not _threads_are_greenlets():
+        if not block or not threads_are_greenlets():
             return super().get(block, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -60,7 +61,7 @@ def result_of(future: Future[_T], timeout: float) -> _T:
         TimeoutError: If it is not there in time.
         Exception: Whatever the future's is.
     """
-    if _threads_are_greenlets():
+    if threads_are_greenlets():
         deadline = time.monotonic() + timeout
         while not future.done():
             if time.monotonic() >= deadline:
@@ -84,7 +85,7 @@ class Turn:
         Returns:
             Whether it is ours now.
         """
-        if not _threads_are_greenlets():
+        if not threads_are_greenlets():
             return self._lock.acquire(timeout=timeout)
         deadline = time.monotonic() + timeout
         while not self._lock.acquire(blocking=False):

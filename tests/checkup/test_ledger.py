@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from llm_metering.checkup.ledger import check_ledger
 from llm_metering.ledger import Ledger
+from llm_metering.ledger.intake import Intake
+from llm_metering.ledger.intake_values import Omission, Stretch
 from tests.factories import batch_of, make_event
 
 
@@ -40,7 +43,7 @@ def test_a_whole_ledger_is_well(home, path):
         "ledger.opens": "ok",
         "ledger.whole": "ok",
     }
-    assert "schema 1, for writers of schema 1 and later" in found["ledger.opens"].found
+    assert "schema 2, for writers of schema 1 and later" in found["ledger.opens"].found
     assert list(home.iterdir()) == [path]
 
 
@@ -51,7 +54,7 @@ def test_a_ledger_in_use_is_looked_at(home):
         found = look(home)
 
         assert found["ledger.whole"].level == "ok"
-        assert "schema 1," in found["ledger.opens"].found
+        assert "schema 2," in found["ledger.opens"].found
         assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 
@@ -68,7 +71,7 @@ def test_no_ledger_is_no_trouble(home, how):
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        pytest.param("UPDATE meta SET value = 2", "newer llm-metering", id="newer"),
+        pytest.param("UPDATE meta SET value = 9", "newer llm-metering", id="newer"),
         pytest.param("PRAGMA user_version = 0", "another application's", id="somebody else's"),
     ],
 )
@@ -105,3 +108,28 @@ def test_a_ledger_that_takes_too_long_is_not_waited_for(home, path):
 
     assert whole.level == "warning"
     assert "not through" in whole.found
+
+
+@pytest.mark.parametrize(
+    ("kinds", "days", "found"),
+    [
+        pytest.param(["refused"], 6, "were refused", id="refused"),
+        pytest.param(["refused", "lost"], 6, "were deleted before they were read", id="lost"),
+        pytest.param(["anew"], 6, "the topic was made anew", id="anew"),
+        pytest.param(["refused", "lost", "anew"], 8, None, id="long ago"),
+    ],
+)
+def test_what_was_passed_over_in_a_topic_is_a_warning_for_a_week(home, kinds, days, found):
+    """A loss says so before a record that is refused does."""
+    omissions = [
+        Omission(kind=kind, first=number, end=number + 1, records=1, reason="why")
+        for number, kind in enumerate(kinds)
+    ]
+    stretch = Stretch(partition=0, expected=None, next_offset=9, omissions=omissions)
+    with closing(Intake(home / "ledger.db")) as intake:
+        intake.commit("c", "t", [stretch], now=datetime.now(UTC) - timedelta(days=days))
+
+    shown = look(home).get("ledger.ingested")
+
+    assert (shown.level if shown else None) == ("warning" if found else None)
+    assert found is None or found in shown.found

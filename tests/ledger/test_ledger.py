@@ -421,7 +421,7 @@ def test_a_newer_ledger_holds_and_cannot_be_asked(ledger, path):
     delivery = ledger.deliver(batch)
 
     reason = (
-        "the ledger was written by a newer llm-metering (schema 9, for 7 and later; this is 1);"
+        "the ledger was written by a newer llm-metering (schema 9, for 7 and later; this is 2);"
         " upgrade it here too"
     )
     assert delivery == Delivery.try_later(batch, reason, hold=True)
@@ -437,12 +437,12 @@ def test_a_newer_ledger_that_takes_old_writers_is_used(ledger, path):
     ledger.close()
     with opened(path) as newer:
         newer.execute("ALTER TABLE events ADD COLUMN price TEXT")
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute("PRAGMA user_version = 9")
 
     assert ledger.deliver(batch_of([make_event()])).accepted
     assert ledger.query(TOTALS).total == 240
     with opened(path) as newer:
-        assert newer.execute("PRAGMA user_version").fetchone() == (2,)
+        assert newer.execute("PRAGMA user_version").fetchone() == (9,)
 
 
 @pytest.mark.parametrize("version", [0, 3])

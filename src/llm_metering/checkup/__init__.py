@@ -11,6 +11,7 @@ from ..sinks.asking import NETWORK_LIMIT
 from ..sinks.base import Sink
 from ..sinks.cloudevents import CloudEventsSink
 from ..sinks.jsonl import JSONLinesSink
+from ..sinks.kafka import KafkaSink
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
 from .cloudevents import check_cloudevents
@@ -19,6 +20,7 @@ from .finding import Finding, Level, failure, ok, worst
 from .home import check_home
 from .journal import check_journal
 from .jsonl import check_jsonl
+from .kafka import check_kafka, unreachable
 from .ledger import CHECK_LIMIT, check_ledger
 from .machine import check_machine
 from .openmeter import check_openmeter
@@ -108,6 +110,16 @@ def _openmeter(sink: OpenMeterSink, looking: _Looking) -> Task:
     )
 
 
+def _kafka(sink: KafkaSink, _: _Looking) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_kafka(sink),
+        limit=3 * NETWORK_LIMIT + 1.0,
+        late=unreachable(sink.name, f"no answer within {3 * NETWORK_LIMIT:g} s"),
+        sink=sink.name,
+    )
+
+
 def _cloudevents(sink: CloudEventsSink, looking: _Looking) -> Task:
     return Task(
         name="sink",
@@ -145,6 +157,7 @@ def _unasked(sink: Sink, _: _Looking) -> Task:
 _TASKS: Final[Mapping[type, Callable[[Any, _Looking], Task]]] = {
     CloudEventsSink: _cloudevents,
     JSONLinesSink: _jsonl,
+    KafkaSink: _kafka,
     OpenMeterSink: _openmeter,
 }
 """What is looked at of a sink, by its type."""

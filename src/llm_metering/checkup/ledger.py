@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +46,7 @@ def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iter
         f"{found.size / (1 << 20):,.1f} MiB, schema {found.schema or 'not made yet'}, for writers "
         f"of schema {found.oldest_writer or found.supported} and later",
     )
+    yield from _omitted(found.omitted)
     if found.damage:
         yield failure(
             "ledger.whole",
@@ -63,3 +64,24 @@ def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iter
         )
     else:
         yield ok("ledger.whole", "PRAGMA quick_check finds nothing wrong")
+
+
+def _omitted(omitted: Mapping[str, int]) -> Iterator[Finding]:
+    """What `llm-metering ingest` has passed over within a week, if it has."""
+    advice = "`llm-metering ingest --show` lists the offsets and the reasons"
+    if "lost" in omitted or "anew" in omitted:
+        yield warning(
+            "ledger.ingested",
+            "within a week, records of a topic were deleted before they were read, or the topic was "
+            "made anew",
+            means="the usage of other hosts may be missing from this ledger",
+            advice=f"{advice}; `llm-metering replay` on those hosts sends it again",
+        )
+    elif "refused" in omitted:
+        yield warning(
+            "ledger.ingested",
+            "within a week, records of a topic were refused that are no events, or none that can be "
+            "counted",
+            means="if they were meant to be usage, it is missing from this ledger",
+            advice=f"{advice}; look at them in Kafka",
+        )

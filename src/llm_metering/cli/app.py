@@ -8,7 +8,20 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MeteringError
-from . import config, dead, demo, doctor, drain, forget, late, reconcile, replay, status, usage
+from . import (
+    config,
+    dead,
+    demo,
+    doctor,
+    drain,
+    forget,
+    ingest,
+    late,
+    reconcile,
+    replay,
+    status,
+    usage,
+)
 from .render import plain
 
 __all__ = ["app"]
@@ -41,6 +54,7 @@ app.command("late")(late.late)
 app.command("replay")(replay.replay)
 app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
+app.command("ingest")(ingest.ingest)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

@@ -1,4 +1,8 @@
-"""Opening the ledger's file: schema, versions, and what SQLite's errors mean for us."""
+"""Opening the ledger's file: schema, versions, and what SQLite's errors mean for us.
+
+A file of an older schema is brought to ours by whoever opens it for writing, step by step and in one
+transaction. A newer one is left as it is, if it lets us write at all.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,10 @@ __all__ = [
     "open_for_writing",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+_STEPS: Final = {2: "0002.sql"}
+"""By the version that it leads to: what makes a file of the version before into one of it."""
 
 BUSY_TIMEOUT: Final = 2.0
 """Seconds to wait for another process that writes. Short, since a shipper tries again anyway
@@ -115,15 +122,18 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         # Before anything is changed, be it the journal mode: the file may not be ours.
         connection.execute("BEGIN")
-        is_made = check_version(connection)
+        is_current = check_version(connection) and _version(connection) >= SCHEMA_VERSION
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
         # Once we say accepted, the journal lets go of the event: it has to be on the disk.
         connection.execute("PRAGMA synchronous = FULL")
-        if not is_made:
+        if not is_current:
             connection.execute("BEGIN IMMEDIATE")
-            if not check_version(connection):  # nobody was faster
-                _create(connection)
+            # Looked at again: somebody may have been faster.
+            if check_version(connection):
+                _migrate(connection)
+            else:
+                _run(connection, "schema.sql")
             connection.execute("COMMIT")
     except BaseException:
         connection.close()
@@ -153,7 +163,7 @@ def check_version(connection: sqlite3.Connection) -> bool:
     Raises:
         UnavailableError: If the file belongs to a newer library or to somebody else.
     """
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    found = _version(connection)
     if found == 0:
         if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
             return False
@@ -181,8 +191,19 @@ def _make_private(path: Path) -> None:
             return
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in _statements(files(__package__).joinpath("schema.sql").read_text("utf-8")):
+def _version(connection: sqlite3.Connection) -> int:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    for version in range(_version(connection) + 1, SCHEMA_VERSION + 1):
+        _run(connection, "migrations", _STEPS[version])
+
+
+def _run(connection: sqlite3.Connection, *script: str) -> None:
+    text = files(__package__).joinpath(*script).read_text("utf-8")
+    for statement in _statements(text):
         connection.execute(statement)
 
 

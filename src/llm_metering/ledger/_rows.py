@@ -142,6 +142,8 @@ def read_row(payload: bytes) -> Row:
     except UnusableEventError:
         event = read_event_as(_any_event, payload)
         values = _checked(astuple(event.data))
+    if event.specversion != "1.0":
+        raise UnusableEventError("its specversion is not 1.0")
     if "" in values:
         values = _checked(values)
     if not EPOCH <= event.time < _END:

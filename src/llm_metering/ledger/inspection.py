@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from ._files import BUSY_TIMEOUT, SCHEMA_VERSION, UnavailableError, check_version, explain
+from ._rows import microseconds
+from .intake import omitted_since
 
 __all__ = ["Inspection", "inspect_ledger"]
+
+_RECENTLY: Final = timedelta(days=7)
 
 _STEPS: Final = 10_000
 """Steps of SQLite's machine between two looks at the clock; about a millisecond."""
@@ -29,6 +35,8 @@ class Inspection:
         supported: The version of this library's schema.
         damage: What SQLite's `quick_check` found; none of it if nothing is wrong.
         is_checked: Whether that came to its end in time.
+        omitted: Of a broker's records that made no events, how many times each kind was seen within
+            a week.
     """
 
     size: int
@@ -38,6 +46,7 @@ class Inspection:
     supported: int = SCHEMA_VERSION
     damage: tuple[str, ...] = ()
     is_checked: bool = False
+    omitted: Mapping[str, int] = field(default_factory=dict)
 
 
 def inspect_ledger(path: Path, *, limit: float) -> Inspection | None:
@@ -73,6 +82,7 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
     # they are while nobody has the ledger open (https://www.sqlite.org/wal.html#readonly).
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
     schema = oldest = None
+    omitted: dict[str, int] = {}
     try:
         with contextlib.closing(
             sqlite3.connect(
@@ -88,6 +98,8 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
                 (oldest,) = connection.execute(
                     "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'oldest_writer'"
                 ).fetchone()
+                since = microseconds(datetime.now(UTC) - _RECENTLY)
+                omitted = omitted_since(connection, since)
             damage = _quick_check(connection, limit)
     except UnavailableError as error:
         return Inspection(size=size, problem=str(error), schema=schema)
@@ -99,6 +111,7 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
         oldest_writer=oldest,
         damage=damage or (),
         is_checked=damage is not None,
+        omitted=omitted,
     )
 
 

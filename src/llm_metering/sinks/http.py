@@ -18,6 +18,7 @@ import httpx
 
 from .base import Delivery, Envelope
 from .problems import named_place, problem_texts
+from .reasons import shorten
 from .wire import Answer, Wire, WireError
 
 __all__ = ["Answer", "HTTPClient", "judge", "retry_after"]
@@ -25,7 +26,6 @@ __all__ = ["Answer", "HTTPClient", "judge", "retry_after"]
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
 
-MAX_REASON: Final = 200
 IDLE_LIMIT: Final = 30.0
 """Seconds after which a connection is not used again: the other end, or a gateway between, may have
 forgotten it, and a batch would have to be sent twice."""
@@ -84,7 +84,7 @@ class HTTPClient:
         try:
             answer = wire.post(body, signed)
         except WireError as error:
-            late, reason = f"no answer in time ({error.name})", _shorten(str(error), secret)
+            late, reason = f"no answer in time ({error.name})", shorten(str(error), [secret])
             reason = late if error.is_late else reason
             return Delivery.try_later(batch, reason, ambiguous=error.ambiguous)
         except UnicodeError:
@@ -218,17 +218,8 @@ def _reason(answer: Answer, secret: str | None) -> str:
     # Only the first line: OpenMeter's validator appends the value it refused.
     lines = [text.strip().partition("\n")[0] for text in _problem_texts(answer)]
     said = [line for line in lines if line and line not in status]
-    return _shorten(": ".join([status, *said]), secret)
+    return shorten(": ".join([status, *said]), [secret])
 
 
 def _problem_texts(answer: Answer) -> list[str]:
     return problem_texts(answer.headers.get("content-type", ""), answer.body)
-
-
-def _shorten(text: str, secret: str | None) -> str:
-    if secret:
-        text = text.replace(secret, "***")
-    # It is shown in terminals, which obey control characters.
-    text = "".join(character if character.isprintable() else " " for character in text)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"

@@ -54,6 +54,11 @@ class KafkaTopic:
         """The topic's URL without parameters: the same whatever order the brokers are named in."""
         return f"kafka://{','.join(self.brokers)}/{self.topic}"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of properties that nothing may show."""
+        return tuple(value for name, value in self.properties.items() if _IS_SECRET.search(name))
+
 
 def topic_of(
     url: str,

@@ -1,0 +1,25 @@
+"""What a server or a library says, as a sink may repeat it: short, printable and without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["shorten"]
+
+MAX_REASON: Final = 200
+
+
+def shorten(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """The beginning of `text` on one line.
+
+    Args:
+        text: What was said.
+        secrets: What it must not show.
+    """
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    # It is shown in terminals, which obey control characters.
+    text = "".join(character if character.isprintable() else " " for character in text)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"

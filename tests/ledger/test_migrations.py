@@ -1,0 +1,150 @@
+"""A ledger of an older schema becomes one of ours, and an older library goes on writing to it."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from llm_metering.ledger import Ledger, _files
+from llm_metering.meters import usage_query
+from tests.factories import batch_of, make_event
+
+SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text("utf-8")
+
+
+def old_ledger(path: Path, *events) -> Path:
+    """A ledger as a library of schema 1 has left it, with these events."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SCHEMA_1)
+    with pytest.MonkeyPatch.context() as patch, closing(Ledger(path)) as ledger:
+        patch.setattr(_files, "SCHEMA_VERSION", 1)
+        assert len(ledger.deliver(batch_of(events)).accepted) == len(events)
+    assert version(path) == 1
+    return path
+
+
+def version(path: Path) -> int:
+    """The version of its schema."""
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return found
+
+
+def schema(path: Path) -> list[tuple[str, str, str]]:
+    """All that it is made of, whatever the comments and line breaks; and what it was made with."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT type, name, ifnull(sql, '') FROM sqlite_master")
+        parts = [(kind, name, plain(sql)) for kind, name, sql in found]
+        meta = connection.execute("SELECT key, value FROM meta").fetchall()
+    return sorted([*parts, *(("meta", key, str(value)) for key, value in meta)])
+
+
+def plain(sql: str) -> str:
+    """A statement without comments and with single spaces."""
+    return " ".join(re.sub(r"--[^\n]*", "", sql).split())
+
+
+def test_a_migrated_ledger_is_as_a_new_one(tmp_path):
+    """Tables, indexes, triggers, who may write; and each version has its step."""
+    old = old_ledger(tmp_path / "old.db", make_event())
+    new = tmp_path / "new.db"
+
+    for path in (old, new):
+        with closing(Ledger(path)) as ledger:
+            assert ledger.deliver(batch_of([make_event()])).accepted
+
+    assert schema(old) == schema(new)
+    assert version(old) == version(new) == _files.SCHEMA_VERSION
+    assert set(_files._STEPS) == set(range(2, _files.SCHEMA_VERSION + 1))
+    assert {name for _, name, _ in schema(new)} > {"ingest_positions", "ingest_omissions"}
+
+
+def test_answers_stay_the_same(tmp_path):
+    """Before it is migrated it can be asked, and afterwards it says the same."""
+    events = [make_event(subject=f"customer-{number % 3}") for number in range(20)]
+    path = old_ledger(tmp_path / "ledger.db", *events)
+    questions = [usage_query(group_by=["subject", "model"]), usage_query(window="MINUTE")]
+
+    with closing(Ledger(path)) as ledger:
+        before = [ledger.query(each).rows for each in questions]
+        assert version(path) == 1
+        ledger.deliver(batch_of(events))
+        after = [ledger.query(each).rows for each in questions]
+
+    assert version(path) == 2
+    assert before == after
+    assert sum(row.value for row in after[0]) == 20 * 120
+
+
+def test_an_older_library_may_still_write(tmp_path, monkeypatch):
+    """Beside a newer one in the same home, and without taking the schema back."""
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(path)) as ledger:
+        ledger.deliver(batch_of([make_event()]))
+
+    monkeypatch.setattr(_files, "SCHEMA_VERSION", 1)
+    with closing(Ledger(path)) as older:
+        assert older.deliver(batch_of([make_event()])).accepted
+        assert older.query(usage_query()).total == 240
+
+    assert version(path) == 2
+
+
+def test_a_newer_ledger_that_lets_us_write_is_left_as_it_is(tmp_path):
+    """Nothing is migrated backwards."""
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(path)) as ledger:
+        ledger.deliver(batch_of([make_event()]))
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("CREATE TABLE of_tomorrow (x)")
+        newer.execute("PRAGMA user_version = 9")
+    before = schema(path)
+
+    with closing(Ledger(path)) as ledger:
+        assert ledger.deliver(batch_of([make_event()])).accepted
+
+    assert (version(path), schema(path)) == (9, before)
+
+
+def test_a_migration_is_whole_or_not_there(tmp_path):
+    """What stops it in the middle leaves the file as it was."""
+    path = old_ledger(tmp_path / "ledger.db", make_event())
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE ingest_omissions (somebody TEXT)")
+    before = schema(path)
+
+    with closing(Ledger(path)) as ledger:
+        assert ledger.deliver(batch_of([make_event()])).retryable
+
+    assert (version(path), schema(path)) == (1, before)
+
+
+def test_many_may_migrate_it_at_once(tmp_path):
+    """Whoever comes second finds it done."""
+    for number in range(5):
+        path = old_ledger(tmp_path / f"{number}.db", make_event())
+        start = threading.Barrier(4)
+        taken = []
+
+        def deliver(path=path, start=start, taken=taken):
+            with closing(Ledger(path)) as ledger:
+                batch = batch_of([make_event()])
+                start.wait()
+                while not ledger.deliver(batch).accepted:
+                    pass
+                taken.append(batch)
+
+        threads = [threading.Thread(target=deliver) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert (version(path), len(taken)) == (2, 4)
+        with closing(Ledger(path)) as ledger:
+            assert ledger.query(usage_query()).total == 5 * 120
