@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from llm_metering.cli.ingest import _until_told
 from llm_metering.ledger.intake import Intake
 from tests.factories import make_event
 from tests.ingest.topics import ids, send, send_raw
@@ -212,6 +213,30 @@ def test_it_waits_for_brokers_that_are_not_there(home, running):
 
     assert line.startswith("llm-metering: waiting for the brokers: ")
     assert process.returncode == 0
+
+
+def test_who_is_stopped_before_the_end_says_so(home, running):
+    """To whoever bills when it is through: by the exit code too, and it invents no lag of 0."""
+    url = f"kafka://127.0.0.1:{free_port()}/usage"
+    process = running(url, "--home", str(home), "--until-end", "--format", "json")
+
+    process.stderr.readline()
+    process.terminate()
+    out, error = process.communicate()
+
+    report = json.loads(out)
+    assert (process.returncode, report["complete"], report["lag"]) == (3, False, None)
+    assert error == "llm-metering: stopped before the end: the rest was not taken in\n"
+
+
+def test_a_signal_never_waits_for_what_it_interrupts():
+    """The lock of the event that it sets may be held where it comes, or by the signal before."""
+    with _until_told() as stop:
+        with stop._cond:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+
+        assert stop.wait(20)
 
 
 def test_a_wrong_password_ends_it(site, mock, topic):

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest"]
 
-OMITTED: Final = 3
-"""Exit code: there were records that cannot be read any more."""
+LEFT: Final = 3
+"""Exit code: there were records that cannot be read any more, or an end that was not reached."""
 
 SAY_PROGRESS_EVERY: Final = 600.0
 """Seconds, where no terminal shows it all the time."""
@@ -95,12 +96,17 @@ def ingest(
         ingester.run(stop)
         progress = ingester.progress
     report = _report(settings, reader, progress)
+    is_short = until_end and not progress.is_complete
     if output is OutputFormat.JSON:
         print_json(report)
     else:
         show(report_view(report))
-    if report["lost"] or report["anew"]:
-        raise typer.Exit(OMITTED)
+    if is_short:
+        console(stderr=True).print(
+            "llm-metering: stopped before the end: the rest was not taken in"
+        )
+    if is_short or report["lost"] or report["anew"]:
+        raise typer.Exit(LEFT)
 
 
 def _report(settings: Settings, reader: TopicReader, progress: Progress) -> dict[str, Any]:
@@ -173,12 +179,22 @@ def _books(intake: Intake) -> dict[str, Any]:
 def _until_told() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set."""
     stop = threading.Event()
-    before = {each: signal.signal(each, lambda *_: stop.set()) for each in _SIGNALS}
+    told: SimpleQueue[int] = SimpleQueue()
+
+    def listen() -> None:
+        told.get()
+        stop.set()
+
+    # Not `stop.set` in the handler: it would wait for a lock that what it interrupts may hold. To
+    # put something into this queue never waits.
+    threading.Thread(target=listen, name="llm-metering-signals", daemon=True).start()
+    before = {each: signal.signal(each, lambda number, _: told.put(number)) for each in _SIGNALS}
     try:
         yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+        told.put(0)
 
 
 @contextlib.contextmanager
