@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -16,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from llm_metering.cli.ingest import _until_told
 from llm_metering.ledger.intake import Intake
+from llm_metering.ledger.intake_values import Omission, Stretch
 from tests.factories import make_event
 from tests.ingest.topics import ids, send, send_raw
 from tests.kafka_brokers import BrokerProcess, MockBrokers, free_port
@@ -137,6 +139,22 @@ def test_tables(site, mock, topic):
     assert (done.returncode, done.stderr) == (0, "")
     assert "`llm-metering ingest --show` lists what was refused" in done.stdout
     assert "it has no value (a tombstone)" in shown.stdout
+
+
+def test_a_list_that_is_cut_says_so(site, home, mock, topic):
+    """Nobody takes the latest for all."""
+    many = [
+        Omission(kind="refused", first=2 * each, end=2 * each + 1, records=1, reason="no event")
+        for each in range(1001)
+    ]
+    with closing(Intake(home / "ledger.db")) as intake:
+        stretch = Stretch(partition=0, expected=None, next_offset=2001, omissions=many)
+        intake.commit("cluster", topic, [stretch], now=datetime.now(UTC))
+
+    shown = site.run("ingest", "--show").stdout
+
+    assert "only the latest 1,000 stretches are listed" in shown
+    assert len(site.ask("ingest", "--show")["omissions"]) == 1000
 
 
 def test_a_terminal_shows_how_far_it_is(home, mock, topic):

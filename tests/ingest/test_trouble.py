@@ -19,6 +19,12 @@ from .topics import ids, send
 PLACE = {"topic": "usage", "cluster": "cluster"}
 
 
+def leaders(brokers, topic):
+    """A partition of each broker, by the broker's id."""
+    metadata = AdminClient({"bootstrap.servers": brokers.bootstrap}).list_topics(topic)
+    return {each.leader: number for number, each in metadata.topics[topic].partitions.items()}
+
+
 @pytest.fixture
 def full_disk():
     """No file of this process may grow."""
@@ -32,8 +38,7 @@ def test_one_of_two_brokers_is_away(home, topic):
     """What comes from the other does not pass for the end of it; and is taken."""
     with MockBrokers(2) as brokers:
         brokers.create(topic, 2)
-        metadata = AdminClient({"bootstrap.servers": brokers.bootstrap}).list_topics(topic)
-        at = {each.leader: number for number, each in metadata.topics[topic].partitions.items()}
+        at = leaders(brokers, topic)
         events = [make_event() for _ in range(4)]
         with Run(home, brokers.url(topic, QUICK)) as run:
             run.wait(lambda now: len(now.partitions) == 2)
@@ -49,6 +54,21 @@ def test_one_of_two_brokers_is_away(home, topic):
 
         assert run.said("the brokers answer again")
         assert ids(home) == sorted(event.id for event in events)
+
+
+@pytest.mark.parametrize("away", [1, 2])
+def test_who_is_stopped_while_a_broker_is_away_ends(home, topic, away):
+    """Also where it is the one that keeps the group's offsets, which may be either of them."""
+    with MockBrokers(2) as brokers:
+        brokers.create(topic, 2)
+        at = leaders(brokers, topic)
+        with Run(home, brokers.url(topic, QUICK)) as run:
+            run.wait(lambda now: len(now.partitions) == 2)
+            brokers.down(away)
+            send(brokers, topic, [make_event()], partition=at[3 - away])
+            run.wait(lambda now: now.taken.new == 1)
+
+    assert len(ids(home)) == 1
 
 
 def test_a_ledger_that_is_removed_is_filled_again(mock, home, topic):

@@ -18,7 +18,7 @@ from rich.text import Text
 from ..errors import ConfigurationError, LedgerError
 from ..settings import load_settings
 from .common import FormatOption, HomeOption, OutputFormat, console, exists, print_json, show
-from .ingested import books_view, progress_line, report_view
+from .ingested import MOST_OMISSIONS, books_view, progress_line, report_view
 from .render import plain
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ LEFT: Final = 3
 
 SAY_PROGRESS_EVERY: Final = 600.0
 """Seconds, where no terminal shows it all the time."""
-
-MOST_OMISSIONS: Final = 1000
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

@@ -275,9 +275,10 @@ class Ingester:
 
     def _recover(self, kind: str = _BROKERS) -> None:
         """What we waited for is there."""
-        self._trouble = None
         if kind == _BROKERS:
             self._in_doubt, self._ask_wait = False, _FIRST_WAIT
+        if not self._in_doubt:
+            self._trouble = None
         if kind in self._troubled:
             self._troubled.discard(kind)
             self._say(
