@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from llm_metering.cli.ingest import _until_told
 from llm_metering.ledger.intake import Intake
+from llm_metering.ledger.intake_values import Omission, Stretch
 from tests.factories import make_event
 from tests.ingest.topics import ids, send, send_raw
 from tests.kafka_brokers import BrokerProcess, MockBrokers, free_port
@@ -138,6 +141,22 @@ def test_tables(site, mock, topic):
     assert "it has no value (a tombstone)" in shown.stdout
 
 
+def test_a_list_that_is_cut_says_so(site, home, mock, topic):
+    """Nobody takes the latest for all."""
+    many = [
+        Omission(kind="refused", first=2 * each, end=2 * each + 1, records=1, reason="no event")
+        for each in range(1001)
+    ]
+    with closing(Intake(home / "ledger.db")) as intake:
+        stretch = Stretch(partition=0, expected=None, next_offset=2001, omissions=many)
+        intake.commit("cluster", topic, [stretch], now=datetime.now(UTC))
+
+    shown = site.run("ingest", "--show").stdout
+
+    assert "only the latest 1,000 stretches are listed" in shown
+    assert len(site.ask("ingest", "--show")["omissions"]) == 1000
+
+
 def test_a_terminal_shows_how_far_it_is(home, mock, topic):
     """In a line that is gone in the end."""
     send(mock, topic, [make_event() for _ in range(1200)])
@@ -212,6 +231,30 @@ def test_it_waits_for_brokers_that_are_not_there(home, running):
 
     assert line.startswith("llm-metering: waiting for the brokers: ")
     assert process.returncode == 0
+
+
+def test_who_is_stopped_before_the_end_says_so(home, running):
+    """To whoever bills when it is through: by the exit code too, and it invents no lag of 0."""
+    url = f"kafka://127.0.0.1:{free_port()}/usage"
+    process = running(url, "--home", str(home), "--until-end", "--format", "json")
+
+    process.stderr.readline()
+    process.terminate()
+    out, error = process.communicate()
+
+    report = json.loads(out)
+    assert (process.returncode, report["complete"], report["lag"]) == (3, False, None)
+    assert error == "llm-metering: stopped before the end: the rest was not taken in\n"
+
+
+def test_a_signal_never_waits_for_what_it_interrupts():
+    """The lock of the event that it sets may be held where it comes, or by the signal before."""
+    with _until_told() as stop:
+        with stop._cond:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+
+        assert stop.wait(20)
 
 
 def test_a_wrong_password_ends_it(site, mock, topic):

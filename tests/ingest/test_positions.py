@@ -115,6 +115,18 @@ def test_the_marks_of_a_transaction_are_passed():
     assert stretch.bookmark == Bookmark(5, digest_of(b"key", b"value 5", 1000))
 
 
+def test_the_end_of_a_partition_is_not_that_of_a_ledger_that_has_less():
+    """It was removed or replaced meanwhile, and everything has to be read again."""
+    reading = reading_from_5()
+    reading.see(End(0, 5))
+    reading.settle()
+    assert reading.has_reached(9)
+
+    reading.begin(None, None, Start(offset=0))
+
+    assert not reading.has_reached(9)
+
+
 @given(
     *(st.none() | st.binary(max_size=4) for _ in range(4)),
     *(st.integers(-1, 3) for _ in range(2)),

@@ -82,6 +82,25 @@ def test_what_another_took_meanwhile_is_not_taken_again(intake):
     assert total(intake.path) == 8
 
 
+@pytest.mark.parametrize(
+    ("positions", "reason"),
+    [
+        pytest.param([], "knows nothing of partition 0 of usage any more", id="another file"),
+        pytest.param(
+            [2], "is at offset 2 of partition 0 of usage, and was at 5", id="an older one"
+        ),
+        pytest.param([8], "partition 0 of usage was read into it by somebody else", id="a rival"),
+    ],
+)
+def test_it_says_how_the_ledger_is_elsewhere(intake, positions, reason):
+    """A file that was removed or replaced is not taken for a second reader."""
+    for each in positions:
+        intake.commit(*TOPIC, [stretch_of(EVENTS, 0, each, expected=None)], now=SEEN)
+
+    with pytest.raises(PositionMovedError, match=reason):
+        intake.commit(*TOPIC, [stretch_of(EVENTS, 5, 6, expected=5)], now=SEEN)
+
+
 def test_topics_and_clusters_have_positions_of_their_own(intake):
     """The events are the same everywhere."""
     for topic in (("cluster", "usage"), ("cluster", "more"), ("another", "usage")):

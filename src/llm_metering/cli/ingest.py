@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -17,7 +18,7 @@ from rich.text import Text
 from ..errors import ConfigurationError, LedgerError
 from ..settings import load_settings
 from .common import FormatOption, HomeOption, OutputFormat, console, exists, print_json, show
-from .ingested import books_view, progress_line, report_view
+from .ingested import MOST_OMISSIONS, books_view, progress_line, report_view
 from .render import plain
 
 if TYPE_CHECKING:
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest"]
 
-OMITTED: Final = 3
-"""Exit code: there were records that cannot be read any more."""
+LEFT: Final = 3
+"""Exit code: there were records that cannot be read any more, or an end that was not reached."""
 
 SAY_PROGRESS_EVERY: Final = 600.0
 """Seconds, where no terminal shows it all the time."""
-
-MOST_OMISSIONS: Final = 1000
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -95,12 +94,17 @@ def ingest(
         ingester.run(stop)
         progress = ingester.progress
     report = _report(settings, reader, progress)
+    is_short = until_end and not progress.is_complete
     if output is OutputFormat.JSON:
         print_json(report)
     else:
         show(report_view(report))
-    if report["lost"] or report["anew"]:
-        raise typer.Exit(OMITTED)
+    if is_short:
+        console(stderr=True).print(
+            "llm-metering: stopped before the end: the rest was not taken in"
+        )
+    if is_short or report["lost"] or report["anew"]:
+        raise typer.Exit(LEFT)
 
 
 def _report(settings: Settings, reader: TopicReader, progress: Progress) -> dict[str, Any]:
@@ -173,12 +177,22 @@ def _books(intake: Intake) -> dict[str, Any]:
 def _until_told() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set."""
     stop = threading.Event()
-    before = {each: signal.signal(each, lambda *_: stop.set()) for each in _SIGNALS}
+    told: SimpleQueue[int] = SimpleQueue()
+
+    def listen() -> None:
+        told.get()
+        stop.set()
+
+    # Not `stop.set` in the handler: it would wait for a lock that what it interrupts may hold. To
+    # put something into this queue never waits.
+    threading.Thread(target=listen, name="llm-metering-signals", daemon=True).start()
+    before = {each: signal.signal(each, lambda number, _: told.put(number)) for each in _SIGNALS}
     try:
         yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+        told.put(0)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -13,7 +13,10 @@ from .render import UNKNOWN, Listing, amount, plain
 if TYPE_CHECKING:
     from ..ingest import Progress
 
-__all__ = ["books_view", "progress_line", "report_view"]
+__all__ = ["MOST_OMISSIONS", "books_view", "progress_line", "report_view"]
+
+MOST_OMISSIONS: Final = 1000
+"""How many stretches are listed."""
 
 _WHAT = ("new", "repeated", "refused", "lost")
 
@@ -96,6 +99,8 @@ def books_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
                 for each in report["omissions"]
             ],
         )
+    if len(report["omissions"]) >= MOST_OMISSIONS:
+        yield Text(f"only the latest {amount(MOST_OMISSIONS)} stretches are listed")
 
 
 def _offsets(omission: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ..ledger.intake import Intake, PositionMovedError, UnavailableError
 from ..ledger.intake_values import Stretch, Taken
 from .lock import alone
 from .partition import PartitionReading
-from .positions import Start, anew, start_of
+from .positions import Start, anew, in_words, start_of
 from .progress import PartitionProgress, Progress
 from .seen import BrokerError, End, OutOfRange, Record, Trouble
 from .topic import TopicReader
@@ -77,6 +77,8 @@ class Ingester:
         self._has_read = False
         self._begin_again = True
         self._look_at = 0.0
+        self._in_doubt = False
+        self._ask_at, self._ask_wait = 0.0, _FIRST_WAIT
 
     @property
     def progress(self) -> Progress:
@@ -161,11 +163,12 @@ class Ingester:
             return
         for number, start in starts.items():
             if start.omission is not None:
-                self._tell_omission(number, start)
+                self._say(in_words(start.omission, f"partition {number} of {self._reader.topic}"))
         if self._targets is None:
             self._targets = {each: mark.high for each, mark in marks.items()}
         self._reader.assign({each: start.offset for each, start in starts.items()})
         self._is_running, self._begin_again = True, False
+        self._recover()
         self._look_at = self._clock() + self._look_for_partitions
 
     def _found(self, stop: threading.Event) -> list[int] | None:
@@ -186,7 +189,7 @@ class Ingester:
         ):
             match seen:
                 case Record() | End():
-                    self._recover()
+                    self._has_read = True
                     self._readings[seen.partition].see(seen)
                 case OutOfRange():
                     self._begin_again = True
@@ -194,8 +197,8 @@ class Ingester:
                     if seen.lasting and not self._has_read:
                         raise BrokerError(seen.reason, lasting=True)
                     self._begin_again |= seen.doubtful
-                    self._trouble = f"waiting for the brokers: {seen.reason}"
-                    self._tell(self._trouble, kind=_BROKERS)
+                    self._miss(seen.reason)
+        self._ask()
         if any(each.is_another for each in self._readings.values()):
             self._begin_again = True
         stretches = [each.stretch() for each in self._readings.values() if each.has_moved]
@@ -203,6 +206,20 @@ class Ingester:
             self._reader.show_positions({each.partition: each.next_offset for each in stretches})
         for reading in self._readings.values():
             reading.settle()
+
+    def _ask(self) -> None:
+        """Ask all partitions after trouble: what one broker sends says nothing of the others."""
+        if not self._in_doubt or self._clock() < self._ask_at:
+            return
+        try:
+            for number in self._readings:
+                self._reader.watermarks(number)
+        except BrokerError as error:
+            self._miss(str(error))
+            self._ask_at = self._clock() + self._ask_wait
+            self._ask_wait = min(2 * self._ask_wait, _LONGEST_WAIT)
+        else:
+            self._recover()
 
     def _commit(self, stretches: list[Stretch], stop: threading.Event) -> bool:
         """Take it in; if the ledger does not take it now, later. Whether it is in."""
@@ -243,23 +260,6 @@ class Ingester:
         if numbers is not None and not set(numbers) <= set(self._readings):
             self._begin_again = True
 
-    def _tell_omission(self, number: int, start: Start) -> None:
-        omission = start.omission
-        if omission is None:
-            return
-        where = f"partition {number} of {self._reader.topic}"
-        if omission.kind == "lost":
-            self._say(
-                f"LOST: {omission.records} records at most of {where} (offsets {omission.first} to "
-                f"{start.offset - 1}) were deleted before they were read"
-            )
-        else:
-            self._say(
-                f"{where} was made anew, or cut off: it is read again from its beginning, and "
-                f"whether it had records from offset {omission.first} on that were not read is "
-                "not known"
-            )
-
     def _wait(
         self, stop: threading.Event, reason: str, seconds: float = 1.0, *, kind: str = _BROKERS
     ) -> None:
@@ -268,10 +268,17 @@ class Ingester:
         self._on_progress(self.progress)
         stop.wait(seconds)
 
+    def _miss(self, reason: str) -> None:
+        self._in_doubt = True
+        self._trouble = f"waiting for the brokers: {reason}"
+        self._tell(self._trouble, kind=_BROKERS)
+
     def _recover(self, kind: str = _BROKERS) -> None:
         """What we waited for is there."""
-        self._trouble = None
-        self._has_read |= kind == _BROKERS
+        if kind == _BROKERS:
+            self._in_doubt, self._ask_wait = False, _FIRST_WAIT
+        if not self._in_doubt:
+            self._trouble = None
         if kind in self._troubled:
             self._troubled.discard(kind)
             self._say(

@@ -42,12 +42,18 @@ def alone(home: Path, *, topic: str, cluster: str) -> Iterator[None]:
     except OSError as error:
         raise HomeError(f"cannot lock {path}: {error.strerror}") from error
     try:
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        os.ftruncate(lock, 0)
-        system.write_at(lock, json.dumps(mine).encode(), 0)
+        _sign(lock)
         yield
     finally:
         system.unlock_file(lock)
+
+
+def _sign(lock: int) -> None:
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+    # On a full disk it cannot say who has it, and has it all the same.
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        system.write_at(lock, json.dumps(mine).encode(), 0)
 
 
 def _holder(path: Path) -> str:
@@ -58,7 +64,7 @@ def _holder(path: Path) -> str:
             f"process {found['pid']} on {found['host']} has read this topic since {found['since']}"
         )
     except (OSError, ValueError, KeyError, TypeError):
-        # Whoever has it has not written it yet, or has just gone.
+        # Whoever has it has not written it yet, could not, or has just gone.
         return "another process reads this topic"
 
 

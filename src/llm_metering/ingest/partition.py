@@ -56,6 +56,8 @@ class PartitionReading:
         self._bookmark, self._check = bookmark, start.check
         self._next = start.offset if position is None else position
         self.settle()
+        # The ledger may be another one, and have less.
+        self._was_at_end = False
 
     def restart(self, start: Start) -> Stretch:
         """The transaction that moves to a start which is not where the ledger is."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from ..ledger.intake_values import Bookmark, Omission
 
-__all__ = ["ANEW", "LOST", "Start", "Watermarks", "anew", "digest_of", "start_of"]
+__all__ = ["ANEW", "LOST", "Start", "Watermarks", "anew", "digest_of", "in_words", "start_of"]
 
 LOST: Final = "deleted before it was read"
 ANEW: Final = "the topic was made anew; whether it had more records before is not known"
@@ -76,6 +76,19 @@ def anew(position: int, marks: Watermarks) -> Start:
     """
     unknown = Omission(kind="anew", first=position, end=None, records=None, reason=ANEW)
     return Start(offset=marks.low, omission=unknown)
+
+
+def in_words(omission: Omission, where: str) -> str:
+    """What a person has to know of it, who looks at `where`."""
+    if omission.kind == "lost" and omission.end is not None:
+        return (
+            f"LOST: {omission.records} records at most of {where} (offsets {omission.first} to "
+            f"{omission.end - 1}) were deleted before they were read"
+        )
+    return (
+        f"{where} was made anew, or cut off: it is read again from its beginning, and whether it "
+        f"had records from offset {omission.first} on that were not read is not known"
+    )
 
 
 def digest_of(key: bytes | None, value: bytes | None, timestamp: int) -> bytes:

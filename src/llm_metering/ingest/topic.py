@@ -50,6 +50,9 @@ USUAL: Final = {
     "enable.metrics.push": False,
     # An outage ends for us soon after it ends.
     "reconnect.backoff.max.ms": 2000,
+    # So long does `close` wait for a group that does not answer, to which positions are shown. We are
+    # no member of it, for whom it would mean more.
+    "session.timeout.ms": 2000,
     # Of memory for what was fetched and not read yet; 64 MiB unless it is said.
     "queued.max.messages.kbytes": 16_384,
 }
@@ -137,7 +140,7 @@ class TopicReader:
                 kafka.TopicPartition(self.topic, partition), timeout=ANSWER_WITHIN
             )
         except kafka.KafkaException as exception:
-            raise self._error(exception.args[0]) from exception
+            raise self._error(exception.args[0], f"partition {partition}: ") from exception
         self._high[partition] = high
         return Watermarks(low, high)
 
@@ -217,7 +220,7 @@ class TopicReader:
             text = shorten(exception.args[0].str(), self._of.secrets)
             raise ConfigurationError("kafka", f"librdkafka refuses a property: {text}") from None
 
-    def _error(self, error: Any, about: str = "") -> BrokerError:
+    def _error(self, error: Any, about: str) -> BrokerError:
         return error_of(error, about, self._of.secrets)
 
 

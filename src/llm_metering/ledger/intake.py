@@ -24,7 +24,7 @@ __all__ = ["Intake", "PositionMovedError", "UnavailableError", "omitted_since"]
 
 
 class PositionMovedError(LedgerError):
-    """Somebody else took records of these partitions into the same ledger meanwhile."""
+    """The ledger is elsewhere in these partitions: another reader's, or another file."""
 
 
 _POSITIONS: Final = """
@@ -216,10 +216,18 @@ def _check(connection: sqlite3.Connection, topic: tuple[str, str], stretch: Stre
         "SELECT next_offset FROM ingest_positions WHERE cluster = ? AND topic = ? AND partition = ?",
         (*topic, stretch.partition),
     ).fetchone()
-    if (found[0] if found else None) != stretch.expected:
+    position = found[0] if found else None
+    if position == stretch.expected:
+        return
+    where = f"partition {stretch.partition} of {topic[1]}"
+    if position is None:
+        raise PositionMovedError(f"it knows nothing of {where} any more; was its file removed?")
+    if stretch.expected is not None and position < stretch.expected:
         raise PositionMovedError(
-            f"partition {stretch.partition} of {topic[1]} was read into this ledger by somebody else"
+            f"it is at offset {position} of {where}, and was at {stretch.expected}; was its file "
+            "replaced by an older one?"
         )
+    raise PositionMovedError(f"{where} was read into it by somebody else")
 
 
 def _insert(connection: sqlite3.Connection, rows: list[Row]) -> int:
