@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+from contextlib import closing
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +20,13 @@ from rich.cells import cell_len
 
 from llm_metering.cli.common import show
 from llm_metering.cli.usage import usage_table
+from llm_metering.ledger import Ledger
 from llm_metering.meter import Meter
 from llm_metering.meters import UsageReport, UsageRow, usage_query
 from llm_metering.settings import Settings
 from llm_metering.sinks import open_sink
 from llm_metering.token_usage import TokenUsage
+from tests.factories import batch_of
 
 from .conftest import NOON, make_event, record
 
@@ -290,6 +293,17 @@ def test_an_empty_home_is_no_error(command, run, home):
 
     assert done.exit_code == 0
     assert done.stdout == f"Nothing recorded yet in {home}\n"
+
+
+def test_a_home_with_a_ledger_alone_gets_no_journal(run, home):
+    """To look at what another user's `ingest` took in makes nothing that an application could not use."""
+    with closing(Ledger(home / "ledger.db")) as ledger:
+        ledger.deliver(batch_of([make_event(subject="acme")]))
+
+    done = run("usage", "--format", "json")
+
+    assert [row["value"] for row in json.loads(done.stdout)["data"]] == [120]
+    assert "journal" not in {path.name for path in home.iterdir()}
 
 
 def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path):

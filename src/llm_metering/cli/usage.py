@@ -14,7 +14,15 @@ from rich.console import RenderableType
 from ..errors import LedgerError
 from ..meters import UsageReport, usage_query
 from ..settings import Settings, load_settings
-from .common import FormatOption, HomeOption, OutputFormat, exists, print_json, show
+from .common import (
+    FormatOption,
+    HomeOption,
+    OutputFormat,
+    existing_spool,
+    exists,
+    print_json,
+    show,
+)
 from .tally import CALLS, call_notes, delivery_notes, key_notes, tally, total_notes, totals
 from .views import no_usage_found, nothing_recorded, remarks_view, usage_view
 
@@ -149,8 +157,16 @@ def usage(
     from ..meter import Meter
 
     # It takes in what finished processes left, with the ledger alone: to look at usage must
-    # send none of it anywhere.
-    with Meter(home=settings.home, sinks=(), source=settings.source, ledger=True) as reader:
+    # send none of it anywhere. A home that only has a ledger, as `ingest` fills it, gets no journal:
+    # it would be this user's, who may not be the one that an application runs as.
+    has_journal = existing_spool(settings.home) is not None
+    with Meter(
+        home=settings.home,
+        sinks=(),
+        source=settings.source,
+        ledger=True,
+        durability="process" if has_journal else "memory",
+    ) as reader:
         if output is OutputFormat.JSON:
             print_json(reader.usage(meter or DEFAULT_METER, group_by=keys, **question).to_dict())
         else:
