@@ -214,6 +214,19 @@ def test_it_waits_for_brokers_that_are_not_there(home, running):
     assert process.returncode == 0
 
 
+def test_who_is_stopped_before_the_end_has_not_read_to_it(home, running):
+    """A job that wanted all of it learns so by the exit code; nobody knows the lag."""
+    url = f"kafka://127.0.0.1:{free_port()}/usage"
+    process = running(url, "--home", str(home), "--until-end", "--format", "json")
+
+    process.stderr.readline()
+    process.terminate()
+    report = json.loads(process.communicate()[0])
+
+    assert (report["complete"], report["lag"]) == (False, None)
+    assert process.returncode == 3
+
+
 def test_a_wrong_password_ends_it(site, mock, topic):
     """At the start, with one line in which the password is not."""
     query = "security.protocol=sasl_plaintext&sasl.mechanism=PLAIN"

@@ -99,7 +99,7 @@ def ingest(
         print_json(report)
     else:
         show(report_view(report))
-    if report["lost"] or report["anew"]:
+    if report["lost"] or report["anew"] or (until_end and not report["complete"]):
         raise typer.Exit(OMITTED)
 
 

@@ -50,6 +50,8 @@ class Progress:
     @property
     def behind(self) -> int | None:
         """How many offsets there are beyond; `None` unless it is known of each partition."""
+        if not self.partitions:
+            return None  # the brokers have not even said which there are
         total = 0
         for each in self.partitions:
             if each.behind is None:
