@@ -374,7 +374,6 @@ def test_settings_of_another_application(site, home, server, monkeypatch):
     assert "but as 'shop'; LLM_METERING_SOURCE" in shown.stderr
 
 
-
 def test_the_span(site, home, server):
     """Whole minutes: the last 24 hours until this minute, unless said otherwise."""
     deliver(site, home, server, *calls(1))

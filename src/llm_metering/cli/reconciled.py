@@ -64,7 +64,7 @@ _MEANS: Final[Mapping[str, tuple[str, str]]] = {
     "waiting": ("not delivered yet", "nothing, or `llm-metering drain`"),
     "not_owed": (
         "recorded when this sink was not there",
-        "`llm-metering replay --since …` sends it",
+        "`llm-metering replay --since … --sink …` sends it",
     ),
     "recovered": ("missing, sent again, and there now", "nothing"),
 }
@@ -78,7 +78,9 @@ def reconciled_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
         f"{amount(report['records'])} events of {plain(report['source'])} from {report['since']} to "
         f"{report['until']}, against {plain(report['sink']['name'])} ({plain(report['sink']['url'])})"
     )
-    yield Text(_summary(report), style=_STYLES[report["verdict"]] if report["records"] else "yellow")
+    yield Text(
+        _summary(report), style=_STYLES[report["verdict"]] if report["records"] else "yellow"
+    )
     if tokens["by_subject"]:
         yield Text()
         yield Listing(
@@ -127,7 +129,7 @@ def _kind_view(kind: str, count: int, report: Mapping[str, Any]) -> Iterator[Ren
     named = found[:_NAMED]
     reasons = {_why(each) for each in named}
     is_shared = len(reasons) == 1
-    if is_shared and any(reasons):
+    if is_shared and reasons - {"", means}:
         yield Padding(Text(f"why: {reasons.pop()}"), (0, 0, 0, 2), expand=False)
     yield Listing(
         ("id", "subject", "time") if is_shared else ("id", "subject", "time", "why"),

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["PAGE", "moments_after", "payloads_of", "sources_of"]
+__all__ = ["PAGE", "is_fed_by_topics", "moments_after", "payloads_of", "sources_of"]
 
 PAGE: Final = 10_000
 """Events of which time and id are read at once, which takes some milliseconds."""
@@ -62,3 +62,12 @@ def payloads_of(
 def sources_of(connection: sqlite3.Connection) -> list[str]:
     """The CloudEvents sources of all events, sorted."""
     return [source for (source,) in connection.execute(_SOURCES)]
+
+
+def is_fed_by_topics(connection: sqlite3.Connection) -> bool:
+    """Whether events were ever taken in from a broker."""
+    # A file of version 1 that nobody has opened for writing since has no such table.
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ingest_positions'"
+    if connection.execute(there).fetchone() is None:
+        return False
+    return connection.execute("SELECT 1 FROM ingest_positions LIMIT 1").fetchone() is not None
