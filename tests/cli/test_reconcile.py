@@ -350,6 +350,18 @@ def test_a_home_that_is_not_there(site, home):
     assert not home.exists()
 
 
+def test_what_this_server_was_never_owed(site, home, server):
+    """It is no fault, and nobody reads that all is on the bill."""
+    record(home, *calls(2))
+    deliver(site, home, server, *calls(3))
+
+    shown = site.run("reconcile", *SPAN, *NOW)
+
+    assert shown.returncode == 0
+    assert "3 of 5 are listed as they were sent; the others are accounted for" in shown.stdout
+    assert "not_owed: 2" in shown.stdout
+
+
 def test_a_span_without_events(site, home, server):
     """It says that nothing was compared, not that all is accounted for."""
     deliver(site, home, server, *calls(1))

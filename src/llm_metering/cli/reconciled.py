@@ -110,7 +110,8 @@ def _summary(report: Mapping[str, Any]) -> str:
     if report["verdict"] == "well" and not report["records"]:
         return "nothing was compared"
     if report["verdict"] == "well":
-        return f"{listed}; all are accounted for"
+        every = report["well"] == report["events"]
+        return f"{listed}; {'all' if every else 'the others'} are accounted for"
     if report["verdict"] == "unsettled":
         return f"{listed}; of {amount(report['counts']['unsettled'])} it is not sure yet"
     if not any(each["is_fault"] for each in report["findings"]):
