@@ -17,10 +17,7 @@ demo: ## meter a real language model on this machine, offline, and compare with 
 
 # pytest comes last: its own last line says how many tests were skipped, and why.
 test: ## lint, types, layers, tests, examples and docs
-	@scripts/setup_env.sh test
-	@scripts/setup_env.sh langchain
-	@scripts/setup_env.sh llamaindex
-	@scripts/setup_env.sh llamaindex-anthropic
+	@$(MAKE) --no-print-directory -j2 env-test env-langchain env-llamaindex env-llamaindex-anthropic
 	@$(TEST)/ruff check
 	@$(TEST)/ruff format --check
 	@$(TEST)/mypy
@@ -30,6 +27,10 @@ test: ## lint, types, layers, tests, examples and docs
 	@.venv/llamaindex/bin/pytest tests/llamaindex
 	@.venv/llamaindex-anthropic/bin/pytest tests/llamaindex/anthropic
 	@$(TEST)/pytest
+
+# Two at a time: each is downloads, and then one core's work.
+env-%:
+	@scripts/setup_env.sh $*
 
 # certifi stays free: the newest list of certificate authorities is the right one.
 constraints: ## pin the newest versions that fit together

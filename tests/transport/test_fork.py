@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import warnings
 import weakref
 from contextlib import contextmanager
@@ -184,6 +185,9 @@ def test_a_fork_while_another_thread_records(home):
     def work():
         while not stop.is_set():
             recorded.extend(record(journal))
+            # A machine that is busy may look like a disk that stalls, and memory has an end.
+            while journal.held > 100:
+                time.sleep(0.001)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -195,9 +199,11 @@ def test_a_fork_while_another_thread_records(home):
         for thread in threads:
             thread.join()
 
+    while journal.held:
+        time.sleep(0.01)
     assert all(results)
     on_disk = unique(ids_on_disk(home))
-    assert set(recorded) <= on_disk
+    assert not set(recorded) - on_disk
     assert len(on_disk) == len(recorded) + 60
     journal.close()
 

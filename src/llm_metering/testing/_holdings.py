@@ -43,6 +43,7 @@ class Holdings:
         Nothing is checked, no fault applies, and each one is stored, also one that was there
         before, whatever `dedupe` says; so an event given twice is one counted twice.
 
+        >>> from llm_metering.testing import OpenMeterServer
         >>> event = {"id": "1", "source": "app", "type": "llm.usage", "subject": "customer-42"}
         >>> with OpenMeterServer() as server:
         ...     server.preload([event, event])
@@ -105,6 +106,7 @@ class Holdings:
         As in OpenMeter, values that are no number are passed over, and a missing group is `""`.
         Whole numbers are added up without an error.
 
+        >>> from llm_metering.testing import OpenMeterServer
         >>> with OpenMeterServer() as server:
         ...     server.total("$.total_tokens"), server.total("$.total_tokens", ["$.model"])
         (0, {})
