@@ -27,3 +27,5 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"llm-metering {release}"
+# Code has lines of up to 100 characters, which the theme's own size would cut off at 83.
+html_theme_options = {"light_css_variables": {"code-font-size": "0.73rem"}}

@@ -295,10 +295,13 @@ def test_a_setting_that_cannot_be_used_is_refused(run, monkeypatch):
 
 
 def test_people_see_what_to_do(run, server):
-    """Each finding has its line, what is not well two more; the last line counts."""
+    """Each finding has its line, what is not well two more and its place at the end; the last line counts."""
     server.down()
 
     lines = run("doctor").stdout.splitlines()
+
+    words = [line.split()[0] for line in lines[:-1] if line and not line.startswith(" ")]
+    assert words == sorted(words, key=["ok", "warning", "failure"].index)
 
     at = next(n for n, line in enumerate(lines) if line.startswith("failure"))
     assert lines[at].startswith("failure  sink.reachable openmeter: it refuses connections")

@@ -163,7 +163,7 @@ def test_what_the_server_will_never_take(site, home, server):
     assert [each["kind"] for each in first["findings"]] == ["claimed"]
     assert shown.returncode == 1
     assert "openmeter#5118" in shown.stdout
-    assert "remove the claim from its Redis" in shown.stdout
+    assert "remove it from the server's Redis, then --resend --force" in shown.stdout
     assert "sent again 1 times" in shown.stdout
     assert len(server.batches) == sent
     assert server.forget_claims() == 1
@@ -186,6 +186,20 @@ def test_what_is_not_sure_yet(site, home, server):
     assert shown.returncode == 3
     assert "of 1 it is not sure yet" in shown.stdout
     assert len(server.batches) == sent
+
+
+def test_a_reason_that_all_have_stands_above_them(site, home, server):
+    """Once, so that the ids and times of the table have its room."""
+    events = calls(5)
+    server.order(LostAfterAccept(id=[events[1].id, events[2].id]), times=None)
+    deliver(site, home, server, *events)
+
+    lines = site.run("reconcile", *SPAN, "--settle", "0").stdout.splitlines()
+
+    reason = "the server may have been given it less than 3600 s ago"
+    assert [line for line in lines if reason in line] == [f"  why: {reason}"]
+    (titles,) = [line.split() for line in lines if line.startswith("id ")]
+    assert titles == ["id", "subject", "time", "tokens", "listed", "off", "by"]
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
@@ -332,7 +346,44 @@ def test_a_home_that_is_not_there(site, home):
     report = site.ask("reconcile", *SPAN, *NOW)
 
     assert (report["verdict"], report["records"]) == ("well", 0)
+    assert report["notes"][0] == f"nothing was ever recorded in {home}"
     assert not home.exists()
+
+
+def test_what_this_server_was_never_owed(site, home, server):
+    """It is no fault, and nobody reads that all is on the bill."""
+    record(home, *calls(2))
+    deliver(site, home, server, *calls(3))
+
+    shown = site.run("reconcile", *SPAN, *NOW)
+
+    assert shown.returncode == 0
+    assert "3 of 5 are listed as they were sent; the others are accounted for" in shown.stdout
+    assert "not_owed: 2" in shown.stdout
+
+
+def test_a_span_without_events(site, home, server):
+    """It says that nothing was compared, not that all is accounted for."""
+    deliver(site, home, server, *calls(1))
+
+    shown = site.run("reconcile", "--since", "2026-11-01", "--until", "2026-11-02", *NOW)
+
+    assert shown.returncode == 0
+    assert "nothing was compared" in shown.stdout
+    assert "note: nothing was recorded in this span" in shown.stdout
+    assert "accounted for" not in shown.stdout
+
+
+def test_settings_of_another_application(site, home, server, monkeypatch):
+    """A source that the home has never heard of is an error: a job without the settings proves nothing."""
+    deliver(site, home, server, *calls(1))
+    site.environment["LLM_METERING_SOURCE"] = "shpo"
+
+    shown = site.run("reconcile", *SPAN, *NOW)
+
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "nothing was ever recorded as 'shpo'" in shown.stderr
+    assert "but as 'shop'; LLM_METERING_SOURCE" in shown.stderr
 
 
 def test_the_span(site, home, server):

@@ -601,3 +601,12 @@ def test_a_batch_of_any_size_is_stored_once(ledger, path, count):
     assert stored == (count, count)
     (row,) = ledger.query(TOTALS)
     assert row.value == 120 * count
+
+
+def test_the_sources_of_a_ledger(ledger):
+    """Each once and sorted; none while nothing was delivered."""
+    assert ledger.sources() == []
+
+    ledger.deliver(batch_of(make_event(source=each) for each in ("shop", "api", "shop", "web")))
+
+    assert ledger.sources() == ["api", "shop", "web"]

@@ -49,6 +49,13 @@ def plain(sql: str) -> str:
     return " ".join(re.sub(r"--[^\n]*", "", sql).split())
 
 
+def test_a_reader_asks_an_old_ledger_for_topics(tmp_path):
+    """It has no table of them, and none were read into it."""
+    with closing(Ledger(old_ledger(tmp_path / "old.db", make_event()))) as ledger:
+        assert not ledger.is_fed_by_topics()
+    assert version(tmp_path / "old.db") == 1
+
+
 def test_a_migrated_ledger_is_as_a_new_one(tmp_path):
     """Tables, indexes, triggers, who may write; and each version has its step."""
     old = old_ledger(tmp_path / "old.db", make_event())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 
@@ -13,6 +14,8 @@ import pytest
 from llm_metering import Meter, TokenUsage
 from llm_metering.errors import ReconcileError
 from llm_metering.ledger import Ledger
+from llm_metering.ledger.intake import Intake
+from llm_metering.ledger.intake_values import Bookmark, Stretch
 from llm_metering.reconcile.attempts import Attempts
 from llm_metering.sinks.base import SinkLimits
 from llm_metering.testing.faults import (
@@ -39,11 +42,14 @@ def resent(server):
 
 
 def files_of(folder):
-    """What is in each file, and when it was written."""
+    """What is in each file, and when it was written.
+
+    Left out is what a living shipper notes of its sink's state whenever that changes.
+    """
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".sink"
     }
 
 
@@ -251,6 +257,37 @@ class TestOurOwnBooks:
             reconciler.compare()
             assert by_kind(reconciler) == {"not_owed": set(before)}
             assert reconciler.to_resend() == []
+
+    @pytest.mark.parametrize("lag", [0.0, HOUR])
+    @pytest.mark.parametrize("own", [0, 2])
+    def test_what_other_hosts_have_recorded(self, shop, server, lag, own):
+        """It was taken from a broker and is in no books here: its host may deliver it at any moment."""
+        shop.record(own)
+        host = Shop(shop.home.parent / "host", server)
+        ids = host.leave(3)
+        events = [json.dumps(each).encode() for each in payloads(host, *ids)]
+        with contextlib.closing(Intake(shop.home / "ledger.db")) as intake:
+            taken = Stretch(
+                partition=0,
+                expected=None,
+                next_offset=3,
+                bookmark=Bookmark(2, b"digest"),
+                events=list(enumerate(events)),
+            )
+            intake.commit("cluster", "usage", [taken], now=NOON)
+
+        with shop.reconciling(lag=lag) as reconciler:
+            reconciler.compare()
+
+            assert by_kind(reconciler) == {"unsettled": set(ids)}
+            assert reconciler.to_resend() == []
+
+    def test_a_journal_that_is_not_there(self, shop, server):
+        """What is in the ledger alone was delivered by nobody who could be asked."""
+        ids = shop.leave(3)
+        shutil.rmtree(shop.home / "journal")
+
+        assert shop.compare() == {"unsettled": set(ids)}
 
     def test_what_was_forgotten(self, shop, server):
         """It is missing, and the books say how many events were given up."""

@@ -329,6 +329,13 @@ def test_parameters():
     assert open_sink("cloudevents+https://a.example", source="s").limits.dedupe_window is None
 
 
+@pytest.mark.parametrize("secret", ["whsec_…", "whsec_c2hvcnQ=", "c2hvcnQ", "whsec_!"])
+def test_a_wrong_secret_is_told_what_is_wanted(secret):
+    """Even one that was copied from these pages, with its dots."""
+    with pytest.raises(ValueError, match=r"^whsec_ and base64 of 24 to 64 bytes is wanted$"):
+        read_webhook_secrets(secret)
+
+
 @pytest.mark.parametrize(
     ("url", "match"),
     [

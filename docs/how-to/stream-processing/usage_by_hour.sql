@@ -73,7 +73,7 @@ CREATE TABLE llm_usage_by_hour (
 );
 
 INSERT INTO llm_usage_by_hour
--- The sum of an hour is never forgotten: a late event adds to it, and does not begin it anew.
+-- An hour's sum is never forgotten: a late event adds to it, and does not begin it anew.
 SELECT /*+ STATE_TTL('llm_events_once' = '0 d') */
     `hour`,
     `subject`,

@@ -67,7 +67,7 @@ def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
         yield warning(
             "settings.openmeter_token",
             "a key of OpenMeter is set, and no sink uses it",
-            means="usage stays on this machine",
+            means="no usage goes to OpenMeter",
             advice="name the server: LLM_METERING_SINKS=openmeter+https://openmeter.cloud",
         )
     for sink in servers:
@@ -91,7 +91,7 @@ def _check_webhooks(settings: Settings, sinks: list[CloudEventsSink]) -> Iterato
             yield warning(
                 f"settings.{setting}",
                 f"a {setting.replace('_', ' ')} is set, and no sink uses it",
-                means="usage stays on this machine",
+                means="no usage goes to that receiver",
                 advice="name the receiver: LLM_METERING_SINKS=cloudevents+https://…",
             )
     for sink in sinks:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from ..settings import Settings, load_settings
@@ -83,13 +84,17 @@ def _is_wanted(settings: Settings) -> bool:
 
 
 def _view(findings: Sequence[Finding]) -> Iterator[RenderableType]:
-    for finding in findings:
+    # What is worst stands last, beside the summary: the rest may have left the screen.
+    for finding in sorted(findings, key=lambda each: list(_STYLES).index(each.level)):
         about = f"{finding.check} {plain(finding.sink)}" if finding.sink else finding.check
-        yield Text.assemble(
-            (f"{finding.level:<{_INDENT}}", _STYLES[finding.level]),
-            (about, "bold"),
-            f": {plain(finding.found)}",
+        line = Table.grid()
+        line.add_column(width=_INDENT)
+        line.add_column(overflow="fold")
+        line.add_row(
+            Text(finding.level, style=_STYLES[finding.level]),
+            Text.assemble((about, "bold"), f": {plain(finding.found)}"),
         )
+        yield line
         for title, text in (("it means", finding.means), ("to do", finding.advice)):
             if text:
                 yield Padding(Text(f"{title}: {plain(text)}"), (0, 0, 0, _INDENT), expand=False)

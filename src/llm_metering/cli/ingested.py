@@ -54,6 +54,8 @@ def report_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[Text]:
+    if not report["complete"]:
+        yield Text("it was stopped before all was in the ledger that the topic had at the start")
     if report["lost"]:
         yield Text(
             f"{amount(report['lost'])} records at most were deleted before they were read",

@@ -156,6 +156,8 @@ def reconcile(
         except KeyboardInterrupt:
             typer.echo("llm-metering: interrupted; nothing was sent again", err=True)
             raise typer.Exit(LEFT) from None
+        if not reconciler.span.total:
+            notes.append(_nothing(settings, ledger))
         bars.pause()
         try:
             if resend:
@@ -220,6 +222,26 @@ def _target(settings: Settings, ledger: Ledger, wanted: str | None) -> OpenMeter
     raise ConfigurationError(
         "--sink", f"no OpenMeter sink{named} is configured; there are: {known or 'none'}"
     )
+
+
+def _nothing(settings: Settings, ledger: Ledger) -> str:
+    """What is to be said where nothing was compared.
+
+    Raises:
+        ConfigurationError: If it can only be because of the settings, as in a cron job that does
+            not have those of the application.
+    """
+    sources = ledger.sources()
+    if sources and settings.source not in sources:
+        raise ConfigurationError(
+            "source",
+            f"nothing was ever recorded as {settings.source!r} ({settings.origins['source']}) in "
+            f"{settings.home}, but as {', '.join(map(repr, sources))}; LLM_METERING_SOURCE says whose "
+            "usage is compared",
+        )
+    if not sources:
+        return f"nothing was ever recorded in {settings.home}"
+    return "nothing was recorded in this span"
 
 
 def _send_again(reconciler: Reconciler, sink: OpenMeterSink, bars: _Bars, *, yes: bool) -> None:

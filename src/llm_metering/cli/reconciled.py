@@ -28,8 +28,9 @@ _MEANS: Final[Mapping[str, tuple[str, str]]] = {
             "writes the event (openmeter#5118)"
         ),
         (
-            "remove the claim from its Redis, or wait until it expires (24 hours, unless configured), "
-            "then reconcile again; deduplicate in the sink worker instead (sink.dedupe)"
+            "wait until the claim expires (24 hours, unless configured), then --resend; or remove it "
+            "from the server's Redis, then --resend --force; deduplicate in the sink worker instead "
+            "(sink.dedupe)"
         ),
     ),
     "doubled": (
@@ -51,8 +52,8 @@ _MEANS: Final[Mapping[str, tuple[str, str]]] = {
     "dead": (
         "given up by this sink",
         (
-            "`llm-metering dead list` shows them; what is listed all the same can be dropped there, "
-            "the others can be retried"
+            "`llm-metering dead list` says why; what is listed all the same needs nothing, the others "
+            "`llm-metering dead retry` puts back"
         ),
     ),
     "unsettled": (
@@ -63,7 +64,7 @@ _MEANS: Final[Mapping[str, tuple[str, str]]] = {
     "waiting": ("not delivered yet", "nothing, or `llm-metering drain`"),
     "not_owed": (
         "recorded when this sink was not there",
-        "`llm-metering replay --since …` sends it",
+        "`llm-metering replay --since … --sink …` sends it",
     ),
     "recovered": ("missing, sent again, and there now", "nothing"),
 }
@@ -77,7 +78,9 @@ def reconciled_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
         f"{amount(report['records'])} events of {plain(report['source'])} from {report['since']} to "
         f"{report['until']}, against {plain(report['sink']['name'])} ({plain(report['sink']['url'])})"
     )
-    yield Text(_summary(report), style=_STYLES[report["verdict"]])
+    yield Text(
+        _summary(report), style=_STYLES[report["verdict"]] if report["records"] else "yellow"
+    )
     if tokens["by_subject"]:
         yield Text()
         yield Listing(
@@ -104,8 +107,11 @@ def reconciled_view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _summary(report: Mapping[str, Any]) -> str:
     listed = f"{amount(report['well'])} of {amount(report['events'])} are listed as they were sent"
+    if report["verdict"] == "well" and not report["records"]:
+        return "nothing was compared"
     if report["verdict"] == "well":
-        return f"{listed}; all are accounted for"
+        every = report["well"] == report["events"]
+        return f"{listed}; {'all' if every else 'the others'} are accounted for"
     if report["verdict"] == "unsettled":
         return f"{listed}; of {amount(report['counts']['unsettled'])} it is not sure yet"
     if not any(each["is_fault"] for each in report["findings"]):
@@ -119,20 +125,27 @@ def _kind_view(kind: str, count: int, report: Mapping[str, Any]) -> Iterator[Ren
     yield Text()
     yield Text.assemble((f"{kind}: {amount(count)}", "bold"), f" ({means})")
     yield Padding(Text(f"to do: {advice}"), (0, 0, 0, 2), expand=False)
+    # Ids and times are to be read, and copied, in a terminal of 80 columns: a reason that all of
+    # them have stands above them once.
+    named = found[:_NAMED]
+    reasons = {_why(each) for each in named}
+    is_shared = len(reasons) == 1
+    if is_shared and reasons - {"", means}:
+        yield Padding(Text(f"why: {reasons.pop()}"), (0, 0, 0, 2), expand=False)
     yield Listing(
-        ("id", "subject", "time", "why"),
+        ("id", "subject", "time") if is_shared else ("id", "subject", "time", "why"),
         ("tokens", "listed", "off by"),
         [
             (
                 plain(each["id"]),
                 plain(each["subject"]),
                 each["time"],
-                _why(each),
+                *(() if is_shared else (_why(each),)),
                 _shown(each["tokens"]),
                 amount(each["listed"]),
                 _signed(each["tokens_off"]),
             )
-            for each in found[:_NAMED]
+            for each in named
         ],
     )
     if count > _NAMED:

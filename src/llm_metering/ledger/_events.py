@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["PAGE", "moments_after", "payloads_of"]
+__all__ = ["PAGE", "is_fed_by_topics", "moments_after", "payloads_of", "sources_of"]
 
 PAGE: Final = 10_000
 """Events of which time and id are read at once, which takes some milliseconds."""
@@ -22,6 +22,16 @@ _MOMENTS: Final = f"""
 _PAYLOADS: Final = """
     SELECT id, payload FROM events
     WHERE source = :source AND id IN (SELECT value FROM json_each(:ids))
+    """
+# From one source to the next by the same index: a DISTINCT would look at every event.
+_SOURCES: Final = """
+    WITH RECURSIVE found (source) AS (
+        SELECT min(source) FROM events
+        UNION ALL
+        SELECT (SELECT min(source) FROM events WHERE source > found.source) FROM found
+        WHERE found.source IS NOT NULL
+    )
+    SELECT source FROM found WHERE source IS NOT NULL
     """
 
 
@@ -47,3 +57,17 @@ def payloads_of(
     """The CloudEvents of those ids that there are, as they were delivered."""
     asked = {"source": source, "ids": json.dumps(list(ids))}
     return {each: payload.encode() for each, payload in connection.execute(_PAYLOADS, asked)}
+
+
+def sources_of(connection: sqlite3.Connection) -> list[str]:
+    """The CloudEvents sources of all events, sorted."""
+    return [source for (source,) in connection.execute(_SOURCES)]
+
+
+def is_fed_by_topics(connection: sqlite3.Connection) -> bool:
+    """Whether events were ever taken in from a broker."""
+    # A file of version 1 that nobody has opened for writing since has no such table.
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ingest_positions'"
+    if connection.execute(there).fetchone() is None:
+        return False
+    return connection.execute("SELECT 1 FROM ingest_positions LIMIT 1").fetchone() is not None

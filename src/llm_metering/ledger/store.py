@@ -11,7 +11,7 @@ from pathlib import Path
 from ..meters import UsageQuery, UsageReport
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
-from ._events import moments_after, payloads_of
+from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of
 from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import answer, tables
@@ -112,6 +112,24 @@ class Ledger:
         """
         with self._reading() as connection:
             return payloads_of(connection, source, ids) if connection else {}
+
+    def sources(self) -> list[str]:
+        """The CloudEvents sources that there are events of, sorted.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return sources_of(connection) if connection else []
+
+    def is_fed_by_topics(self) -> bool:
+        """Whether it has taken in events from a broker, which other homes have recorded.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return connection is not None and is_fed_by_topics(connection)
 
     def close(self) -> None:
         self._handle.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from ..sinks._payload import UnusableEventError
 from ..sinks.openmeter import OpenMeterSink
@@ -18,6 +19,10 @@ from .resending import Resent
 
 __all__ = ["Verdicts"]
 
+_ELSEWHERE: Final = (
+    "this home's journal does not know it; the home that recorded it says whether it was delivered"
+)
+
 
 class Verdicts:
     """Decides on events, most of all on those that are not listed.
@@ -29,6 +34,7 @@ class Verdicts:
         comparison: Makes the findings.
         attempts: What was sent again.
         lag: How many seconds the server may be behind; 0 says that it never is.
+        is_shared: Whether the ledger has events that other homes have recorded.
         clock: Seconds since 1970.
     """
 
@@ -41,6 +47,7 @@ class Verdicts:
         attempts: Attempts,
         *,
         lag: float,
+        is_shared: bool,
         clock: Callable[[], float],
     ) -> None:
         self._lists = lists
@@ -49,6 +56,7 @@ class Verdicts:
         self._comparison = comparison
         self._attempts = attempts
         self._lag = lag
+        self._is_shared = is_shared
         self._clock = clock
         # Up to which moment of the server's clock it is known to list what came later, and from
         # which on that it does not.
@@ -105,6 +113,10 @@ class Verdicts:
             return found("suspect" if is_suspect else "waiting", event, ())
         if account.was_owed is False:
             return found("not_owed", event, (), reason="recorded when this sink was not there")
+        if account.was_owed is None and (self._is_shared or account.given_by < event.time):
+            # It may have come from a broker, and its own host may deliver it at any moment; or all
+            # that has left our journal left it before this was recorded.
+            return found("unsettled", event, (), reason=_ELSEWHERE)
         attempt = self._attempts.of(event.id)
         given_by = max(account.given_by, attempt.last)
         open_because = self._why_open(event, account, given_by)

@@ -136,6 +136,7 @@ class Reconciler:
                 self.comparison,
                 self._attempts,
                 lag=lag,
+                is_shared=ledger.is_fed_by_topics(),
                 clock=clock,
             )
             self._opened = opening.pop_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -95,7 +94,7 @@ def read_webhook_secrets(value: str) -> tuple[bytes, ...]:
     for word in value.split():
         try:
             key = base64.b64decode(word.removeprefix(WEBHOOK_SECRET_PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:  # no base64, or not even ASCII
             key = b""
         least, most = WEBHOOK_SECRET_BYTES
         if not word.startswith(WEBHOOK_SECRET_PREFIX) or not least <= len(key) <= most:
