@@ -269,6 +269,21 @@ def test_in_a_terminal_without_openmeter_nothing_is_asked(home, tmp_path, monkey
     assert "Send one test event" not in shown
 
 
+def test_a_sink_that_cannot_be_closed_ends_no_look(run, monkeypatch):
+    """What was found out about everything else is told; a foreign error is told by its type alone."""
+
+    def close(_sink):
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setenv("LLM_METERING_SINKS", "memory:")
+    monkeypatch.setattr(MemorySink, "close", close)
+
+    done = run("doctor")
+
+    assert "closing it failed: RuntimeError" in done.output
+    assert "hunter2" not in done.output
+
+
 def test_without_a_terminal_it_never_asks(run, server):
     """A script gets its answer, and nothing is sent that nobody asked for."""
     done = run("doctor")
