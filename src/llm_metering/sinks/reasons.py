@@ -18,7 +18,8 @@ def shorten(text: str, secrets: Iterable[str | None] = (), *, most: int = MAX_RE
         secrets: What it must not show.
         most: So many characters of it.
     """
-    for secret in filter(None, secrets):
+    # The longest first: one may be the beginning of another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     # It is shown in terminals, which obey control characters.
     text = "".join(character if character.isprintable() else " " for character in text)
