@@ -21,6 +21,7 @@ from llm_metering.sinks import ENTRY_POINTS, Delivery, open_sink
 from llm_metering.sinks.memory import MemorySink
 from llm_metering.testing import RemoteSinkContract
 from llm_metering.transport.status import home_status
+from tests.factories import batch_of, make_event
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "your_own_sink"
 
@@ -121,6 +122,39 @@ def test_a_meter_ships_to_it(example, billing, home, monkeypatch, way):
     assert rows == {"memory": 1, "acme": 1}
     [body] = billing.bodies
     assert f"shop/{event.id}".encode() in body
+
+
+def test_the_example_follows_no_redirect(example, monkeypatch):
+    """A POST that is sent elsewhere arrives there as a GET, and its 200 would say that all is stored."""
+    monkeypatch.syspath_prepend(example)
+    monkeypatch.delitem(sys.modules, "acme_sink", raising=False)
+
+    class Moved(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format, *args):
+            """Say nothing."""
+
+    batch = batch_of([make_event()])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        sink = open_sink(f"acme+http://127.0.0.1:{server.server_port}/v1", source="shop")
+        delivery = sink.deliver(batch)
+        server.shutdown()
+        thread.join()
+
+    assert delivery == Delivery.try_later(batch, "HTTP 302", hold=True)
 
 
 MINIMAL = """
