@@ -191,6 +191,14 @@ class MockBrokers(Brokers):
         """Answer each question for a topic with this code; 0 ends it."""
         self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), error)
 
+    def behead(self, topic: str, partition: int) -> None:
+        """Take a partition's leader away."""
+        self._check(
+            self._lib.rd_kafka_mock_partition_set_leader(
+                self._cluster, topic.encode(), partition, -1
+            )
+        )
+
     def _ids(self, broker: int | None) -> Sequence[int]:
         return range(1, self._count + 1) if broker is None else [broker]
 
@@ -366,6 +374,7 @@ def _librdkafka() -> ctypes.CDLL:
         ("rd_kafka_mock_cluster_destroy", None, pointer),
         ("rd_kafka_mock_topic_create", number, pointer, text, number, number),
         ("rd_kafka_mock_topic_set_error", None, pointer, text, number),
+        ("rd_kafka_mock_partition_set_leader", number, pointer, text, number, number),
         ("rd_kafka_mock_broker_set_down", number, pointer, ctypes.c_int32),
         ("rd_kafka_mock_broker_set_up", number, pointer, ctypes.c_int32),
         ("rd_kafka_mock_broker_set_rtt", number, pointer, ctypes.c_int32, number),

@@ -15,6 +15,12 @@ from llm_metering.sinks import Delivery, Envelope, Sink, SinkContext, SinkLimits
 TIMEOUT = 30.0
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    # A POST would arrive elsewhere as a GET, and a 200 there would count as a batch that is stored.
+    def redirect_request(self, *_: object) -> None:
+        """Follow none: a redirect is an error, as any other status is."""
+
+
 class AcmeSink:
     """Posts batches to one address."""
 
@@ -26,6 +32,7 @@ class AcmeSink:
         self.url = f"acme+{endpoint}"
         self.account = account
         self._endpoint = endpoint
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._headers = {"Content-Type": "application/json"}
         if key:
             self._headers["X-Acme-Key"] = key
@@ -39,7 +46,7 @@ class AcmeSink:
             self._endpoint, json.dumps({"records": records}).encode(), self._headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT):
+            with self._opener.open(request, timeout=TIMEOUT):
                 return Delivery.all_accepted(batch)
         except urllib.error.HTTPError as error:
             with error:
@@ -74,7 +81,7 @@ class AcmeSink:
 def from_url(url: str, context: SinkContext) -> Sink:
     """Make the sink that `acme+https://host/path` names."""
     parts = urlsplit(url)
-    if not parts.hostname or parts.username or parts.query:
+    if not parts.hostname or parts.username or parts.query or parts.fragment:
         # The URL is not repeated: somebody may have put a key into it.
         raise SinkURLError("an acme sink is acme+https://host/path; its key is in ACME_KEY")
     endpoint = url.removeprefix("acme+")

@@ -48,10 +48,11 @@ def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink
     """All sinks: the ledger, those that URLs name, those that were given as objects.
 
     Raises:
-        ConfigurationError: If two have one name, or deliver to one place for one account.
+        ConfigurationError: If an object is no sink, or two have one name, or deliver to one place for one account.
         SinkURLError: If a URL is none we can deliver to.
     """
     from .sinks import open_sink
+    from .sinks.registry import check_sink
 
     sinks: list[Sink] = [] if ledger is None else [ledger]
     sinks += [
@@ -64,7 +65,9 @@ def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink
         )
         for url in settings.sinks
     ]
-    sinks += objects
+    for each in objects:
+        check_sink(each, f"an object of {type(each).__qualname__}")
+        sinks.append(each)
     names: set[str] = set()
     debts: set[str] = set()
     for sink in sinks:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from confluent_kafka.admin import PartitionMetadata
 
 from llm_metering.checkup import examine
-from llm_metering.checkup.kafka import _judge_replicas, check_kafka
+from llm_metering.checkup.kafka import _judge_partitions, _judge_replicas, check_kafka
 from llm_metering.settings import load_settings
 from llm_metering.sinks import open_sink
 from tests.kafka_brokers import BrokerProcess, MockBrokers, free_port
@@ -102,6 +103,30 @@ def test_how_many_of_three_replicas_must_have_a_record(least, level):
         found = _judge_replicas(sink, 3, least)
 
     assert (found.level, found.sink) == (level, "kafka")
+
+
+def test_a_partition_without_a_leader_is_a_failure():
+    """All of its replicas may be away while the topic is there, and other subjects are taken."""
+    with MockBrokers(3) as brokers:
+        brokers.create("usage", 4, 3)
+        assert "sink.partitions" not in look(brokers.url("usage"))
+        brokers.behead("usage", 2)
+
+        found = look(brokers.url("usage"))["sink.partitions"]
+
+    assert (found.level, found.found) == ("failure", "1 of 4 partitions have no leader")
+
+
+def test_a_partition_with_too_few_replicas_in_sync_is_a_failure():
+    """Two of three brokers are away: nothing is taken, though the topic is made as it should be."""
+    partition = PartitionMetadata()
+    partition.leader, partition.replicas, partition.isrs = 1, [1, 2, 3], [1]
+    with closing(open_sink("kafka://b1/usage", source="shop")) as sink:
+        [found] = _judge_partitions(sink, [partition], "2")
+        assert not list(_judge_partitions(sink, [partition], "1"))
+
+    assert (found.level, found.check) == ("failure", "sink.partitions")
+    assert "fewer replicas in sync than min.insync.replicas, 2" in found.found
 
 
 def test_a_topic_that_is_not_there_is_a_failure_and_is_not_made(broker):

@@ -302,7 +302,7 @@ def test_a_home_with_a_ledger_alone_gets_no_journal(run, home):
 
     done = run("usage", "--format", "json")
 
-    assert [row["value"] for row in json.loads(done.stdout)["data"]] == [120]
+    assert [row["value"] for row in json.loads(done.stdout)["data"]] == [1200]
     assert "journal" not in {path.name for path in home.iterdir()}
 
 

@@ -244,6 +244,21 @@ def test_in_a_terminal_it_asks_before_it_sends(server, home, types, arguments, a
     assert all(EVENT_TYPE.encode() in request.body for request in posted)
 
 
+@pytest.mark.parametrize(
+    ("types", "posted"),
+    [pytest.param("y\n", [b"[]"], id="yes"), pytest.param("n\n", [], id="no")],
+)
+def test_in_a_terminal_it_asks_before_it_posts_to_a_receiver(home, monkeypatch, types, posted):
+    """A signature is tried where somebody wants that, with a batch that nobody can bill."""
+    with WebhookReceiver() as receiver:
+        monkeypatch.setenv("LLM_METERING_SINKS", receiver.url)
+        code, shown = in_a_terminal("--home", home, types=types)
+
+    assert code == 0
+    assert "Send a batch without events to each cloudevents sink" in shown
+    assert [each.body for each in receiver.received if each.method == "POST"] == posted
+
+
 def test_in_a_terminal_without_openmeter_nothing_is_asked(home, tmp_path, monkeypatch):
     """There would be nothing to send."""
     monkeypatch.setenv("LLM_METERING_SINKS", f"jsonl://{tmp_path}/usage.jsonl")
@@ -252,6 +267,21 @@ def test_in_a_terminal_without_openmeter_nothing_is_asked(home, tmp_path, monkey
 
     assert code == 0
     assert "Send one test event" not in shown
+
+
+def test_a_sink_that_cannot_be_closed_ends_no_look(run, monkeypatch):
+    """What was found out about everything else is told; a foreign error is told by its type alone."""
+
+    def close(_sink):
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setenv("LLM_METERING_SINKS", "memory:")
+    monkeypatch.setattr(MemorySink, "close", close)
+
+    done = run("doctor")
+
+    assert "closing it failed: RuntimeError" in done.output
+    assert "hunter2" not in done.output
 
 
 def test_without_a_terminal_it_never_asks(run, server):

@@ -386,6 +386,24 @@ def test_the_next_file_may_be_read_by_whom_the_last_one_could(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+def test_so_may_a_file_that_another_writer_made_first(path, monkeypatch):
+    """Between the renaming and the new file somebody opened the name: its mode is passed on, too."""
+    file = LineFile(path, max_bytes=10)
+    file.append([b'"line 1"'])
+    path.chmod(0o640)
+    rename = os.rename
+
+    def rename_and_be_late(old, new):
+        rename(old, new)
+        system.unlock_file(system.lock_file(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename_and_be_late)
+        file.append([b'"line 2"'])
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_a_file_that_cannot_be_rotated_says_so(path, monkeypatch):
     """Its folder takes no new name: held, and nothing is written beyond the bound."""
     sink = JSONLinesSink(path, max_bytes=500)
@@ -434,6 +452,29 @@ def test_a_lock_that_is_held_is_waited_for_no_longer_than_that(path, monkeypatch
 
     assert busy == Delivery.try_later(batch, f"{path}: another process holds its lock")
     assert sink.deliver(batch).accepted
+
+
+@pytest.mark.parametrize(
+    ("number", "hold"),
+    [
+        pytest.param(errno.ENOLCK, False, id="the server has no locks left"),
+        pytest.param(errno.EOPNOTSUPP, True, id="the file system has none"),
+    ],
+)
+def test_a_file_system_without_locks_is_told_from_a_lock_that_is_held(
+    path, monkeypatch, number, hold
+):
+    """Nobody looks for a process that does not exist, and no delivery waits for it."""
+
+    def refuse(_descriptor, _operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(system.locks.fcntl, "flock", refuse)
+    batch = batch_of([make_event()])
+
+    delivery = JSONLinesSink(path).deliver(batch)
+
+    assert delivery == Delivery.try_later(batch, f"{path}: {os.strerror(number)}", hold=hold)
 
 
 def folder(path):

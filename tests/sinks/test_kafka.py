@@ -11,6 +11,8 @@ import pytest
 from llm_metering.errors import MissingExtraError, SinkURLError
 from llm_metering.sinks import open_sink
 from llm_metering.sinks.kafka import FIXED
+from llm_metering.sinks.kafka_client import topic_of
+from llm_metering.sinks.reasons import shorten
 from tests.factories import batch_of, envelope_of, make_event
 from tests.sinks.kafka_bench import murmur2, sink_to
 
@@ -105,3 +107,35 @@ def test_its_identity_is_topic_and_application():
         ("kafka", "shop"),
         ("billing", "books"),
     ]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_that_no_broker_has_is_refused(port):
+    """It would be an outage without an end."""
+    with pytest.raises(SinkURLError, match="a number from 1 to 65535"):
+        open_sink(f"kafka://broker:{port}/usage", source="tests")
+
+
+def test_a_secret_that_begins_with_another_is_not_shown():
+    """Of the password `bill-hunter2` the user `bill` leaves nothing to be read."""
+    topic = topic_of(
+        "kafka://broker/usage",
+        {"kafka_username": "bill", "kafka_password": f"bill-{PASSWORD}"},
+        parameters=(),
+        fixed=(),
+    )
+
+    assert shorten(f"no bill-{PASSWORD} of bill", topic.secrets) == "no *** of ***"
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "kafka"])
+def test_a_user_called_as_the_brokers_are_does_not_hide_them(password):
+    """Which broker refuses can be read in `status`; a password is hidden whatever it is."""
+    topic = topic_of(
+        "kafka://kafka-1.example.com/usage",
+        {"kafka_username": "kafka", "kafka_password": password},
+        parameters=(),
+        fixed=(),
+    )
+
+    assert topic.secrets == (password,)

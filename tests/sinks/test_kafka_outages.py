@@ -13,6 +13,7 @@ import pytest
 
 from llm_metering import Meter
 from llm_metering.sinks import Delivery, open_sink
+from llm_metering.sinks.kafka_producer import NO_REPORT
 from llm_metering.testing.contract import deliver_until_taken
 from tests.factories import batch_of, make_event
 from tests.forking import in_child
@@ -202,7 +203,7 @@ def test_a_broker_that_hangs_is_waited_for_no_longer_than_it_may(monkeypatch):
     ):
         delivery = sink.deliver(batch)
 
-    assert delivery == Delivery.try_later(batch, "no report yet", ambiguous=True)
+    assert delivery == Delivery.try_later(batch, NO_REPORT, ambiguous=True)
 
 
 def test_what_is_not_sent_is_not_written_while_the_sink_is_closed(brokers, monkeypatch):

@@ -379,6 +379,8 @@ def test_how_long_a_server_knows_an_event_can_be_said(parameter, window):
         pytest.param("openmeter+https://x:99999", "cannot be read", id="no such port"),
         pytest.param("openmeter+https://[hunter2", "cannot be read", id="half an address"),
         pytest.param("openmeter+https://xn--ß", "cannot be read", id="no name"),
+        pytest.param("openmeter+https://x;jsonl:///hunter2", "cannot be read", id="two URLs"),
+        pytest.param("openmeter+https://x|hunter2", "cannot be read", id="a bar"),
         pytest.param("openmeter+https://x?api=v2", "one of v1, v3, got 'v2'", id="api"),
         pytest.param("openmeter+https://x?shape=raw", "one of call, kind, openai,", id="shape"),
         pytest.param("openmeter+https://x?dedupe_window=soon", "24h or 32d", id="window"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import pytest
 
-from llm_metering.sinks import Delivery, open_sink
+from llm_metering.sinks import Delivery, open_sink, wire
 from llm_metering.sinks.http import Answer, judge
 from llm_metering.sinks.openmeter import OpenMeterSink
 from llm_metering.sinks.problems import Place, named_place, problem_texts
@@ -125,6 +127,51 @@ def test_a_connection_that_was_never_made_is_not_ambiguous(server, sink):
     server.down()
 
     assert not sink.deliver(batch_of([make_event()])).ambiguous
+
+
+@pytest.mark.parametrize(
+    ("detail", "kept"),
+    [
+        pytest.param('no such meter: [{"subject":"hunter2"}]', ": no such meter", id="JSON"),
+        pytest.param("KeyError in {'subject': 'hunter2'}", ": KeyError in", id="as Python has it"),
+        pytest.param('"{\\"subject\\":\\"hunter2\\"}"', "", id="nothing else"),
+        pytest.param("try later\nhunter2", ": try later", id="in the next line"),
+    ],
+)
+def test_a_reason_holds_no_event_that_the_server_quotes(detail, kept):
+    """`status` and the log say why, and not who used what."""
+    answer = Answer(503, PROBLEM, json.dumps({"detail": detail}).encode())
+
+    reason = judge(batch_of([make_event()]), answer, secret=None, now=NOW).reason
+
+    assert reason == f"503 Service Unavailable{kept}"
+
+
+def test_an_answer_without_an_end_is_its_status(monkeypatch):
+    """Bytes that keep coming hold up the sink for no longer than an answer is worth."""
+    monkeypatch.setattr(wire, "BODY_PATIENCE", 0.0)
+    sent = []
+
+    def drip(connection):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 202 OK\r\nContent-Length: 1000\r\n\r\n")
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                sent.append(1)
+                pause.wait(0.01)
+
+    pause, batch = threading.Event(), batch_of([make_event()])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=lambda: drip(server.accept()[0]))
+        serving.start()
+        url = f"cloudevents+http://127.0.0.1:{server.getsockname()[1]}/usage"
+        with closing(open_sink(url, source="tests")) as sink:
+            delivery = sink.deliver(batch)
+        serving.join()
+
+    assert delivery == Delivery.all_accepted(batch)
+    assert len(sent) < 500
 
 
 def test_what_is_no_problem_document_says_nothing():

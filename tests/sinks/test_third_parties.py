@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import tomllib
+import traceback
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 
 from llm_metering import Meter, TokenUsage
 from llm_metering.errors import ConfigurationError, SinkURLError
-from llm_metering.sinks import ENTRY_POINTS, open_sink
+from llm_metering.sinks import ENTRY_POINTS, Delivery, open_sink
 from llm_metering.sinks.memory import MemorySink
 from llm_metering.testing import RemoteSinkContract
+from llm_metering.transport.status import home_status
+from tests.factories import batch_of, make_event
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "your_own_sink"
 
@@ -120,6 +124,39 @@ def test_a_meter_ships_to_it(example, billing, home, monkeypatch, way):
     assert f"shop/{event.id}".encode() in body
 
 
+def test_the_example_follows_no_redirect(example, monkeypatch):
+    """A POST that is sent elsewhere arrives there as a GET, and its 200 would say that all is stored."""
+    monkeypatch.syspath_prepend(example)
+    monkeypatch.delitem(sys.modules, "acme_sink", raising=False)
+
+    class Moved(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format, *args):
+            """Say nothing."""
+
+    batch = batch_of([make_event()])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moved) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        sink = open_sink(f"acme+http://127.0.0.1:{server.server_port}/v1", source="shop")
+        delivery = sink.deliver(batch)
+        server.shutdown()
+        thread.join()
+
+    assert delivery == Delivery.try_later(batch, "HTTP 302", hold=True)
+
+
 MINIMAL = """
 from llm_metering.sinks import Delivery, SinkLimits
 class Sink:
@@ -146,7 +183,7 @@ class Sink:
         pytest.param("make = 5", "the sink 'acme' is no function: acme_x:make", id="no function"),
         pytest.param(
             "def make(url, context): return int(url)",
-            "the sink 'acme' cannot be made: ValueError$",
+            r"the sink 'acme' cannot be made: ValueError \(acme_x.py, line 1\)$",
             id="raises",
         ),
         pytest.param(
@@ -156,6 +193,25 @@ class Sink:
             MINIMAL + "    del close\ndef make(url, context): return Sink()",
             "what acme_x:make makes is no sink: it has no close",
             id="makes half a sink",
+        ),
+        *(
+            pytest.param(
+                f"{MINIMAL}    {attribute} = {value}\ndef make(url, context): return Sink()",
+                f"what acme_x:make makes is no sink: its {message}",
+                id=f"{attribute} = {value}",
+            )
+            for attribute, value, message in (
+                ("account", "None", "account is NoneType, not a string"),
+                ("name", "5", "name is int, not a string"),
+                ("name", "''", "name is empty"),
+                ("url", r"'acme:\n'", "url is empty or not printable"),
+                ("limits", "None", "limits are NoneType, not SinkLimits"),
+            )
+        ),
+        pytest.param(
+            MINIMAL + "\ndef make(url, context): return SinkLimits(max_events=0)",
+            r"cannot be made: ValueError \(base.py",
+            id="no room in a batch",
         ),
     ],
 )
@@ -167,7 +223,55 @@ def test_a_broken_package_is_told_from_a_wrong_url(installed, text, message):
         open_sink("acme:hunter2", source="s")
 
     assert not isinstance(caught.value, SinkURLError)
-    assert "hunter2" not in str(caught.value)
+    # With all that led to it; limit=0 leaves out our own lines.
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+def test_an_object_that_is_no_sink_is_refused_before_anything_is_written(home):
+    """A debt to nobody in particular would make its segments unreadable, for every sink."""
+    sink = MemorySink()
+    sink.account = None
+
+    with pytest.raises(ConfigurationError, match="object of MemorySink is no sink: its account"):
+        Meter(home, [sink], source="shop")
+
+    assert not list(home.glob("journal/**/*.seg"))
+
+
+def _deliver_nothing(sink, batch):
+    batch.clear()
+
+
+def _say_bytes(sink, batch):
+    ids = frozenset(each.id for each in batch)
+    return Delivery(retryable=ids, reason=b"\x1b[31m" + batch[0].payload)
+
+
+def _say_much(sink, batch):
+    return Delivery.try_later(batch, "\x1b[31mno\n" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("deliver", "reason"),
+    [
+        pytest.param(_deliver_nothing, "AttributeError in the sink", id="empties the batch"),
+        pytest.param(_say_bytes, "bytes", id="a reason that is no text"),
+        pytest.param(_say_much, ("[31mno " * 5000)[:999] + "…", id="a reason without an end"),
+    ],
+)
+def test_whatever_a_sink_does_its_events_stay_and_status_says_why(
+    home, monkeypatch, deliver, reason
+):
+    """Its batch is its own, and what it says can be shown and read by programs."""
+    monkeypatch.setattr(MemorySink, "deliver", deliver)
+
+    meter = Meter(home, ["memory:"], source="shop", ledger=False)
+    meter.record(TokenUsage(input_tokens=5), "acme", model="m")
+    meter.close(0.5)
+    [row] = home_status(home)["sinks"]
+
+    assert (row["pending"], row["state"], row["reason"]) == (1, "backoff", reason)
+    assert json.loads(json.dumps(row)) == row
 
 
 def test_its_own_word_on_a_url_is_passed_on(installed):

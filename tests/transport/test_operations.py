@@ -264,6 +264,25 @@ def test_a_forget_that_is_killed_drops_each_once(home, countdown):
     assert Spool(home).segments() == []
 
 
+def test_what_is_forgotten_is_no_longer_told_of(home):
+    """Nothing of it is suspect, and no failed try is left to be looked into."""
+    sink = ScriptedSink(lambda batch: Delivery.try_later(batch, "no answer", ambiguous=True))
+    journal = journal_for(home, sink)
+    record(journal, 3)
+    shipper = shipper_for(journal, sink)
+    shipper.drain(deadline=0.0)
+    journal.close()
+    shipper.finish_close()
+    [row] = home_status(home)["sinks"]
+    assert (row["state"], row["suspect"]) == ("backoff", 3)
+
+    forget_debt(Spool(home), debt_of(sink))
+
+    [row] = home_status(home)["sinks"]
+    assert (row["state"], row["reason"], row["suspect"]) == ("ok", None, 0)
+    assert row["dropped"] == 3
+
+
 def test_forgetting_leaves_others_their_share(home):
     """What another sink is owed stays pending for it, and is delivered."""
     gone, stays = ScriptedSink(name="gone"), ScriptedSink(name="stays")

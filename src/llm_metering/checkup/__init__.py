@@ -16,7 +16,7 @@ from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
 from .cloudevents import check_cloudevents
 from .configuration import check_settings, configured_sinks
-from .finding import Finding, Level, failure, ok, worst
+from .finding import Finding, Level, failure, ok, warning, worst
 from .home import check_home
 from .journal import check_journal
 from .jsonl import check_jsonl
@@ -58,8 +58,21 @@ def examine(settings: Settings, *, send: bool = False, wait: float = WAIT) -> li
     findings += check_machine()
     findings += run_side_by_side([*_disk(settings, sinks), *_network(settings, sinks, send, wait)])
     for sink in sinks:
-        sink.close()
+        try:
+            sink.close()
+        except Exception as error:  # of a foreign one
+            findings.append(_unclosed(sink, error))
     return findings
+
+
+def _unclosed(sink: Sink, error: Exception) -> Finding:
+    return warning(
+        "sink.closes",
+        f"closing it failed: {type(error).__name__}",
+        means="its connections may stay open until the process ends; no event is lost by that",
+        advice="tell who wrote the sink",
+        sink=sink.name,
+    )
 
 
 def _disk(settings: Settings, sinks: list[Sink]) -> Iterator[Task]:

@@ -235,8 +235,10 @@ def _troubles(row: Mapping[str, Any]) -> Iterator[Finding]:
     if row["suspect"]:
         yield warning(
             "sink.suspect",
-            f"{row['suspect']:,} events were sent, and no answer says what became of them",
-            means="they are sent again; a server that does not deduplicate counts them twice",
-            advice="`llm-metering doctor --send` tells whether an OpenMeter server deduplicates",
+            f"{row['suspect']:,} events may have been taken: no answer says what became of them",
+            means="they are sent again; who does not deduplicate counts them twice",
+            advice="`llm-metering doctor --send` tells whether an OpenMeter server deduplicates"
+            if row["url"].startswith("openmeter+")
+            else "see that its readers count each event once, by source and id",
             sink=name,
         )

@@ -6,7 +6,7 @@ What a topic's settings mean: https://kafka.apache.org/documentation/#topicconfi
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..sinks.kafka import KafkaSink
@@ -62,6 +62,7 @@ def check_kafka(sink: KafkaSink, *, limit: float = ANSWER_LIMIT) -> Iterator[Fin
         sink=sink.name,
     )
     settings = _settings(client, "TOPIC", name, limit)
+    yield from _judge_partitions(sink, partitions, settings.get("min.insync.replicas"))
     yield _judge_replicas(sink, replicas, settings.get("min.insync.replicas"))
     if settings:
         yield _judge_cleaning(sink, settings)
@@ -118,6 +119,31 @@ def _missing(sink: KafkaSink, *, is_made: bool) -> Finding:
         advice="make the topic, and give our user Write and Describe on it",
         sink=sink.name,
     )
+
+
+def _judge_partitions(
+    sink: KafkaSink, partitions: Sequence[Any], least: str | None
+) -> Iterator[Finding]:
+    """What takes nothing at this moment; of partitions that take events nothing is said."""
+    means = "the events of some subjects are not taken; they wait on disk"
+    of_all = f"of {len(partitions)} partitions"
+    if headless := sum(each.leader < 0 for each in partitions):
+        yield failure(
+            "sink.partitions",
+            f"{headless} {of_all} have no leader",
+            means=means,
+            advice="look at the brokers: all that have these partitions are away",
+            sink=sink.name,
+        )
+    wanted = 0 if least is None else int(least)
+    if short := sum(len(each.isrs) < wanted <= len(each.replicas) for each in partitions):
+        yield failure(
+            "sink.partitions",
+            f"{short} {of_all} have fewer replicas in sync than min.insync.replicas, {wanted}",
+            means=means,
+            advice="look at the brokers: some are away, or fall behind",
+            sink=sink.name,
+        )
 
 
 def _judge_replicas(sink: KafkaSink, replicas: int, least: str | None) -> Finding:

@@ -35,8 +35,8 @@ def doctor(
         bool | None,
         typer.Option(
             "--send/--no-send",
-            help="Send one test event twice to each OpenMeter server, to see whether it counts once."
-            " In a terminal you are asked.",
+            help="Send one test event twice to each OpenMeter server, to see whether it counts once,"
+            " and a batch without events to each cloudevents sink. In a terminal you are asked.",
         ),
     ] = None,
     wait: Annotated[
@@ -73,12 +73,17 @@ def doctor(
 def _is_wanted(settings: Settings) -> bool:
     """Ask whether test events may be sent, if somebody is there who could say so."""
     servers = [url for url in settings.sinks if url.startswith("openmeter+")]
-    if not (servers and sys.stdin.isatty() and sys.stdout.isatty()):
+    receivers = [url for url in settings.sinks if url.startswith("cloudevents+")]
+    if not ((servers or receivers) and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     which = "the OpenMeter server" if len(servers) == 1 else "each OpenMeter server"
+    empty = "a batch without events to each cloudevents sink"
+    if not servers:
+        return typer.confirm(f"Send {empty}, to see whether it is taken?", err=True)
+    also = f" And {empty}." if receivers else ""
     return typer.confirm(
         f"Send one test event twice to {which}, to see whether it counts once? It is on no bill and"
-        " stays in the server's list",
+        f" stays in the server's list.{also}",
         err=True,
     )
 

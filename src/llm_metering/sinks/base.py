@@ -57,12 +57,19 @@ class SinkLimits:
         dedupe_window: How long the sink recognises an event it has had; `None` is for ever, or
             that it never does. An event that it may have had longer ago is not offered again.
         dedupe: Whether it recognises one at all, for those who send events again on purpose.
+
+    Raises:
+        ValueError: If no event could ever be in a batch.
     """
 
     max_events: int = 500
     max_bytes: int = 1 << 20
     dedupe_window: timedelta | None = None
     dedupe: Dedupe = "unknown"
+
+    def __post_init__(self) -> None:
+        if self.max_events < 1 or self.max_bytes < 1:
+            raise ValueError("a batch has room for one event and one byte at least")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

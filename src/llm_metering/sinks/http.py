@@ -6,6 +6,7 @@ Connections are `wire`'s; whose errors end here.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ _PASSING: Final = frozenset([408, 425, 429])
 _HALF_DONE: Final = frozenset([500, 502, 504])
 """OpenMeter stores the events of a batch one by one and answers 500 at the first that fails; a
 proxy does not know what became of a request whose answer it did not get."""
+
+_QUOTED: Final = re.compile(r"""\n|[\s:=\["'(,]*\{""")
 
 _inherited: list[Wire] = []
 """Connections of a parent process. Closing one could wait for a lock that nobody holds any more,
@@ -215,8 +218,9 @@ def _status_line(status: int) -> str:
 
 def _reason(answer: Answer, secret: str | None) -> str:
     status = _status_line(answer.status)
-    # Only the first line: OpenMeter's validator appends the value it refused.
-    lines = [text.strip().partition("\n")[0] for text in _problem_texts(answer)]
+    # Only the first line, since OpenMeter's validator appends the value it refused, and no JSON, which
+    # could be an event: others quote it in the same line.
+    lines = [_QUOTED.split(text.strip(), maxsplit=1)[0] for text in _problem_texts(answer)]
     said = [line for line in lines if line and line not in status]
     return shorten(": ".join([status, *said]), [secret])
 

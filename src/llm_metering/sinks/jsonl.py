@@ -35,6 +35,7 @@ _FOR_A_PERSON: Final = frozenset(
     [
         *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),
         *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL),
+        *(errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS),
     ]
 )
 """Errors that stay until somebody changes a path, a right or a mount."""

@@ -31,6 +31,7 @@ _PROPERTY: Final = re.compile(r"[a-z][a-z0-9.]*\.[a-z0-9.]+")
 
 _IS_SECRET: Final = re.compile(r"password|secret|\.jaas\.|key\.pem|username|\.token|\.assertion\.")
 _DEFAULT_PORT: Final = 9092
+_LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,16 @@ class KafkaTopic:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of properties that nothing may show."""
-        return tuple(value for name, value in self.properties.items() if _IS_SECRET.search(name))
+        """The values of properties that nothing may show.
+
+        A user whose name is in the URL anyway, such as `kafka`, is none: without it nobody could
+        read which broker is meant.
+        """
+        return tuple(
+            value
+            for name, value in self.properties.items()
+            if _IS_SECRET.search(name) and not (name == "sasl.username" and value in self.url)
+        )
 
 
 def topic_of(
@@ -142,8 +151,10 @@ def _brokers(netloc: str) -> tuple[str, ...]:
     for each in netloc.split(","):
         if not _BROKER.fullmatch(each):
             raise SinkURLError("a kafka sink needs brokers: kafka://host:9092,host:9092/topic")
-        has_port = ":" in each.rpartition("]")[2]
-        brokers.add(each.lower() if has_port else f"{each.lower()}:{_DEFAULT_PORT}")
+        port = each.rpartition("]")[2].partition(":")[2]
+        if port and not 0 < int(port) <= _LAST_PORT:
+            raise SinkURLError(f"a broker's port is a number from 1 to {_LAST_PORT}")
+        brokers.add(each.lower() if port else f"{each.lower()}:{_DEFAULT_PORT}")
     return tuple(sorted(brokers))
 
 

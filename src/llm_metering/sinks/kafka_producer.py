@@ -33,6 +33,7 @@ NO_HOPE: Final = 1.0
 """Seconds without good news that are waited for once a broker is known to be away."""
 LAST_WAIT: Final = 1.0
 """Seconds that closing waits for answers to what was sent."""
+NO_REPORT: Final = "no broker has said yet that it is written"
 _SLICE: Final = 0.5
 _PURGING: Final = 0.2
 _KEPT: Final = 20_000
@@ -114,7 +115,7 @@ class Line:
             or any(self._is_held(key) for key in given)
         ):
             self._drop()
-        reason = held.reason if held is not None else "no report yet"
+        reason = held.reason if held is not None else NO_REPORT
         for key in given:
             if key not in self._reports:
                 faults[key] = Fault("unknown", reason)

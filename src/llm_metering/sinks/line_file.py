@@ -147,8 +147,8 @@ class LineFile:
         # The next file has the mode of this one: who may read it may go on reading. If it cannot be
         # made now, whoever opens it finds out why.
         with contextlib.suppress(OSError):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(path, flags, system.PRIVATE_FILE))
+            # Another writer may have made it this moment, for its owner alone.
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, system.PRIVATE_FILE))
             os.chmod(path, stat.S_IMODE(status.st_mode))
         if self._keep is not None:
             for old in rotated_files(path)[: -self._keep]:
@@ -212,13 +212,17 @@ def _pattern(path: Path) -> re.Pattern[str]:
 def _lock(path: Path, deadline: float) -> int:
     wait = max(deadline - time.monotonic(), 0.0)
     try:
-        descriptor = system.lock_file(path, wait=wait)
+        descriptor = _open_locked(path, wait)
     except FileNotFoundError:
         _make_folder(path.parent)
-        descriptor = system.lock_file(path, wait=wait)
+        descriptor = _open_locked(path, wait)
     if descriptor is None:
         raise BusyFileError
     return descriptor
+
+
+def _open_locked(path: Path, wait: float) -> int | None:
+    return system.lock_file(path, wait=wait, must_work=True)
 
 
 def _make_folder(folder: Path) -> None:

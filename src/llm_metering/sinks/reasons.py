@@ -10,16 +10,18 @@ __all__ = ["shorten"]
 MAX_REASON: Final = 200
 
 
-def shorten(text: str, secrets: Iterable[str | None] = ()) -> str:
+def shorten(text: str, secrets: Iterable[str | None] = (), *, most: int = MAX_REASON) -> str:
     """The beginning of `text` on one line.
 
     Args:
         text: What was said.
         secrets: What it must not show.
+        most: So many characters of it.
     """
-    for secret in filter(None, secrets):
+    # The longest first: one may be the beginning of another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     # It is shown in terminals, which obey control characters.
     text = "".join(character if character.isprintable() else " " for character in text)
     text = " ".join(text.split())
-    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

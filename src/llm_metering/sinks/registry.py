@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, MeteringError, SinkURLError
-from .base import Sink, SinkContext, SinkFactory
+from .base import Sink, SinkContext, SinkFactory, SinkLimits
 
-__all__ = ["ENTRY_POINTS", "open_sink"]
+__all__ = ["ENTRY_POINTS", "check_sink", "open_sink"]
 
 ENTRY_POINTS: Final = "llm_metering.sinks"
 """The group under which a package registers its sinks: the name is the URL's scheme, the object a
@@ -74,6 +76,38 @@ def open_sink(
     return _factory(_scheme(url))(url, context)
 
 
+def check_sink(sink: Sink, what: str) -> None:
+    """Refuse what is no sink; the journal keeps debts under what is looked at here.
+
+    Args:
+        sink: What somebody gave for one.
+        what: It, in words, for errors.
+
+    Raises:
+        ConfigurationError: Naming what is wrong, and no value.
+    """
+    problem = _problem_of(sink)
+    if problem is not None:
+        raise ConfigurationError("sinks", f"{what} is no sink: {problem}")
+
+
+def _problem_of(sink: Sink) -> str | None:
+    for name in _PORT:
+        if not hasattr(sink, name):
+            return f"it has no {name}"
+    # A segment whose header holds anything else could not be read back: nobody's events in it.
+    named: dict[str, object] = {"name": sink.name, "url": sink.url, "account": sink.account}
+    for name, value in named.items():
+        if not isinstance(value, str):
+            return f"its {name} is {type(value).__name__}, not a string"
+        if name != "account" and not (value and value.isprintable()):
+            return f"its {name} is empty or not printable"
+    limits: object = sink.limits
+    if not isinstance(limits, SinkLimits):
+        return f"its limits are {type(limits).__name__}, not SinkLimits"
+    return None
+
+
 def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme
@@ -126,15 +160,14 @@ def _load(entry_point: EntryPoint) -> SinkFactory:
         except MeteringError:
             raise
         except Exception as error:
-            # Its text is left out, since it may quote the URL.
-            raise ConfigurationError(
-                "sinks", f"the sink {entry_point.name!r} cannot be made: {type(error).__name__}"
-            ) from error
-        missing = [name for name in _PORT if not hasattr(sink, name)]
-        if missing:
-            raise ConfigurationError(
-                "sinks", f"what {entry_point.value} makes is no sink: it has no {missing[0]}"
+            # Neither its text nor what led to it, which may quote the URL; the place must do.
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{os.path.basename(last.filename)}, line {last.lineno}"
+            problem = (
+                f"the sink {entry_point.name!r} cannot be made: {type(error).__name__} ({place})"
             )
+            raise ConfigurationError("sinks", problem) from None
+        check_sink(sink, f"what {entry_point.value} makes")
         return sink
 
     return make

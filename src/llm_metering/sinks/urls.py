@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 _DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+_NO_HOST: Final = re.compile(r"[^A-Za-z0-9_.:%\-\x80-\U0010FFFF]")
+"""What is in no name of any script, and in no address."""
+
 _MAX_PARAMETERS: Final = 20
 _MAX_DIGITS: Final = 15
 _UNITS: Final[Mapping[str, timedelta]] = {"h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -104,6 +108,9 @@ def http_base(
         raise SinkURLError(f"{sink} sink needs a host: {example}")
     scheme = parts.scheme.removeprefix(prefix)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if _NO_HOST.search(parts.hostname):
+        # Two URLs, mostly, with a semicolon between them: all would be sent to neither.
+        raise SinkURLError(f"the host or port of {sink} sink cannot be read")
     try:
         # One server has one name, which the journal's debts are kept under.
         port = "" if parts.port in (None, _DEFAULT_PORTS[scheme]) else f":{parts.port}"

@@ -8,6 +8,7 @@ environment names a proxy, httpx finds it, and does the work.
 from __future__ import annotations
 
 import codecs
+import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Final
@@ -25,6 +26,9 @@ TIMEOUT: Final = 30.0
 
 MAX_BODY: Final = 16 * 1024
 """Bytes of an answer that are read."""
+
+BODY_PATIENCE: Final = 5.0
+"""Seconds after which no more of a body is wanted, though bytes of it keep coming: the status is known."""
 
 _EXTENSIONS: Final = {"timeout": httpx.Timeout(TIMEOUT).as_dict()}
 _HEADERS: Final = {"User-Agent": f"llm-metering/{version('llm-metering')}", "Accept": "*/*"}
@@ -173,10 +177,11 @@ def _beginning(pieces: Iterable[bytes]) -> bytes:
     # The status is the answer. A body that breaks off takes nothing from it: a batch that was
     # accepted must not be sent for ever.
     body = b""
+    until = time.monotonic() + BODY_PATIENCE
     try:
         for piece in pieces:
             body += piece
-            if len(body) >= MAX_BODY:
+            if len(body) >= MAX_BODY or time.monotonic() >= until:
                 break
     except (*_TOO_LATE, *_BROKEN):
         pass

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from .files import PRIVATE_FILE
 
 __all__ = ["lock_file", "unlock_file"]
+
+_HELD: Final = frozenset([errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK])
+"""What the system says while somebody else holds a lock; Windows has two answers of its own."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -39,7 +44,12 @@ else:
 
 
 def lock_file(
-    path: Path, *, exclusive: bool = True, wait: float = 0.0, create: bool = True
+    path: Path,
+    *,
+    exclusive: bool = True,
+    wait: float = 0.0,
+    create: bool = True,
+    must_work: bool = False,
 ) -> int | None:
     """Open `path` and lock it; `unlock_file` lets go.
 
@@ -53,12 +63,13 @@ def lock_file(
         wait: Seconds to wait for others. Never for as long as it takes: who holds it may have
             been stopped (SIGSTOP, a debugger).
         create: Make the file, if there is none.
+        must_work: A file system without locks is an error, and not taken for somebody's lock.
 
     Returns:
         The descriptor, or `None` if somebody else holds the lock or there is no such file.
 
     Raises:
-        OSError: If the file cannot be opened for another reason.
+        OSError: If the file cannot be opened for another reason, or locks must work and do not.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
@@ -71,7 +82,10 @@ def lock_file(
     while True:
         try:
             _lock(descriptor, exclusive=exclusive)
-        except OSError:
+        except OSError as error:
+            if must_work and error.errno not in _HELD:
+                os.close(descriptor)
+                raise
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 return None

@@ -95,6 +95,13 @@ class SinkContract:
         assert bench.sink.deliver([old, new]) == Delivery.all_accepted([old, new])
         assert {old.id, new.id} <= bench.wait_for([[old, new]]).keys()
 
+    def test_a_batch_is_not_to_be_changed(self, bench: SinkBench) -> None:
+        """It comes as a tuple, as from a shipper, which goes by it when the sink has answered."""
+        batch = tuple(events(2))
+
+        assert bench.sink.deliver(batch) == Delivery.all_accepted(batch)
+        assert bench.wait_for([batch]).keys() == {envelope.id for envelope in batch}
+
     def test_an_empty_batch_is_nothing(self, bench: SinkBench) -> None:
         """No events, no outcome."""
         assert bench.sink.deliver([]) == Delivery()

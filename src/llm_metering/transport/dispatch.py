@@ -125,7 +125,8 @@ class Dispatcher:
         if remembers:
             batch.cursor.doubt(batch.items, now=self._wall())
         try:
-            delivery = complete(self._sink.deliver(batch.items), batch.items)
+            # What a sink does to what it is given stays with it.
+            delivery = complete(self._sink.deliver(tuple(batch.items)), batch.items)
         except Exception as error:
             # The message of a foreign error may hold a payload: only its type is kept.
             reason = f"{type(error).__name__} in the sink"

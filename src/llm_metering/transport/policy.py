@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from ..sinks.base import Delivery, Envelope
+from ..sinks.reasons import shorten
 
 __all__ = ["BACKOFF_CAP", "LINGER", "PROBE_EVERY", "SinkState", "Standing", "after", "complete"]
 
@@ -20,6 +21,8 @@ BACKOFF_BASE: Final = 0.5
 BACKOFF_CAP: Final = 60.0
 RETRY_AFTER_CAP: Final = 600.0
 """A hostile or broken `Retry-After` must not park a sink for longer than this."""
+MAX_REASON: Final = 1000
+"""Characters: the path of a file may be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,14 @@ def after(delivery: Delivery, before: Standing, *, chance: float) -> Standing:
 
 
 def complete(delivery: Delivery, batch: Sequence[Envelope]) -> Delivery:
-    """Make sure that a sink's answer speaks of each event it was given.
+    """Make sure that a sink's answer speaks of each event it was given, and can be shown.
 
     What it says nothing of is offered again; taking silence for consent would lose an event.
     """
+    if delivery.reason is not None or delivery.rejected:
+        rejected = frozenset((each, _shown(reason)) for each, reason in delivery.rejected)
+        reason = None if delivery.reason is None else _shown(delivery.reason)
+        delivery = replace(delivery, reason=reason, rejected=rejected)
     if delivery.accepted.issuperset([envelope.id for envelope in batch]):
         return delivery
     dead = {event_id for event_id, _ in delivery.rejected}
@@ -77,5 +84,10 @@ def complete(delivery: Delivery, batch: Sequence[Envelope]) -> Delivery:
     silent = frozenset(envelope.id for envelope in batch) - spoken_of
     if not silent:
         return delivery
-    reason = delivery.reason or f"no answer about {len(silent)} events of {len(batch)}"
-    return replace(delivery, retryable=delivery.retryable | silent, reason=reason)
+    told = delivery.reason or f"no answer about {len(silent)} events of {len(batch)}"
+    return replace(delivery, retryable=delivery.retryable | silent, reason=told)
+
+
+def _shown(reason: object) -> str:
+    # A sink may be anybody's. What is no text could not be read back by `status`.
+    return shorten(reason if isinstance(reason, str) else type(reason).__name__, most=MAX_REASON)

@@ -53,7 +53,8 @@ def forget_debt(
     """
     living = living_writers(spool)
     # Listed after all writers were settled, which may add a segment.
-    names = [name for name in segments_owed_to(spool, debt) if name.writer not in living]
+    owed = segments_owed_to(spool, debt)
+    names = [name for name in owed if name.writer not in living]
     events = held = 0
     for done, name in enumerate(names, 1):
         given_up = _forget_segment(spool, name, debt)
@@ -63,6 +64,9 @@ def forget_debt(
             events += given_up
             collect(spool, name)
         on_progress(done, len(names))
+    if not held and len(names) == len(owed):
+        # What it says is of events that nobody sends any more.
+        spool.sink_path(debt.key).unlink(missing_ok=True)
     tidy(spool)
     return Forgotten(events=events, held=held)
 
