@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 
@@ -13,7 +14,7 @@ import pytest
 from llm_metering import Meter, TokenUsage
 from llm_metering.errors import ReconcileError
 from llm_metering.ledger import Ledger
-from llm_metering.reconcile.attempts import Attempts
+from llm_metering.reconcile.attempts import Attempts, note_replay
 from llm_metering.sinks.base import SinkLimits
 from llm_metering.testing.faults import (
     ClaimBeforeWrite,
@@ -21,6 +22,7 @@ from llm_metering.testing.faults import (
     LostAfterAccept,
     Poison,
     Refuse,
+    Reset,
 )
 from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.operations import drain_home, forget_debt
@@ -53,6 +55,15 @@ def payloads(shop, *ids):
     found = ledger.payloads(ids, source=SOURCE)
     ledger.close()
     return [json.loads(found[each]) for each in ids]
+
+
+def written_later(shop):
+    """Two hours from now: as if the journal had been written to until then."""
+    later = time.time() + 2 * HOUR
+    for path in (shop.home / "journal").rglob("*"):
+        if path.suffix in (".seg", ".ack"):
+            os.utime(path, (later, later))
+    return later
 
 
 class TestALaggingServer:
@@ -118,17 +129,24 @@ class TestALaggingServer:
     def test_an_event_that_others_followed(self, shop, server):
         """A listed event that was given to it later says how long ago that was, at the least."""
         server.order(LostAfterAccept(matches=numbered(3)), times=None)
-        ids = shop.record(30)
-        # As if the file had been written to since, by a process that goes on and on.
-        later = time.time() + 2 * HOUR
-        for path in (shop.home / "journal").rglob("*"):
-            if path.suffix in (".seg", ".ack"):
-                os.utime(path, (later, later))
+        with Meter(home=shop.home, sinks=[shop.url], source=SOURCE) as meter:
+            ids = shop.record_with(meter, 30)
+            later = written_later(shop)
 
-        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
-            reconciler.compare()
+            assert shop.compare(lag=HOUR, clock=lambda: later) == {"missing": {ids[3]}}
 
-        assert by_kind(reconciler) == {"missing": {ids[3]}}
+    def test_a_batch_that_was_sent_twice(self, shop, server):
+        """What others of it say is when it was sent first; the last time may be a moment ago."""
+        server.order(LostAfterAccept(matches=numbered(3)), Reset("after"))
+        server.order(Lag(matches=numbered(3)), times=None)
+        with Meter(home=shop.home, sinks=[shop.url], source=SOURCE) as meter:
+            ids = shop.record_with(meter, 30)
+            later = written_later(shop)
+
+            assert shop.compare(lag=HOUR, clock=lambda: later) == {"unsettled": {ids[3]}}
+
+        assert server.catch_up() == 1
+        assert shop.compare() == {}
 
     def test_an_old_event_that_was_delivered_just_now(self, shop, server):
         """Not the time of the call counts, but when the server was given it."""
@@ -252,6 +270,39 @@ class TestOurOwnBooks:
             assert by_kind(reconciler) == {"not_owed": set(before)}
             assert reconciler.to_resend() == []
 
+    def test_what_was_replayed_a_moment_ago(self, shop, server):
+        """No journal says that it was sent: the note that `llm-metering replay` leaves does."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+            stored_at=time.time() + 3 * HOUR,
+        )
+        options = {"lag": HOUR, "clock": lambda: time.time() + 2 * HOUR}
+        assert shop.compare(**options) == {"missing": {ids[3]}}
+
+        note_replay(shop.home, debt_of(shop.sink()))
+        now = time.time() + 2 * HOUR
+        os.utime(next((shop.home / "reconcile").glob("*.replayed")), (now, now))
+
+        assert shop.compare(**options) == {"unsettled": {ids[3]}}
+
+    def test_a_home_that_owed_nothing(self, tmp_path, server):
+        """A ledger that others filled says nothing of what they delivered."""
+        shop = Shop(tmp_path / "home", server)
+        ids = shop.leave(5)
+        shutil.rmtree(shop.home / "journal")
+        server.preload([{"id": "newer", "source": "x", "type": "x", "subject": "x"}])
+
+        with shop.reconciling(lag=HOUR, clock=lambda: time.time() + 99 * HOUR) as reconciler:
+            reconciler.compare()
+
+        assert by_kind(reconciler) == {"unsettled": set(ids)}
+        assert {"books do not say" in each.reason for each in reconciler.findings.values()} == {
+            True
+        }
+        assert shop.compare() == {"missing": set(ids)}  # whoever says so knows it
+
     def test_what_was_forgotten(self, shop, server):
         """It is missing, and the books say how many events were given up."""
         ids = shop.leave(4)
@@ -341,6 +392,64 @@ class TestSendingAgain:
         assert shop.compare(lag=HOUR, clock=lambda: at_last) == {"claimed": {ids[3]}}
         server.catch_up()
         assert shop.compare(lag=HOUR) == {}
+
+    def test_a_partition_that_lags(self, shop, server):
+        """That others arrived says nothing of what lies in another partition of the server's topic."""
+        server.order(LostAfterAccept(matches=numbered(3, 7)), times=None)
+        ids = shop.record(20)
+        server.clear()
+        server.order(Lag(matches=numbered(3)), times=None)
+        later = time.time() + 2 * HOUR
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}], stored_at=later
+        )
+
+        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
+            reconciler.compare()
+            reconciler.resend(reconciler.to_resend())
+
+        assert by_kind(reconciler) == {"recovered": {ids[7]}, "unsettled": {ids[3]}}
+
+    def test_it_took_long(self, shop):
+        """What counts is when the last of them was sent, which may be hours after the first."""
+        shop.record(1)
+        attempts = Attempts(shop.home, debt_of(shop.sink()))
+
+        with attempts.alone():
+            attempts.begin(["a", "b", "c"], now=1000)
+            attempts.end(["a", "b", "c"], ["a"], ["c"], now=9000)
+
+        again = Attempts(shop.home, debt_of(shop.sink()))
+        assert [(again.of(each).last, again.of(each).taken) for each in "abc"] == [
+            (9000, True),
+            (9000, False),
+            (0, False),
+        ]
+
+    @pytest.mark.parametrize("lags", [False, True])
+    def test_two_one_after_the_other(self, shop, server, lags):
+        """What another run has sent since this one looked is not sent once more."""
+        server.dedupe = False
+        server.order(LostAfterAccept(matches=numbered(3, 7)), times=None)
+        ids = shop.record(20)
+        server.clear()
+        if lags:
+            server.order(Lag(), times=None)
+
+        with shop.reconciling() as asking:
+            asking.compare()
+            events = asking.to_resend()
+            with shop.reconciling() as faster:
+                faster.compare()
+                faster.resend(faster.to_resend())
+            sent = len(server.batches)
+
+            asking.resend(events)
+
+        assert len(server.batches) == sent
+        assert by_kind(asking) == ({"unsettled": {ids[3], ids[7]}} if lags else {})
+        server.catch_up()
+        assert shop.compare() == {}
 
     def test_a_server_that_refuses_it(self, shop, server):
         """It stays missing, with what the server said."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..ledger import Ledger
+from ..ledger.intake import Intake
 from ..sinks.asking import Asker
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.retention import Retention
@@ -120,6 +121,7 @@ class Reconciler:
                 debt,
                 source=source,
                 dropped=dropped_of(home, debt),
+                has_others=bool(Intake(ledger.path).books()),
             )
             self.comparison = Comparison(
                 source,
@@ -199,6 +201,8 @@ class Reconciler:
     def resend(self, events: Sequence[WireEvent]) -> None:
         """Send events again, wait, and see which of them arrived.
 
+        Those are left out that are listed by now, or that somebody else has sent again since.
+
         Args:
             events: Those of `to_resend`.
 
@@ -208,25 +212,37 @@ class Reconciler:
         """
         if not events:
             return
+        before = {event.id: self._attempts.of(event.id) for event in events}
         with self._attempts.alone():
-            self._attempts.begin((event.id for event in events), now=self._clock())
+            # A person may have been asked for hours, and another run may have sent it meanwhile.
+            self._unlisted = {
+                event.id: event
+                for event in events
+                if self._attempts.of(event.id) == before[event.id]
+            }
+            for event in events:
+                if event.id not in self._unlisted:
+                    self.findings[event.id] = self._verdicts.sent_by_others(event)
+            self._look_again(self._note_listed)
+            events = list(self._unlisted.values())
+            if not events:
+                return
+            ids = [event.id for event in events]
+            self._attempts.begin(ids, now=self._clock())
             self.resent = send_again(
                 events,
                 self._sink,
                 should_stop=self._should_stop,
                 on_progress=lambda done: self._on_progress("resend", done, len(events)),
             )
-            self._attempts.end(self.resent.taken, ())
+            self._attempts.end(ids, self.resent.taken, (), now=self._clock())
             self._on_progress("settle", 0, len(events))
             self._lists.wait(self._settle)
-            self._unlisted = {event.id: event for event in events}
             self._look_again(self._note_resent)
-            arrived = {event.id for event in events} - self._unlisted.keys()
-            self._attempts.end((), arrived)
+            arrived = set(ids) - self._unlisted.keys()
+            self._attempts.end((), (), arrived, now=self._clock())
         for event in self._unlisted.values():
-            self.findings[event.id] = self._verdicts.resent(
-                event, self.resent, any_arrived=bool(arrived)
-            )
+            self.findings[event.id] = self._verdicts.resent(event, self.resent)
 
     def add_totals(self) -> None:
         """Ask the server's meters for the span, and explain each difference."""
@@ -272,6 +288,7 @@ class Reconciler:
     def _note_listed(self, event: WireEvent, rows: list[Listed]) -> None:
         finding = self._verdicts.listed(event, rows)
         if finding is None:
+            self.findings.pop(event.id, None)
             self.well += 1
         else:
             self.findings[event.id] = finding
