@@ -332,6 +332,7 @@ def test_a_home_that_is_not_there(site, home):
     report = site.ask("reconcile", *SPAN, *NOW)
 
     assert (report["verdict"], report["records"]) == ("well", 0)
+    assert [note for note in report["notes"] if "nothing was recorded" in note and "shop" in note]
     assert not home.exists()
 
 

@@ -79,6 +79,23 @@ class Verdicts:
             return Finding(kind="suspect", event=told, listed=len(rows))
         return None
 
+    def collided(self, events: Sequence[WireEvent], rows: Sequence[Listed]) -> Finding:
+        """What is to be said of events that share an id.
+
+        Args:
+            events: All of them.
+            rows: What is listed under it, of our source.
+        """
+        off = self._comparison.off(events, rows)
+        return Finding(
+            kind="collided",
+            event=self._comparison.describe(events[0]),
+            listed=len(rows),
+            off=off,
+            reason=f"{len(events)} recorded events have this id",
+            is_harmless=len(rows) == len(events) and not off,
+        )
+
     def unusable(self, record: str, reason: str) -> Finding:
         """What is to be said of a recorded event that the sink sends nothing for."""
         letter = self._books.letters.get(record)

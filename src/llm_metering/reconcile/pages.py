@@ -255,4 +255,5 @@ def _may_be_listed(event_id: str) -> bool:
 
 def rfc3339(seconds: int) -> str:
     """A moment as these servers take it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not `strftime`, which writes the year 1 as `1`.
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

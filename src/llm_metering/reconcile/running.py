@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -24,7 +24,7 @@ from .comparison import Comparison, SumMeter
 from .deciding import Verdicts
 from .expected import TOKENS, WireEvent
 from .findings import Finding
-from .listing import LIMIT, EventLists
+from .listing import LIMIT, EventLists, pieces
 from .pages import Listed
 from .resending import Resent, send_again
 from .span import Span
@@ -36,7 +36,6 @@ SETTLE: Final = 30.0
 """Seconds between two looks; OpenMeter's sink worker writes every 2 of them, or 500 events."""
 LAG: Final = 3600.0
 """Seconds that a server may be behind."""
-_PIECE: Final = 1000
 
 Progress = Callable[[str, int, int], object]
 
@@ -260,7 +259,7 @@ class Reconciler:
     def _look_again(self, note: Callable[[WireEvent, list[Listed]], None]) -> None:
         """Look for what is not listed, whatever time and type it may have."""
         done, total = 0, len(self._unlisted)
-        for portion, found in self._lists.look(_pieces(list(self._unlisted.values())), broad=True):
+        for portion, found in self._lists.look(pieces(list(self._unlisted.values())), broad=True):
             for event in portion:
                 rows = self.comparison.ours(found.get(event.id, ()))
                 if rows:
@@ -272,18 +271,11 @@ class Reconciler:
     def _look_at_collisions(self) -> None:
         colliding = dict(self.span.colliding())
         firsts = [events[0] for events in colliding.values() if events]
-        for portion, found in self._lists.look(_pieces(firsts), broad=True):
+        for portion, found in self._lists.look(pieces(firsts), broad=True):
             for first in portion:
                 events = colliding[first.id]
                 rows = self.comparison.ours(found.get(first.id, ()))
-                self.findings[first.id] = Finding(
-                    kind="collided",
-                    event=self.comparison.describe(first),
-                    listed=len(rows),
-                    off=self.comparison.off(events, rows),
-                    reason=f"{len(events)} recorded events have this id",
-                    is_harmless=len(rows) == len(events) and not self.comparison.off(events, rows),
-                )
+                self.findings[first.id] = self._verdicts.collided(events, rows)
 
     def _note_listed(self, event: WireEvent, rows: list[Listed]) -> None:
         finding = self._verdicts.listed(event, rows)
@@ -301,9 +293,3 @@ class Reconciler:
             listed=len(rows),
             attempts=times,
         )
-
-
-def _pieces(events: Iterable[WireEvent]) -> Iterator[Sequence[WireEvent]]:
-    listed = list(events)
-    for start in range(0, len(listed), _PIECE):
-        yield listed[start : start + _PIECE]
