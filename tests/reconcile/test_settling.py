@@ -13,9 +13,13 @@ import pytest
 
 from llm_metering import Meter, TokenUsage
 from llm_metering.errors import ReconcileError
+from llm_metering.events import new_event_id
 from llm_metering.ledger import Ledger
+from llm_metering.ledger.intake import Intake
+from llm_metering.ledger.intake_values import Stretch
 from llm_metering.reconcile.attempts import Attempts, note_replay
 from llm_metering.sinks.base import SinkLimits
+from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import (
     ClaimBeforeWrite,
     Lag,
@@ -28,7 +32,7 @@ from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.operations import drain_home, forget_debt
 from llm_metering.transport.spool import Spool, debt_of
 
-from .conftest import NOON, SOURCE, Shop, by_kind
+from .conftest import METERS, NOON, SOURCE, Shop, by_kind
 from .test_faults import numbered
 
 HOUR = 3600.0
@@ -41,11 +45,11 @@ def resent(server):
 
 
 def files_of(folder):
-    """What is in each file, and when it was written."""
+    """What is in each file, and when it was written; how a sink is, a living meter writes any time."""
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".sink"
     }
 
 
@@ -125,6 +129,23 @@ class TestALaggingServer:
 
         assert (finding.kind, finding.event.id) == ("unsettled", ids[29])
         assert "stand still" in finding.reason
+
+    @pytest.mark.parametrize("api", ["v1", "v3"])
+    @pytest.mark.parametrize("ahead", [-HOUR, HOUR])
+    @pytest.mark.parametrize("kind", ["unsettled", "missing"])
+    def test_whose_clock_is_another(self, tmp_path, api, ahead, kind):
+        """What it took in later is later by its own clock, which its answers tell."""
+        with OpenMeterServer(meters=METERS, clock=lambda: time.time() + ahead) as server:
+            shop = Shop(tmp_path / "home", server, f"api={api}")
+            server.order(LostAfterAccept(matches=numbered(5)), times=None)
+            ids = shop.record(30)
+            if kind == "missing":
+                server.preload(
+                    [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+                    stored_at=time.time() + ahead + HOUR / 2,
+                )
+
+            assert shop.compare(lag=HOUR, clock=lambda: time.time() + 2 * HOUR) == {kind: {ids[5]}}
 
     def test_an_event_that_others_followed(self, shop, server):
         """A listed event that was given to it later says how long ago that was, at the least."""
@@ -303,6 +324,35 @@ class TestOurOwnBooks:
         }
         assert shop.compare() == {"missing": set(ids)}  # whoever says so knows it
 
+    def test_a_ledger_that_others_fill(self, shop, server):
+        """What another home recorded that home may owe yet; what this one has delivered is missing."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+            stored_at=time.time() + 3 * HOUR,
+        )
+        (event,) = payloads(shop, ids[0])
+        foreign = new_event_id()
+        Intake(shop.home / "ledger.db").commit(
+            "cluster",
+            "topic",
+            [
+                Stretch(
+                    partition=0,
+                    expected=None,
+                    next_offset=1,
+                    events=[(0, json.dumps({**event, "id": foreign}).encode())],
+                )
+            ],
+            now=NOON,
+        )
+
+        assert shop.compare(lag=HOUR, clock=lambda: time.time() + 2 * HOUR) == {
+            "missing": {ids[3]},
+            "unsettled": {foreign},
+        }
+
     def test_what_was_forgotten(self, shop, server):
         """It is missing, and the books say how many events were given up."""
         ids = shop.leave(4)
@@ -450,6 +500,21 @@ class TestSendingAgain:
         assert by_kind(asking) == ({"unsettled": {ids[3], ids[7]}} if lags else {})
         server.catch_up()
         assert shop.compare() == {}
+
+    def test_a_replay_while_a_person_was_asked(self, shop, server):
+        """What that sent may not be listed yet."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(20)
+        server.clear()
+
+        with shop.reconciling() as reconciler:
+            reconciler.compare()
+            events = reconciler.to_resend()
+            note_replay(shop.home, debt_of(shop.sink()))
+            reconciler.resend(events)
+
+        assert by_kind(reconciler) == {"unsettled": {ids[3]}}
+        assert resent(server) == set()
 
     def test_a_server_that_refuses_it(self, shop, server):
         """It stays missing, with what the server said."""

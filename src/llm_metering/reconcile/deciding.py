@@ -154,8 +154,8 @@ class Verdicts:
         return self._claimed(event, attempt)
 
     def sent_by_others(self, event: WireEvent) -> Finding:
-        """What is to be said of an event that another run sent again while this one looked."""
-        reason = "another llm-metering reconcile sent it again meanwhile"
+        """What is to be said of an event that somebody else sent again while this run looked."""
+        reason = "another llm-metering sent it again meanwhile"
         return self._comparison.found("unsettled", event, (), reason=reason)
 
     def _claimed(self, event: WireEvent, attempt: Attempt) -> Finding:

@@ -18,7 +18,7 @@ from ..sinks.asking import Asker
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.retention import Retention
 from ..transport.spool import Spool, debt_of
-from .attempts import Attempts
+from .attempts import Attempts, replayed_at
 from .books import Books, dropped_of
 from .comparison import Comparison, SumMeter
 from .deciding import Verdicts
@@ -97,7 +97,8 @@ class Reconciler:
         self._should_stop = should_stop
         self._on_progress = on_progress
         self._clock = clock
-        debt = debt_of(sink)
+        self._home = home
+        self._debt = debt = debt_of(sink)
         self.findings: dict[str, Finding] = {}
         self.well = 0
         self.meters: list[MeterTotals] = []
@@ -213,11 +214,12 @@ class Reconciler:
             return
         before = {event.id: self._attempts.of(event.id) for event in events}
         with self._attempts.alone():
-            # A person may have been asked for hours, and another run may have sent it meanwhile.
+            # A person may have been asked for hours, and others may have sent it meanwhile.
+            replayed = replayed_at(self._home, self._debt) != self.books.replayed
             self._unlisted = {
                 event.id: event
                 for event in events
-                if self._attempts.of(event.id) == before[event.id]
+                if not replayed and self._attempts.of(event.id) == before[event.id]
             }
             for event in events:
                 if event.id not in self._unlisted:
