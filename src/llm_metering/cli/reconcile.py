@@ -136,6 +136,7 @@ def reconcile(
         stopping() as should_stop,
         on_disk(settings.home),
         _shown() as bars,
+        _interruptible(),
         Reconciler(
             settings.home,
             sink=target,
@@ -151,11 +152,7 @@ def reconcile(
             on_progress=bars.report,
         ) as reconciler,
     ):
-        try:
-            reconciler.compare()
-        except KeyboardInterrupt:
-            typer.echo("llm-metering: interrupted; nothing was sent again", err=True)
-            raise typer.Exit(LEFT) from None
+        reconciler.compare()
         bars.pause()
         try:
             if resend:
@@ -236,6 +233,16 @@ def _send_again(reconciler: Reconciler, sink: OpenMeterSink, bars: _Bars, *, yes
         ):
             return
     reconciler.resend(events)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C from the first request on; what is sent again has a report, whoever ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("llm-metering: interrupted; nothing was sent again", err=True)
+        raise typer.Exit(LEFT) from None
 
 
 class _Bars:
