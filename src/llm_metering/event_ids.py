@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
-__all__ = ["keyed_event_id", "new_event_id"]
+__all__ = ["keyed_event_id", "minted_at", "new_event_id"]
 
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 """By any digit, one that begins with the bits 10."""
@@ -52,6 +52,20 @@ def new_event_id() -> str:
     when, rest = f"{ticks:015x}", random.hex()
     # Cut and joined: `uuid.UUID` and its `str` take four times as long.
     return f"{when[:8]}-{when[8:12]}-7{when[12:]}-{_VARIANT[rest[0]]}{rest[1:4]}-{rest[4:]}"
+
+
+def minted_at(event_id: str) -> float | None:
+    """When an id of `new_event_id` was minted, in seconds since 1970; `None` for any other id.
+
+    >>> minted_at("0192d5e8-7c00-7000-8000-000000000000"), minted_at("resp_1")
+    (1730160000.0, None)
+    """
+    if len(event_id) != 36 or event_id[14] != "7":
+        return None
+    try:
+        return int(event_id[:8] + event_id[9:13], 16) / 1000
+    except ValueError:
+        return None
 
 
 def keyed_event_id(source: str, key: str) -> str:

@@ -326,6 +326,26 @@ def test_it_can_be_interrupted(site, home, server):
     assert len(server.events) == 4
 
 
+def test_it_can_be_interrupted_from_the_first_request_on(site, home, server):
+    """While it waits for a server that asked it to, before it has looked at anything."""
+    deliver(site, home, server, *calls(5))
+    server.order(Refuse(429, retry_after=50), to="list", times=None)
+    asked = len(server.received)
+    with subprocess.Popen(
+        [sys.executable, "-m", "llm_metering", "reconcile", *SPAN],
+        env=site.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert server.wait_until(lambda: len(server.received) > asked, 30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, output) == (3, "")
+    assert errors == "llm-metering: interrupted; nothing was sent again\n"
+
+
 def test_a_bar_while_it_looks(site, home, server):
     """In a terminal, it is shown how far it is."""
     deliver(site, home, server, *calls(5))
@@ -346,7 +366,7 @@ def test_a_home_that_is_not_there(site, home):
     report = site.ask("reconcile", *SPAN, *NOW)
 
     assert (report["verdict"], report["records"]) == ("well", 0)
-    assert report["notes"][0] == f"nothing was ever recorded in {home}"
+    assert [note for note in report["notes"] if "nothing was recorded" in note and "shop" in note]
     assert not home.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -18,7 +19,7 @@ from llm_metering.sinks import open_sink
 from llm_metering.sinks.base import Envelope
 from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import Hang, Poison, Refuse
-from llm_metering.transport.spool import Spool
+from llm_metering.transport.spool import Spool, debt_of
 from llm_metering.transport.status import home_status
 
 from .conftest import NOON, make_event, record
@@ -164,6 +165,19 @@ def test_no_count_of_status_moves(site, home, server):
     site.ask("replay", *SINCE, "--sink", "openmeter", "--yes", code=3)
 
     assert site.ask("status") == before
+
+
+def test_a_note_of_the_time_is_left(site, home, server):
+    """For `reconcile`: what was just offered may not be listed yet. Nothing is noted of nothing."""
+    deliver(site, home, server, *calls(1))
+    site.ask("replay", "--since", "2030-01-01", "--sink", "openmeter", "--yes")
+    assert list(home.rglob("*.replayed")) == []
+
+    assert site.ask("replay", *SINCE, "--sink", "openmeter", "--yes")["events"] == 1
+
+    (note,) = home.rglob("*.replayed")
+    with contextlib.closing(open_sink(server.sink_url, source="shop")) as sink:
+        assert note.stem == debt_of(sink).key
 
 
 def test_what_is_left_is_said_with_where_to_go_on(site, home, server):

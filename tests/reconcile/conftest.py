@@ -88,19 +88,22 @@ class Shop:
     def record(self, number, *, first=0, dimensions=None):
         """Record so many calls, one a second, of three subjects; their ids."""
         with Meter(home=self.home, sinks=[self.url], source=self.source) as meter:
-            ids = [
-                meter.record(
-                    TokenUsage(
-                        input_tokens=100 + each, output_tokens=7, cache_read_input_tokens=64
-                    ),
-                    f"customer-{each % 3}",
-                    model="tiny",
-                    time=NOON + timedelta(seconds=each, milliseconds=250),
-                    dimensions=dimensions,
-                ).id
-                for each in range(first, first + number)
-            ]
-            assert meter.flush(60)
+            return self.record_with(meter, number, first=first, dimensions=dimensions)
+
+    @staticmethod
+    def record_with(meter, number, *, first=0, dimensions=None):
+        """Record them with a meter that goes on living."""
+        ids = [
+            meter.record(
+                TokenUsage(input_tokens=100 + each, output_tokens=7, cache_read_input_tokens=64),
+                f"customer-{each % 3}",
+                model="tiny",
+                time=NOON + timedelta(seconds=each, milliseconds=250),
+                dimensions=dimensions,
+            ).id
+            for each in range(first, first + number)
+        ]
+        assert meter.flush(60)
         return ids
 
     def leave(self, number):

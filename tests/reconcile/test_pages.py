@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from llm_metering.errors import ReconcileError
 from llm_metering.events import new_event_id
 from llm_metering.reconcile.listing import EventLists
-from llm_metering.reconcile.pages import chunks, page_query, read_page, span_query
+from llm_metering.reconcile.pages import (
+    chunks,
+    frontier_query,
+    page_query,
+    read_page,
+    rfc3339,
+    span_query,
+)
 from llm_metering.sinks.asking import Asker
 from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import Refuse
@@ -168,3 +175,18 @@ def test_a_look_that_is_stopped(tmp_path, server):
 
     with pytest.raises(KeyboardInterrupt), shop.reconciling(should_stop=lambda: True):
         pass
+
+
+@pytest.mark.parametrize(("api", "operator"), [("v1", "$gt"), ("v3", "gt")])
+def test_what_came_in_with_an_event_is_not_newer(api, operator):
+    """A server counts in whole seconds: one that had begun before the moment is left out."""
+    query = unquote(frontier_query(api, 1_760_000_000.2))
+
+    assert operator in query
+    assert rfc3339(1_760_000_001) in query
+
+
+def test_moments_have_years_of_four_digits():
+    """Whoever asks for all time begins with the year 1."""
+    assert rfc3339(-62_135_596_800) == "0001-01-01T00:00:00Z"
+    assert rfc3339(1_760_000_000) == "2025-10-09T08:53:20Z"

@@ -1,4 +1,4 @@
-"""What is missing and what is only not there yet: our books, the server's lag, and sending again."""
+"""What is missing and what is only not there yet: our books, and the server's lag."""
 
 from __future__ import annotations
 
@@ -12,40 +12,31 @@ import time
 import pytest
 
 from llm_metering import Meter, TokenUsage
-from llm_metering.errors import ReconcileError
+from llm_metering.events import new_event_id
 from llm_metering.ledger import Ledger
 from llm_metering.ledger.intake import Intake
 from llm_metering.ledger.intake_values import Bookmark, Stretch
-from llm_metering.reconcile.attempts import Attempts
+from llm_metering.reconcile.attempts import note_replay
 from llm_metering.sinks.base import SinkLimits
+from llm_metering.testing import OpenMeterServer
 from llm_metering.testing.faults import (
-    ClaimBeforeWrite,
     Lag,
     LostAfterAccept,
     Poison,
-    Refuse,
+    Reset,
 )
 from llm_metering.transport.cursor import Cursor
 from llm_metering.transport.operations import drain_home, forget_debt
 from llm_metering.transport.spool import Spool, debt_of
 
-from .conftest import NOON, SOURCE, Shop, by_kind
+from .conftest import METERS, NOON, SOURCE, Shop, by_kind
 from .test_faults import numbered
 
 HOUR = 3600.0
 
 
-def resent(server):
-    """The ids that came more than once."""
-    ids = [event["id"] for batch in server.batches for event in batch]
-    return {each for each in ids if ids.count(each) > 1}
-
-
 def files_of(folder):
-    """What is in each file, and when it was written.
-
-    Left out is what a living shipper notes of its sink's state whenever that changes.
-    """
+    """What is in each file, and when it was written; how a sink is, a living meter writes any time."""
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -59,6 +50,15 @@ def payloads(shop, *ids):
     found = ledger.payloads(ids, source=SOURCE)
     ledger.close()
     return [json.loads(found[each]) for each in ids]
+
+
+def written_later(shop):
+    """Two hours from now: as if the journal had been written to until then."""
+    later = time.time() + 2 * HOUR
+    for path in (shop.home / "journal").rglob("*"):
+        if path.suffix in (".seg", ".ack"):
+            os.utime(path, (later, later))
+    return later
 
 
 class TestALaggingServer:
@@ -121,20 +121,44 @@ class TestALaggingServer:
         assert (finding.kind, finding.event.id) == ("unsettled", ids[29])
         assert "stand still" in finding.reason
 
+    @pytest.mark.parametrize("api", ["v1", "v3"])
+    @pytest.mark.parametrize("ahead", [-HOUR, HOUR])
+    @pytest.mark.parametrize("kind", ["unsettled", "missing"])
+    def test_whose_clock_is_another(self, tmp_path, api, ahead, kind):
+        """What it took in later is later by its own clock, which its answers tell."""
+        with OpenMeterServer(meters=METERS, clock=lambda: time.time() + ahead) as server:
+            shop = Shop(tmp_path / "home", server, f"api={api}")
+            server.order(LostAfterAccept(matches=numbered(5)), times=None)
+            ids = shop.record(30)
+            if kind == "missing":
+                server.preload(
+                    [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+                    stored_at=time.time() + ahead + HOUR / 2,
+                )
+
+            assert shop.compare(lag=HOUR, clock=lambda: time.time() + 2 * HOUR) == {kind: {ids[5]}}
+
     def test_an_event_that_others_followed(self, shop, server):
         """A listed event that was given to it later says how long ago that was, at the least."""
         server.order(LostAfterAccept(matches=numbered(3)), times=None)
-        ids = shop.record(30)
-        # As if the file had been written to since, by a process that goes on and on.
-        later = time.time() + 2 * HOUR
-        for path in (shop.home / "journal").rglob("*"):
-            if path.suffix in (".seg", ".ack"):
-                os.utime(path, (later, later))
+        with Meter(home=shop.home, sinks=[shop.url], source=SOURCE) as meter:
+            ids = shop.record_with(meter, 30)
+            later = written_later(shop)
 
-        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
-            reconciler.compare()
+            assert shop.compare(lag=HOUR, clock=lambda: later) == {"missing": {ids[3]}}
 
-        assert by_kind(reconciler) == {"missing": {ids[3]}}
+    def test_a_batch_that_was_sent_twice(self, shop, server):
+        """What others of it say is when it was sent first; the last time may be a moment ago."""
+        server.order(LostAfterAccept(matches=numbered(3)), Reset("after"))
+        server.order(Lag(matches=numbered(3)), times=None)
+        with Meter(home=shop.home, sinks=[shop.url], source=SOURCE) as meter:
+            ids = shop.record_with(meter, 30)
+            later = written_later(shop)
+
+            assert shop.compare(lag=HOUR, clock=lambda: later) == {"unsettled": {ids[3]}}
+
+        assert server.catch_up() == 1
+        assert shop.compare() == {}
 
     def test_an_old_event_that_was_delivered_just_now(self, shop, server):
         """Not the time of the call counts, but when the server was given it."""
@@ -282,12 +306,67 @@ class TestOurOwnBooks:
             assert by_kind(reconciler) == {"unsettled": set(ids)}
             assert reconciler.to_resend() == []
 
-    def test_a_journal_that_is_not_there(self, shop, server):
-        """What is in the ledger alone was delivered by nobody who could be asked."""
-        ids = shop.leave(3)
-        shutil.rmtree(shop.home / "journal")
+    def test_what_was_replayed_a_moment_ago(self, shop, server):
+        """No journal says that it was sent: the note that `llm-metering replay` leaves does."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+            stored_at=time.time() + 3 * HOUR,
+        )
+        options = {"lag": HOUR, "clock": lambda: time.time() + 2 * HOUR}
+        assert shop.compare(**options) == {"missing": {ids[3]}}
 
-        assert shop.compare() == {"unsettled": set(ids)}
+        note_replay(shop.home, debt_of(shop.sink()))
+        now = time.time() + 2 * HOUR
+        os.utime(next((shop.home / "reconcile").glob("*.replayed")), (now, now))
+
+        assert shop.compare(**options) == {"unsettled": {ids[3]}}
+
+    def test_a_home_that_owed_nothing(self, tmp_path, server):
+        """A ledger that others filled says nothing of what they delivered."""
+        shop = Shop(tmp_path / "home", server)
+        ids = shop.leave(5)
+        shutil.rmtree(shop.home / "journal")
+        server.preload([{"id": "newer", "source": "x", "type": "x", "subject": "x"}])
+
+        with shop.reconciling(lag=HOUR, clock=lambda: time.time() + 99 * HOUR) as reconciler:
+            reconciler.compare()
+
+        assert by_kind(reconciler) == {"unsettled": set(ids)}
+        assert {"books do not say" in each.reason for each in reconciler.findings.values()} == {
+            True
+        }
+        assert shop.compare() == {"missing": set(ids)}  # whoever says so knows it
+
+    def test_a_ledger_that_others_fill(self, shop, server):
+        """What another home recorded that home may owe yet; what this one has delivered is missing."""
+        server.order(LostAfterAccept(matches=numbered(3)), times=None)
+        ids = shop.record(30)
+        server.preload(
+            [{"id": "later", "source": "x", "type": "x", "subject": "x"}],
+            stored_at=time.time() + 3 * HOUR,
+        )
+        (event,) = payloads(shop, ids[0])
+        foreign = new_event_id()
+        Intake(shop.home / "ledger.db").commit(
+            "cluster",
+            "topic",
+            [
+                Stretch(
+                    partition=0,
+                    expected=None,
+                    next_offset=1,
+                    events=[(0, json.dumps({**event, "id": foreign}).encode())],
+                )
+            ],
+            now=NOON,
+        )
+
+        assert shop.compare(lag=HOUR, clock=lambda: time.time() + 2 * HOUR) == {
+            "missing": {ids[3]},
+            "unsettled": {foreign},
+        }
 
     def test_what_was_forgotten(self, shop, server):
         """It is missing, and the books say how many events were given up."""
@@ -300,120 +379,3 @@ class TestOurOwnBooks:
 
         assert by_kind(reconciler) == {"missing": set(ids)}
         assert reconciler.books.dropped == 4
-
-
-class TestSendingAgain:
-    """Only what is missing, as it was, and not again and again."""
-
-    @pytest.mark.parametrize("parameters", ["", "shape=kind", "api=v3&shape=kind"])
-    @pytest.mark.parametrize("dedupe", [True, False])
-    def test_what_was_lost_arrives(self, tmp_path, server, parameters, dedupe):
-        """Each wire event that was missing is there once then, and no other came twice."""
-        shop = Shop(tmp_path / "home", server, parameters)
-        server.dedupe = dedupe
-        server.order(LostAfterAccept(matches=numbered(3, 7, 19)), times=None)
-        shop.record(20)
-        server.clear()
-
-        with shop.reconciling() as reconciler:
-            reconciler.compare()
-            missing = by_kind(reconciler)["missing"]
-            assert len(missing) == 3
-            reconciler.resend(reconciler.to_resend())
-            reconciler.add_totals()
-
-        assert by_kind(reconciler) == {"recovered": missing}
-        assert resent(server) == missing
-        assert all(totals.is_explained for totals in reconciler.meters)
-        assert shop.compare() == {}
-
-    def test_it_is_remembered(self, shop, server):
-        """What was taken in vain waits until the server may have forgotten it, three times at most."""
-        server.order(ClaimBeforeWrite(matches=numbered(3)), times=None)
-        ids = shop.record(20)
-        server.clear()
-        now = time.time()
-
-        for attempt, hours in enumerate((0, 25, 50)):
-            clock = lambda hours=hours: now + hours * HOUR  # noqa: E731
-            with shop.reconciling(clock=clock) as reconciler:
-                reconciler.compare()
-                (event,) = reconciler.to_resend()
-                assert event.id == ids[3]
-                reconciler.resend([event])
-                assert by_kind(reconciler) == {"claimed": {ids[3]}}
-                assert reconciler.findings[ids[3]].attempts == attempt + 1
-                assert reconciler.to_resend() == []
-        with shop.reconciling(clock=lambda: now + 99 * HOUR) as reconciler:
-            reconciler.compare()
-            assert reconciler.to_resend() == []
-        with shop.reconciling(force=True) as reconciler:
-            reconciler.compare()
-            assert len(reconciler.to_resend()) == 1
-
-    def test_on_a_server_that_may_be_behind(self, shop, server):
-        """What was sent again and is not listed at once is not called claimed yet."""
-        server.order(LostAfterAccept(matches=numbered(3)), times=None)
-        ids = shop.record(20)
-        server.clear()
-        server.order(Lag(), times=None)
-        later = time.time() + 2 * HOUR
-        server.preload(
-            [{"id": "later", "source": "x", "type": "x", "subject": "x"}], stored_at=later
-        )
-
-        with shop.reconciling(lag=HOUR, clock=lambda: later) as reconciler:
-            reconciler.compare()
-            assert by_kind(reconciler) == {"missing": {ids[3]}}
-            reconciler.resend(reconciler.to_resend())
-            assert by_kind(reconciler) == {"unsettled": {ids[3]}}
-            assert reconciler.to_resend() == []
-
-        # What counts from then on is when it was sent again.
-        soon, at_last = later + HOUR / 2, later + 3 * HOUR
-        server.preload(
-            [{"id": "last", "source": "x", "type": "x", "subject": "x"}], stored_at=at_last
-        )
-        assert shop.compare(lag=HOUR, clock=lambda: soon) == {"unsettled": {ids[3]}}
-        assert shop.compare(lag=HOUR, clock=lambda: at_last) == {"claimed": {ids[3]}}
-        server.catch_up()
-        assert shop.compare(lag=HOUR) == {}
-
-    def test_a_server_that_refuses_it(self, shop, server):
-        """It stays missing, with what the server said."""
-        server.order(LostAfterAccept(matches=numbered(3)), times=None)
-        ids = shop.record(20)
-        server.clear()
-        server.order(Refuse(403), times=None)
-
-        with shop.reconciling() as reconciler:
-            reconciler.compare()
-            reconciler.resend(reconciler.to_resend())
-            (finding,) = reconciler.findings.values()
-
-        assert (finding.kind, finding.event.id) == ("missing", ids[3])
-        assert "403" in finding.reason
-
-    def test_two_at_once(self, shop, server):
-        """The second one says that another is at it, and sends nothing."""
-        server.order(LostAfterAccept(matches=numbered(3)), times=None)
-        shop.record(20)
-        server.clear()
-        attempts = Attempts(shop.home, debt_of(shop.sink()))
-
-        with shop.reconciling() as reconciler, attempts.alone():
-            reconciler.compare()
-            with pytest.raises(ReconcileError, match="another llm-metering reconcile"):
-                reconciler.resend(reconciler.to_resend())
-
-        assert resent(server) == set()
-
-    def test_a_note_of_attempts_that_cannot_be_read(self, shop, server):
-        """Nobody guesses what was sent before."""
-        shop.record(2)
-        path = shop.home / "reconcile" / f"{debt_of(shop.sink()).key}.json"
-        path.parent.mkdir()
-        path.write_text("{")
-
-        with pytest.raises(ReconcileError, match="cannot be read"), shop.reconciling():
-            pass

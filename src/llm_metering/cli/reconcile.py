@@ -136,6 +136,7 @@ def reconcile(
         stopping() as should_stop,
         on_disk(settings.home),
         _shown() as bars,
+        _interruptible(),
         Reconciler(
             settings.home,
             sink=target,
@@ -151,13 +152,9 @@ def reconcile(
             on_progress=bars.report,
         ) as reconciler,
     ):
-        try:
-            reconciler.compare()
-        except KeyboardInterrupt:
-            typer.echo("llm-metering: interrupted; nothing was sent again", err=True)
-            raise typer.Exit(LEFT) from None
         if not reconciler.span.total:
-            notes.append(_nothing(settings, ledger))
+            _check_source(settings, ledger)
+        reconciler.compare()
         bars.pause()
         try:
             if resend:
@@ -224,12 +221,11 @@ def _target(settings: Settings, ledger: Ledger, wanted: str | None) -> OpenMeter
     )
 
 
-def _nothing(settings: Settings, ledger: Ledger) -> str:
-    """What is to be said where nothing was compared.
+def _check_source(settings: Settings, ledger: Ledger) -> None:
+    """Refuse to call usage well of which there is none here, while there is that of others.
 
     Raises:
-        ConfigurationError: If it can only be because of the settings, as in a cron job that does
-            not have those of the application.
+        ConfigurationError: As in a cron job that does not have the settings of the application.
     """
     sources = ledger.sources()
     if sources and settings.source not in sources:
@@ -239,9 +235,6 @@ def _nothing(settings: Settings, ledger: Ledger) -> str:
             f"{settings.home}, but as {', '.join(map(repr, sources))}; LLM_METERING_SOURCE says whose "
             "usage is compared",
         )
-    if not sources:
-        return f"nothing was ever recorded in {settings.home}"
-    return "nothing was recorded in this span"
 
 
 def _send_again(reconciler: Reconciler, sink: OpenMeterSink, bars: _Bars, *, yes: bool) -> None:
@@ -258,6 +251,16 @@ def _send_again(reconciler: Reconciler, sink: OpenMeterSink, bars: _Bars, *, yes
         ):
             return
     reconciler.resend(events)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C from the first request on; what is sent again has a report, whoever ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("llm-metering: interrupted; nothing was sent again", err=True)
+        raise typer.Exit(LEFT) from None
 
 
 class _Bars:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from ..reconcile import KINDS, Finding, MeterTotals, Reconciler, off_by_subject
+from ..reconcile.pages import rfc3339
 from ..settings import Settings
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.spool import debt_of
@@ -78,6 +78,7 @@ def describe(
         "requests": reconciler.requests,
         "notes": [
             *notes,
+            *_nothing(reconciler, settings),
             *total_notes,
             *_remarks(reconciler),
             *delivery_notes(home_status(settings.home)),
@@ -177,6 +178,15 @@ def _resent(reconciler: Reconciler) -> dict[str, Any] | None:
     }
 
 
+def _nothing(reconciler: Reconciler, settings: Settings) -> list[str]:
+    """That nothing was looked at is well; for a bill it mostly is the wrong home or source."""
+    if reconciler.span.total:
+        return []
+    origins = settings.origins
+    by = f"by {settings.source} ({origins['source']}) in {settings.home} ({origins['home']})"
+    return [f"nothing was recorded in this span {by}"]
+
+
 def _remarks(reconciler: Reconciler) -> list[str]:
     remarks = []
     comparison = reconciler.comparison
@@ -210,4 +220,4 @@ def number(value: Decimal) -> int | str:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(int(seconds))

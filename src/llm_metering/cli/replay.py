@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,7 +108,12 @@ def replay(
     with contextlib.closing(records), contextlib.closing(target):
         if records.total and not yes:
             _ask(target, records.total, start)
-        with stopping() as should_stop, on_disk(settings.home), progress() as bars:
+        with (
+            stopping() as should_stop,
+            on_disk(settings.home),
+            _noted(settings, target) if records.total else contextlib.nullcontext(),
+            progress() as bars,
+        ):
             task = bars.add_task(plain(target.name), total=records.total)
             replayed = run_replay(
                 records,
@@ -131,6 +137,24 @@ def replay(
         show(replayed_view(report))
     if not replayed.complete:
         raise typer.Exit(LEFT)
+
+
+@contextlib.contextmanager
+def _noted(settings: Settings, target: Sink) -> Iterator[None]:
+    """Leave a note for `reconcile`: what the sink was just offered may not be listed yet."""
+    from ..reconcile.attempts import note_replay
+    from ..transport.spool import debt_of
+
+    def note() -> None:
+        # A home that cannot be written to can still be replayed; nothing is sent again from it.
+        with contextlib.suppress(OSError):
+            note_replay(settings.home, debt_of(target))
+
+    note()
+    try:
+        yield
+    finally:
+        note()
 
 
 def _period(since: str, until: str | None) -> tuple[datetime | None, datetime | None]:

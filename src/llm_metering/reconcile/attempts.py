@@ -4,6 +4,8 @@
 
     <home>/reconcile/<debt>.json      by the event's id on the wire: how often, and when last
     <home>/reconcile/<debt>.lock      held by whoever is sending again
+    <home>/reconcile/<debt>.replayed  its time is when somebody last had the sink offered again what
+                                      it may have had
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .. import system
 from ..errors import ReconcileError
 from ..transport.spool import Debt
 
-__all__ = ["MOST", "Attempt", "Attempts"]
+__all__ = ["MOST", "Attempt", "Attempts", "note_replay", "replayed_at"]
 
 MOST: Final = 3
 """Times that an event is sent again without a person saying that it should be once more."""
@@ -107,16 +109,24 @@ class Attempts:
             self._known[each] = Attempt(known.times + 1, now, known.taken)
         self._write()
 
-    def end(self, taken: Iterable[str], arrived: Iterable[str]) -> None:
+    def end(
+        self, sent: Iterable[str], taken: Iterable[str], arrived: Iterable[str], *, now: float
+    ) -> None:
         """Note what became of it.
 
         Args:
+            sent: What was sent until now.
             taken: What the server said yes to.
             arrived: What it lists by now; it is forgotten here.
+            now: Seconds since 1970.
 
         Raises:
             OSError: If it cannot be written.
         """
+        for each in sent:
+            known = self.of(each)
+            # It may have been the last one of many, hours after the first.
+            self._known[each] = Attempt(known.times, max(known.last, now), known.taken)
         for each in taken:
             known = self.of(each)
             self._known[each] = Attempt(known.times, known.last, taken=True)
@@ -138,3 +148,26 @@ class Attempts:
     def _write(self) -> None:
         known: Mapping[str, Attempt] = self._known
         system.replace_file(self._path, msgspec.json.encode(known))
+
+
+def note_replay(home: Path, debt: Debt) -> None:
+    """Note that a sink is being offered again what it may have had, now.
+
+    Raises:
+        OSError: If the home cannot be written to.
+    """
+    path = _replayed_path(home, debt)
+    system.make_private_folder(path.parent)
+    path.touch(mode=0o600)
+
+
+def replayed_at(home: Path, debt: Debt) -> float:
+    """When that was noted last, in seconds since 1970; 0 if never."""
+    try:
+        return _replayed_path(home, debt).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _replayed_path(home: Path, debt: Debt) -> Path:
+    return home / "reconcile" / f"{debt.key}.replayed"

@@ -25,11 +25,15 @@ from ..transport.operations import read_letters
 from ..transport.payloads import event_id
 from ..transport.spool import Ack, Debt, SegmentName, Spool
 from ..transport.status import home_status
+from .attempts import replayed_at
+from .given import GivenAway, given_by
 
 __all__ = ["Account", "Books", "Letter", "Successor", "dropped_of"]
 
 _STEPS: Final = tuple(1 << exponent for exponent in range(11))
 """How far behind an event its successors are taken: 1, 2, 4, … 1,024 events. Whole batches get lost."""
+_BATCH: Final = 100
+"""Events that this sink delivers at once, at most."""
 _WITH_SUCCESSORS: Final = 2000
 """Events whose successors are looked for. Of more, the files alone say when they were delivered."""
 
@@ -67,13 +71,14 @@ class Account:
     Attributes:
         is_owed: Whether the sink has still to be offered it.
         was_owed: Whether it ever was to be delivered to this sink; `None` if that is not known.
-        given_by: When it had been given to the sink at the latest, in seconds since 1970.
+        given_by: When it had been given to the sink at the latest, in seconds since 1970; `None`
+            if the books do not know whether it was.
         successors: Events that this sink was given later, in their order.
     """
 
     is_owed: bool = False
     was_owed: bool | None = None
-    given_by: float
+    given_by: float | None
     successors: list[Successor] = field(default_factory=list)
 
 
@@ -98,12 +103,26 @@ class Books:
         suspects: Events that the sink may have though it did not say so: since when.
         letters: Dead letters of the sink, by the event's id.
         dropped: How many events the sink was owed and never offered, over all the home's time.
+        replayed: When the sink was last offered again what it may have had, in seconds since 1970.
+
+    Args:
+        has_others: Whether the ledger also has what other homes recorded, which owe it themselves.
     """
 
-    def __init__(self, spool: Spool, debt: Debt, *, source: str, dropped: int = 0) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        debt: Debt,
+        *,
+        source: str,
+        dropped: int = 0,
+        has_others: bool = False,
+    ) -> None:
         self._spool = spool
         self._debt = debt
         self._source = source
+        self._has_others = has_others
+        self.replayed = replayed_at(spool.home, debt)
         self.opened = time.time()
         self.dropped = dropped
         self.suspects: dict[str, float] = {}
@@ -151,8 +170,8 @@ class Books:
                 self._search(name, wanted, found, follow=follow)
         unknown = wanted - found.keys()
         if unknown:
-            given_by = self._given_before_all()
-            found |= {each: Account(given_by=given_by) for each in unknown}
+            away = GivenAway(self._spool, has_others=self._has_others)
+            found |= {each: Account(given_by=away.by(each)) for each in unknown}
         return found
 
     def _search(
@@ -169,7 +188,7 @@ class Books:
         if not hits:
             return
         place = self._places.get(name)
-        given_by = self._given_by(name)
+        given = given_by(self._spool, self._debt, name) or self.opened
         followed: dict[int, Account] = {}
         for number in hits:
             event, end = events[number]
@@ -181,10 +200,10 @@ class Books:
             else:
                 is_ours = place.is_ours
                 is_owed = is_ours and end > place.ack.offset
-            known = found.setdefault(event, Account(given_by=given_by))
+            known = found.setdefault(event, Account(given_by=given))
             known.is_owed = known.is_owed or is_owed
             known.was_owed = bool(known.was_owed) or is_ours
-            known.given_by = max(known.given_by, given_by)
+            known.given_by = max(known.given_by or 0.0, given)
             if follow and is_ours:
                 followed[number] = known
         if followed:
@@ -192,9 +211,13 @@ class Books:
 
     def _follow(self, name: SegmentName, followed: Mapping[int, Account]) -> None:
         """Note what comes behind events of a segment, by their numbers in it."""
+        place = self._places.get(name)
+        # Where a batch had to be tried again, the server may have taken the end of it hours before
+        # its beginning: then only what was in another batch was surely given to it later.
+        nearest = 1 if place is not None and not place.ack.retries else _BATCH
         wanted: dict[int, list[Account]] = {}
         for number, account in followed.items():
-            for step in _STEPS:
+            for step in (each for each in _STEPS if each >= nearest):
                 wanted.setdefault(number + step, []).append(account)
             account.successors = []
         for number, (event, _, payload) in enumerate(self._events(name)):
@@ -228,33 +251,6 @@ class Books:
     def _is_kept(self, name: SegmentName) -> bool:
         return self._spool.kept_path(name).exists()
 
-    def _given_by(self, name: SegmentName) -> float:
-        """When the last settled event of a segment had been given to the sink.
-
-        The acknowledgement is written after each batch; a segment is kept when all have had it.
-        """
-        times = [
-            _modified(self._spool.ack_path(name, self._debt.key)),
-            _modified(self._spool.kept_path(name)),
-        ]
-        known = [each for each in times if each is not None]
-        return min(known) if known else self.opened
-
-    def _given_before_all(self) -> float:
-        """When events had been given to the sink that are in no segment any more.
-
-        The oldest kept segments are deleted first, so it was before any of those was kept.
-        """
-        kept = [_modified(self._spool.kept_path(name)) for name in kept_segments(self._spool)]
-        known = [each for each in kept if each is not None]
-        if known:
-            return min(known)
-        folded = _modified(self._spool.folder / "counters.json")
-        if self._spool.retention.keeps_nothing or folded is None:
-            # Nothing left its journal since; or there never was one here.
-            return 0.0 if folded is None else folded
-        return min(self.opened - self._spool.retention.hours * 3600, folded)
-
 
 def _frames(descriptor: int) -> Iterator[Frame]:
     """The frames of a segment, read in pieces."""
@@ -265,13 +261,6 @@ def _frames(descriptor: int) -> Iterator[Frame]:
             return
         offset = parsed.end
         yield from parsed.frames
-
-
-def _modified(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None
 
 
 def _seconds(text: str) -> float:

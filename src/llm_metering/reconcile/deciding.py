@@ -22,6 +22,8 @@ __all__ = ["Verdicts"]
 _ELSEWHERE: Final = (
     "this home's journal does not know it; the home that recorded it says whether it was delivered"
 )
+_CLOCKS: Final = 2.0
+"""Seconds by which two clocks cannot be told apart that say whole ones."""
 
 
 class Verdicts:
@@ -83,6 +85,23 @@ class Verdicts:
             return Finding(kind="suspect", event=told, listed=len(rows))
         return None
 
+    def collided(self, events: Sequence[WireEvent], rows: Sequence[Listed]) -> Finding:
+        """What is to be said of events that share an id.
+
+        Args:
+            events: All of them.
+            rows: What is listed under it, of our source.
+        """
+        off = self._comparison.off(events, rows)
+        return Finding(
+            kind="collided",
+            event=self._comparison.describe(events[0]),
+            listed=len(rows),
+            off=off,
+            reason=f"{len(events)} recorded events have this id",
+            is_harmless=len(rows) == len(events) and not off,
+        )
+
     def unusable(self, record: str, reason: str) -> Finding:
         """What is to be said of a recorded event that the sink sends nothing for."""
         letter = self._books.letters.get(record)
@@ -113,26 +132,23 @@ class Verdicts:
             return found("suspect" if is_suspect else "waiting", event, ())
         if account.was_owed is False:
             return found("not_owed", event, (), reason="recorded when this sink was not there")
-        if account.was_owed is None and (self._is_shared or account.given_by < event.time):
-            # It may have come from a broker, and its own host may deliver it at any moment; or all
-            # that has left our journal left it before this was recorded.
+        if account.was_owed is None and self._is_shared:
+            # It may have come from a broker, and its own host may deliver it at any moment.
             return found("unsettled", event, (), reason=_ELSEWHERE)
         attempt = self._attempts.of(event.id)
-        given_by = max(account.given_by, attempt.last)
-        open_because = self._why_open(event, account, given_by)
+        open_because = self._why_open(event, account, attempt)
         if open_because is not None:
             return found("unsettled", event, (), reason=open_because)
         if attempt.taken:
             return self._claimed(event, attempt)
         return found("missing", event, ())
 
-    def resent(self, event: WireEvent, resent: Resent, *, any_arrived: bool) -> Finding:
+    def resent(self, event: WireEvent, resent: Resent) -> Finding:
         """What is to be said of an event that was sent again and is not listed after that.
 
         Args:
             event: The event.
             resent: What became of all that were sent.
-            any_arrived: Whether others of them are listed.
         """
         if event.id in resent.refused:
             return self._comparison.found("missing", event, (), reason=resent.refused[event.id])
@@ -140,11 +156,16 @@ class Verdicts:
             reason = f"not sent again: {resent.replayed.reason or 'it was not its turn'}"
             return self._comparison.found("missing", event, (), reason=reason)
         attempt = self._attempts.of(event.id)
-        # Where others of them arrived, the server is not behind.
-        if self._lag and not any_arrived and self._clock() < attempt.last + self._lag:
+        # That others of them arrived says nothing: they may lie in another partition.
+        if self._lag and self._clock() < attempt.last + self._lag:
             reason = "sent again and taken; the server may not have got to it yet"
             return self._comparison.found("unsettled", event, (), reason=reason)
         return self._claimed(event, attempt)
+
+    def sent_by_others(self, event: WireEvent) -> Finding:
+        """What is to be said of an event that somebody else sent again while this run looked."""
+        reason = "another llm-metering sent it again meanwhile"
+        return self._comparison.found("unsettled", event, (), reason=reason)
 
     def _claimed(self, event: WireEvent, attempt: Attempt) -> Finding:
         finding = self._comparison.found("claimed", event, ())
@@ -157,19 +178,22 @@ class Verdicts:
             attempts=attempt.times,
         )
 
-    def _why_open(self, event: WireEvent, account: Account, given_by: float) -> str | None:
+    def _why_open(self, event: WireEvent, account: Account, attempt: Attempt) -> str | None:
         """Why it cannot be said that an event is missing; `None` if it can."""
         if not self._lag:
             return None
+        if account.given_by is None and not attempt.times:
+            return "this home's books do not say whether the server was ever given it"
+        again = max(attempt.last, self._books.replayed)
+        given_by = max(account.given_by or 0.0, again)
         now = self._clock()
-        was_repeated = self._attempts.of(event.id).times > 0
-        if now - given_by < self._lag and account.successors and not was_repeated:
+        if now - given_by < self._lag and account.successors:
             passed = self._passed(account)
-            if passed is not None and now - passed >= self._lag:
+            if passed is not None and now - max(passed, again) >= self._lag:
                 return None  # and what it was given later is listed
         if now - given_by < self._lag:
             return f"the server may have been given it less than {self._lag:g} s ago"
-        if not self._lists_newer(given_by + self._lists.skew):
+        if not self._lists_newer(given_by + self._lists.skew + _CLOCKS):
             return "the server lists nothing that it took in later: it may stand still"
         return None
 

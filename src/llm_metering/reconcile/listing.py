@@ -18,7 +18,7 @@ from ..sinks.openmeter import OpenMeterSink
 from .expected import WireEvent
 from .pages import PAGE, PATHS, Listed, chunks, frontier_query, page_query, read_page
 
-__all__ = ["IN_FLIGHT", "EventLists", "Found"]
+__all__ = ["IN_FLIGHT", "EventLists", "Found", "pieces"]
 
 IN_FLIGHT: Final = 4
 """Requests at a time; each is a query of the server's database."""
@@ -31,6 +31,7 @@ FIRST_WAIT: Final = 0.25
 LOOK_EVERY: Final = 0.1
 """Seconds between two looks whether somebody wants an end."""
 _AHEAD: Final = 2 * IN_FLIGHT
+_PIECE: Final = 1000
 
 _PASSING: Final = frozenset([408, 425, 429, 500, 502, 503, 504])
 _TOO_LONG: Final = frozenset([400, 413, 414, 431])
@@ -215,6 +216,8 @@ class EventLists:
                     self._note(reply)
                     return reply
                 said, asked_to_wait = f"the server answers {reply.status}", reply.retry_after
+                if asked_to_wait:
+                    said += f" and asks to wait {asked_to_wait:.0f} s"
             pause = random.uniform(0, min(FIRST_WAIT * 2**attempt, LONGEST_WAIT))
             pause = max(pause, asked_to_wait or 0.0)
             attempt += 1
@@ -246,6 +249,12 @@ class EventLists:
         if 300 <= status < 400:
             return f"{self._base} sends us elsewhere ({name}); write that address into the sink"
         return f"{self._base} does not list events ({name})"
+
+
+def pieces(events: Sequence[WireEvent]) -> Iterator[Sequence[WireEvent]]:
+    """A list of events in the portions that `EventLists.look` takes."""
+    for start in range(0, len(events), _PIECE):
+        yield events[start : start + _PIECE]
 
 
 def _phrase(status: int) -> str:

@@ -16,6 +16,7 @@ table is ordered by type and time: by ids alone, each request would read all of 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -207,7 +208,8 @@ def page_query(api: str, events: Sequence[WireEvent], *, broad: bool) -> str:
 
 def frontier_query(api: str, moment: float) -> str:
     """The query that asks whether there is anything that the server took in after a moment."""
-    text = rfc3339(int(moment))
+    # Whole seconds: what came in before the moment must not pass for something newer.
+    text = rfc3339(math.ceil(moment))
     if api == "v1":
         wanted = json.dumps({"ingestedAt": {"$gt": text}}, separators=(",", ":"))
         return f"limit=1&filter={quote(wanted, safe='$,:')}"
@@ -253,4 +255,5 @@ def _may_be_listed(event_id: str) -> bool:
 
 def rfc3339(seconds: int) -> str:
     """A moment as these servers take it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not `strftime`, which writes the year 1 as `1`.
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

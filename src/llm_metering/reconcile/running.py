@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -17,13 +17,13 @@ from ..sinks.asking import Asker
 from ..sinks.openmeter import OpenMeterSink
 from ..transport.retention import Retention
 from ..transport.spool import Spool, debt_of
-from .attempts import Attempts
+from .attempts import Attempts, replayed_at
 from .books import Books, dropped_of
 from .comparison import Comparison, SumMeter
 from .deciding import Verdicts
 from .expected import TOKENS, WireEvent
 from .findings import Finding
-from .listing import LIMIT, EventLists
+from .listing import LIMIT, EventLists, pieces
 from .pages import Listed
 from .resending import Resent, send_again
 from .span import Span
@@ -35,7 +35,6 @@ SETTLE: Final = 30.0
 """Seconds between two looks; OpenMeter's sink worker writes every 2 of them, or 500 events."""
 LAG: Final = 3600.0
 """Seconds that a server may be behind."""
-_PIECE: Final = 1000
 
 Progress = Callable[[str, int, int], object]
 
@@ -97,12 +96,14 @@ class Reconciler:
         self._should_stop = should_stop
         self._on_progress = on_progress
         self._clock = clock
-        debt = debt_of(sink)
+        self._home = home
+        self._debt = debt = debt_of(sink)
         self.findings: dict[str, Finding] = {}
         self.well = 0
         self.meters: list[MeterTotals] = []
         self.resent: Resent | None = None
         self._unlisted: dict[str, WireEvent] = {}
+        is_shared = ledger.is_fed_by_topics()
         with contextlib.ExitStack() as opening:
             asker = opening.enter_context(Asker(limit=LIMIT, token=sink.token))
             self._lists = EventLists(sink, asker, should_stop=should_stop)
@@ -120,6 +121,7 @@ class Reconciler:
                 debt,
                 source=source,
                 dropped=dropped_of(home, debt),
+                has_others=is_shared,
             )
             self.comparison = Comparison(
                 source,
@@ -136,7 +138,7 @@ class Reconciler:
                 self.comparison,
                 self._attempts,
                 lag=lag,
-                is_shared=ledger.is_fed_by_topics(),
+                is_shared=is_shared,
                 clock=clock,
             )
             self._opened = opening.pop_all()
@@ -200,6 +202,8 @@ class Reconciler:
     def resend(self, events: Sequence[WireEvent]) -> None:
         """Send events again, wait, and see which of them arrived.
 
+        Those are left out that are listed by now, or that somebody else has sent again since.
+
         Args:
             events: Those of `to_resend`.
 
@@ -209,25 +213,38 @@ class Reconciler:
         """
         if not events:
             return
+        before = {event.id: self._attempts.of(event.id) for event in events}
         with self._attempts.alone():
-            self._attempts.begin((event.id for event in events), now=self._clock())
+            # A person may have been asked for hours, and others may have sent it meanwhile.
+            replayed = replayed_at(self._home, self._debt) != self.books.replayed
+            self._unlisted = {
+                event.id: event
+                for event in events
+                if not replayed and self._attempts.of(event.id) == before[event.id]
+            }
+            for event in events:
+                if event.id not in self._unlisted:
+                    self.findings[event.id] = self._verdicts.sent_by_others(event)
+            self._look_again(self._note_listed)
+            events = list(self._unlisted.values())
+            if not events:
+                return
+            ids = [event.id for event in events]
+            self._attempts.begin(ids, now=self._clock())
             self.resent = send_again(
                 events,
                 self._sink,
                 should_stop=self._should_stop,
                 on_progress=lambda done: self._on_progress("resend", done, len(events)),
             )
-            self._attempts.end(self.resent.taken, ())
+            self._attempts.end(ids, self.resent.taken, (), now=self._clock())
             self._on_progress("settle", 0, len(events))
             self._lists.wait(self._settle)
-            self._unlisted = {event.id: event for event in events}
             self._look_again(self._note_resent)
-            arrived = {event.id for event in events} - self._unlisted.keys()
-            self._attempts.end((), arrived)
+            arrived = set(ids) - self._unlisted.keys()
+            self._attempts.end((), (), arrived, now=self._clock())
         for event in self._unlisted.values():
-            self.findings[event.id] = self._verdicts.resent(
-                event, self.resent, any_arrived=bool(arrived)
-            )
+            self.findings[event.id] = self._verdicts.resent(event, self.resent)
 
     def add_totals(self) -> None:
         """Ask the server's meters for the span, and explain each difference."""
@@ -245,7 +262,7 @@ class Reconciler:
     def _look_again(self, note: Callable[[WireEvent, list[Listed]], None]) -> None:
         """Look for what is not listed, whatever time and type it may have."""
         done, total = 0, len(self._unlisted)
-        for portion, found in self._lists.look(_pieces(list(self._unlisted.values())), broad=True):
+        for portion, found in self._lists.look(pieces(list(self._unlisted.values())), broad=True):
             for event in portion:
                 rows = self.comparison.ours(found.get(event.id, ()))
                 if rows:
@@ -257,22 +274,16 @@ class Reconciler:
     def _look_at_collisions(self) -> None:
         colliding = dict(self.span.colliding())
         firsts = [events[0] for events in colliding.values() if events]
-        for portion, found in self._lists.look(_pieces(firsts), broad=True):
+        for portion, found in self._lists.look(pieces(firsts), broad=True):
             for first in portion:
                 events = colliding[first.id]
                 rows = self.comparison.ours(found.get(first.id, ()))
-                self.findings[first.id] = Finding(
-                    kind="collided",
-                    event=self.comparison.describe(first),
-                    listed=len(rows),
-                    off=self.comparison.off(events, rows),
-                    reason=f"{len(events)} recorded events have this id",
-                    is_harmless=len(rows) == len(events) and not self.comparison.off(events, rows),
-                )
+                self.findings[first.id] = self._verdicts.collided(events, rows)
 
     def _note_listed(self, event: WireEvent, rows: list[Listed]) -> None:
         finding = self._verdicts.listed(event, rows)
         if finding is None:
+            self.findings.pop(event.id, None)
             self.well += 1
         else:
             self.findings[event.id] = finding
@@ -285,9 +296,3 @@ class Reconciler:
             listed=len(rows),
             attempts=times,
         )
-
-
-def _pieces(events: Iterable[WireEvent]) -> Iterator[Sequence[WireEvent]]:
-    listed = list(events)
-    for start in range(0, len(listed), _PIECE):
-        yield listed[start : start + _PIECE]

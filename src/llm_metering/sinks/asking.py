@@ -9,7 +9,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from .deadline import Deadline
 from .http import retry_after
 
 __all__ = ["NETWORK_LIMIT", "Asker", "Reply", "UnreachableError", "ask"]
@@ -75,10 +76,18 @@ class Asker:
     Args:
         limit: Seconds for each request, but for the resolver, which cannot be stopped.
         token: The API key, if there is one.
+        clock: A monotonic clock, in seconds.
     """
 
-    def __init__(self, *, limit: float, token: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: float,
+        token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limit = limit
+        self._deadline = Deadline(clock)
         self._headers = {"User-Agent": f"llm-metering/{version('llm-metering')}"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -124,14 +133,18 @@ class Asker:
         headers = {**self._headers, **(signed or {})}
         if content_type is not None:
             headers["Content-Type"] = content_type
-        deadline = time.monotonic() + self._limit
         try:
             with self._client.stream(
-                method, url, params=parameters, content=body, headers=headers
+                method,
+                url,
+                params=parameters,
+                content=body,
+                headers=headers,
+                extensions=self._deadline.begin(self._limit),
             ) as response:
                 return Reply(
                     status=response.status_code,
-                    content=_read(response, deadline),
+                    content=_read(response),
                     retry_after=retry_after(
                         response.headers.get("retry-after"), now=datetime.now(UTC)
                     ),
@@ -178,14 +191,13 @@ def ask(
         )
 
 
-def _read(response: httpx.Response, deadline: float) -> bytes:
-    content = b""
+def _read(response: httpx.Response) -> bytes:
+    content = bytearray()
     for piece in response.iter_bytes():
         content += piece
-        # Each piece has the client's time-out to itself, and a slow server could send for ever.
-        if time.monotonic() > deadline or len(content) > _MAX_BODY:
+        if len(content) > _MAX_BODY:
             raise httpx.ReadTimeout("the answer does not end")
-    return content
+    return bytes(content)
 
 
 def _explained(error: Exception, limit: float) -> UnreachableError:

@@ -130,7 +130,9 @@ class Desk:
         with self.changed:
             answer = self._answer(self.received[number])
             self.changed.notify_all()
-        return answer
+        # As Go's net/http does: by the clock that events are taken in by, too.
+        date = format_datetime(datetime.fromtimestamp(self._clock(), UTC), usegmt=True)
+        return replace(answer, headers={"Date": date, **answer.headers})
 
     def answered(self, number: int, answer: Answer) -> None:
         """Note what a request is being answered."""
