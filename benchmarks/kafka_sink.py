@@ -29,7 +29,7 @@ import machine
 
 from llm_metering import Meter, TokenUsage
 from llm_metering.sinks import Envelope, open_sink
-from llm_metering.sinks.kafka import KafkaSink, records_of
+from llm_metering.sinks.kafka.sink import KafkaSink, records_of
 from llm_metering.sinks.memory import MemorySink
 
 EVENTS = 20_000

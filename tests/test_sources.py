@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llm_metering.errors import ConfigurationError
 from llm_metering.settings import load_settings
 from llm_metering.settings.sources import source_problem
-from llm_metering.testing._go_url import is_go_url
+from llm_metering.testing._openmeter.go_url import is_go_url
 
 REFUSED = {
     # What it is: the source, what the error says of it.

@@ -109,10 +109,10 @@ def test_a_partition_without_a_leader_is_a_failure():
     """All of its replicas may be away while the topic is there, and other subjects are taken."""
     with MockBrokers(3) as brokers:
         brokers.create("usage", 4, 3)
-        assert "sink.partitions" not in look(brokers.url("usage"))
+        assert "sink.partitions" not in look(brokers.url("usage"), limit=1.0)
         brokers.behead("usage", 2)
 
-        found = look(brokers.url("usage"))["sink.partitions"]
+        found = look(brokers.url("usage"), limit=1.0)["sink.partitions"]
 
     assert (found.level, found.found) == ("failure", "1 of 4 partitions have no leader")
 

@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from llm_metering import Meter, TokenUsage, system
 from llm_metering.errors import SinkURLError
 from llm_metering.events import CloudEvent
-from llm_metering.sinks import Delivery, Envelope, jsonl_reading, open_sink
-from llm_metering.sinks import line_file as line_file_module
-from llm_metering.sinks.jsonl import JSONLinesSink, read_events
-from llm_metering.sinks.line_file import LineFile, rotated_files
+from llm_metering.sinks import Delivery, Envelope, open_sink
+from llm_metering.sinks.jsonl import JSONLinesSink, files, read_events, reading
+from llm_metering.sinks.jsonl.files import LineFile, rotated_files
 from tests.factories import batch_of, envelope_of, make_event
 
 FULL = os.strerror(errno.ENOSPC)
@@ -442,7 +441,7 @@ def test_a_symbolic_link_is_followed_and_stays(path, tmp_path):
 
 def test_a_lock_that_is_held_is_waited_for_no_longer_than_that(path, monkeypatch):
     """A writer that was stopped holds up nothing but its file: the events are offered again."""
-    monkeypatch.setattr(line_file_module, "LOCK_WAIT", 0.05)
+    monkeypatch.setattr(files, "LOCK_WAIT", 0.05)
     sink, batch = JSONLinesSink(path), batch_of([make_event()])
     sink.deliver(batch_of([make_event()]))
     lock = system.lock_file(path)
@@ -610,14 +609,14 @@ def test_read_events_when_a_file_is_rotated_before_it_is_opened(path, monkeypatc
     batch = batch_of([make_event(), make_event()])
     sink = JSONLinesSink(path, max_bytes=len(batch[0].payload) + 1)
     sink.deliver(batch[:1])
-    opened = jsonl_reading._opened
+    opened = reading._opened
 
     def slow(file):
-        monkeypatch.setattr(jsonl_reading, "_opened", opened)
+        monkeypatch.setattr(reading, "_opened", opened)
         sink.deliver(batch[1:])
         return opened(file)
 
-    monkeypatch.setattr(jsonl_reading, "_opened", slow)
+    monkeypatch.setattr(reading, "_opened", slow)
 
     assert ids_in(path) == ids_of(batch)
 

@@ -10,8 +10,8 @@ import pytest
 
 from llm_metering.errors import MissingExtraError, SinkURLError
 from llm_metering.sinks import open_sink
-from llm_metering.sinks.kafka import FIXED
-from llm_metering.sinks.kafka_client import topic_of
+from llm_metering.sinks.kafka.sink import FIXED
+from llm_metering.sinks.kafka.topic import topic_of
 from llm_metering.sinks.reasons import shorten
 from tests.factories import batch_of, envelope_of, make_event
 from tests.sinks.kafka_bench import murmur2, sink_to

@@ -13,7 +13,7 @@ import pytest
 
 from llm_metering import Meter
 from llm_metering.sinks import Delivery, open_sink
-from llm_metering.sinks.kafka_producer import NO_REPORT
+from llm_metering.sinks.kafka.producer import NO_REPORT
 from llm_metering.testing.contract import deliver_until_taken
 from tests.factories import batch_of, make_event
 from tests.forking import in_child
@@ -182,7 +182,7 @@ def test_a_child_never_destroys_its_parents_producer(brokers):
 @pytest.mark.timeout(60)
 def test_brokers_that_are_plainly_away_are_not_waited_for(monkeypatch):
     """However long it is waited for reports where there may be one."""
-    monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 3600.0)
+    monkeypatch.setattr("llm_metering.sinks.kafka.sink.PATIENCE", 3600.0)
     batch = batch_of([make_event()])
 
     with closing(open_sink(f"kafka://127.0.0.1:{free_port()}/usage", source="tests")) as sink:
@@ -192,7 +192,7 @@ def test_brokers_that_are_plainly_away_are_not_waited_for(monkeypatch):
 @pytest.mark.timeout(60)
 def test_a_broker_that_hangs_is_waited_for_no_longer_than_it_may(monkeypatch):
     """Nothing says that it is away; the reason is that nothing was reported."""
-    monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 0.5)
+    monkeypatch.setattr("llm_metering.sinks.kafka.sink.PATIENCE", 0.5)
     batch = batch_of([make_event()])
 
     with (
@@ -212,7 +212,7 @@ def test_what_is_not_sent_is_not_written_while_the_sink_is_closed(brokers, monke
 
     with sink_to(brokers, "linger.ms=500") as sink:
         sink.deliver(before)
-        monkeypatch.setattr("llm_metering.sinks.kafka.PATIENCE", 0.1)
+        monkeypatch.setattr("llm_metering.sinks.kafka.sink.PATIENCE", 0.1)
         assert sink.deliver(during).retryable == ids_of(during)
 
     assert ids_in(brokers).keys() == ids_of(before)

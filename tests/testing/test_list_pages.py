@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from llm_metering.testing import FakeClock, OpenMeterServer, _listing
-from llm_metering.testing._rows import Row
+from llm_metering.testing import FakeClock, OpenMeterServer
+from llm_metering.testing._openmeter import listing
+from llm_metering.testing._openmeter.rows import Row
 from llm_metering.testing.faults import Lag
 from tests.openmeter_spec import openmeter_schema, spec_path, validator
 from tests.testing.conftest import BATCH
@@ -257,14 +258,14 @@ def test_a_list_is_valid(client, server, name, path, schema):
 def test_a_list_walks_through_few_rows(client, monkeypatch, wanted, found, walked):
     """However many there are, so that a client may ask about all of them."""
     passed: list[str] = []
-    walk = _listing._walk
+    walk = listing._walk
 
     def counted(*arguments: Any, **named: Any) -> Iterator[Row]:
         for row in walk(*arguments, **named):
             passed.append(row.event["id"])
             yield row
 
-    monkeypatch.setattr(_listing, "_walk", counted)
+    monkeypatch.setattr(listing, "_walk", counted)
     with OpenMeterServer() as server:
         server.preload(
             wire_event(str(n), time=f"2026-11-21T10:{n // 60:02}:{n % 60:02}Z") for n in range(1000)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_metering.testing import OpenMeterServer
-from llm_metering.testing._schema import ATTRIBUTES, event_problems
+from llm_metering.testing._openmeter.schema import ATTRIBUTES, event_problems
 from tests.openmeter_spec import openmeter_schema, spec_path, validator
 from tests.testing.conftest import BATCH
 from tests.testing.wire_events import wire_event, wire_events

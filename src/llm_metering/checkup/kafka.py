@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..sinks.kafka import KafkaSink
-from ..sinks.kafka_faults import plain
-from ..sinks.kafka_library import Log, confluent_kafka
+from ..sinks.kafka.faults import plain
+from ..sinks.kafka.library import Log, confluent_kafka
 from ..sinks.reasons import shorten
 from .finding import Finding, failure, ok, warning
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from ..errors import MeteringError
-from ..sinks.kafka_faults import plain
+from ..sinks.kafka.faults import plain
 from ..sinks.reasons import shorten
 from .records import Headers
 

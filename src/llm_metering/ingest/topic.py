@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigurationError, IngestError
-from ..sinks.kafka_client import KafkaTopic, topic_of
-from ..sinks.kafka_library import Log, confluent_kafka
+from ..sinks.kafka.library import Log, confluent_kafka
+from ..sinks.kafka.topic import KafkaTopic, topic_of
 from ..sinks.reasons import shorten
 from .positions import Watermarks
 from .seen import BrokerError, Record, Seen, error_of, seen_of, trouble_of, worst_of

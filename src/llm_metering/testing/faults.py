@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from ._selection import Selection
+from ._openmeter.selection import Selection
 
 __all__ = [
     "ClaimBeforeWrite",

@@ -14,13 +14,13 @@ from random import Random
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ._books import Books
-from ._desk import Desk
-from ._holdings import Holdings
-from ._ingest import Answer, Event
-from ._orders import Order, Target
-from ._process import administer, serve
-from ._wire import Wire
+from ._openmeter.books import Books
+from ._openmeter.desk import Desk
+from ._openmeter.holdings import Holdings
+from ._openmeter.ingest import Answer, Event
+from ._openmeter.orders import Order, Target
+from ._openmeter.process import administer, serve
+from ._openmeter.wire import Wire
 from .faults import ClaimBeforeWrite, Fault
 from .received import Received
 

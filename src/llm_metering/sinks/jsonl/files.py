@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from .. import system
+from ... import system
 
 __all__ = ["Appended", "BusyFileError", "Every", "LineFile", "NoFileError", "rotated_files"]
 

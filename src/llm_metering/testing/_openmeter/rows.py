@@ -15,7 +15,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-from ._ingest import Event
+from .ingest import Event
 
 __all__ = ["Column", "Cursors", "Row", "Rows", "time_of"]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Literal
 
-from ._ingest import Event
-from ._rows import Row, Rows
-from ._values import MISSING, Meter, UnknownError, json_value, look_up, number_in, path_of
+from .ingest import Event
+from .rows import Row, Rows
+from .values import MISSING, Meter, UnknownError, json_value, look_up, number_in, path_of
 
 __all__ = ["Query", "Result", "WindowSize", "answer_query"]
 

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from ._ingest import Event
-from ._rows import Cursors, Row, Rows, time_of
-from ._schema import ATTRIBUTES
-from ._values import json_value, look_up, number_in, path_of
+from .ingest import Event
+from .rows import Cursors, Row, Rows, time_of
+from .schema import ATTRIBUTES
+from .values import json_value, look_up, number_in, path_of
 
 __all__ = ["Books"]
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
-from ._books import Books
-from ._ingest import Event
+from .books import Books
+from .ingest import Event
 
 __all__ = ["Holdings"]
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from ._ingest import Event
+from .ingest import Event
 
 __all__ = [
     "MISSING",

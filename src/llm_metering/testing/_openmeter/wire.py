@@ -13,10 +13,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from ._desk import Desk, first_of
-from ._ingest import Answer
-from .faults import Fault, Hang, Reset, Slow
-from .received import Received
+from ..faults import Fault, Hang, Reset, Slow
+from ..received import Received
+from .desk import Desk, first_of
+from .ingest import Answer
 
 __all__ = ["ADMIN", "Admin", "Wire"]
 

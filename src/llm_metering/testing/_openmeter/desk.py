@@ -9,16 +9,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TypeVar
 
-from ._books import Books
-from ._ingest import API, PATHS, Answer, Event, problem_answer, read_events
-from ._items import Shown
-from ._listing import LISTS, list_events
-from ._meter_api import METER_PATH, answer_meter
-from ._meters import METER_LISTS, check_meters, list_meters
-from ._orders import Order, Orders, Target
-from ._schema import ATTRIBUTES
-from ._values import Meter
-from .faults import (
+from ..faults import (
     ClaimBeforeWrite,
     Fault,
     Lag,
@@ -30,7 +21,16 @@ from .faults import (
     Unreadable,
     WriteFails,
 )
-from .received import Received
+from ..received import Received
+from .books import Books
+from .ingest import API, PATHS, Answer, Event, problem_answer, read_events
+from .items import Shown
+from .listing import LISTS, list_events
+from .meter_api import METER_PATH, answer_meter
+from .meters import METER_LISTS, check_meters, list_meters
+from .orders import Order, Orders, Target
+from .schema import ATTRIBUTES
+from .values import Meter
 
 __all__ = ["Desk", "first_of"]
 

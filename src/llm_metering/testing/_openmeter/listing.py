@@ -19,11 +19,11 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from ._filters import Wanted, moment, wanted_v2, wanted_v3
-from ._ingest import API, Answer, problem_answer
-from ._items import Shown, rfc3339
-from ._rows import Column, Row, Rows
-from ._values import UnknownError
+from .filters import Wanted, moment, wanted_v2, wanted_v3
+from .ingest import API, Answer, problem_answer
+from .items import Shown, rfc3339
+from .rows import Column, Row, Rows
+from .values import UnknownError
 
 __all__ = ["LISTS", "list_events"]
 

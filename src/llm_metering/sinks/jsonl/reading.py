@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..events import CloudEvent
-from ._payload import UnusableEventError, read_event
-from .line_file import rotated_files
+from ...events import CloudEvent
+from .._payload import UnusableEventError, read_event
+from .files import rotated_files
 
 __all__ = ["EventReader", "read_events"]
 

@@ -15,13 +15,13 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
-from ._filters import text_test
-from ._ingest import API, Answer, problem_answer
-from ._meters import described, in_v3
-from ._queries import Query, Result, WindowSize, answer_query
-from ._rows import Rows
-from ._values import Meter, UnknownError, decimal_text, number_text
-from .received import Received
+from ..received import Received
+from .filters import text_test
+from .ingest import API, Answer, problem_answer
+from .meters import described, in_v3
+from .queries import Query, Result, WindowSize, answer_query
+from .rows import Rows
+from .values import Meter, UnknownError, decimal_text, number_text
 
 __all__ = ["METER_PATH", "answer_meter"]
 

@@ -22,17 +22,17 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import system
-from ..errors import SinkURLError
-from ..handoff import Turn
-from ._payload import UnusableEventError, read_event_as
-from .base import Delivery, Envelope, SinkContext, SinkLimits
-from .kafka_client import KafkaTopic, topic_of
-from .kafka_faults import REFUSED, Fault
-from .kafka_library import confluent_kafka
-from .kafka_producer import Key, Line, Record
-from .reasons import shorten
-from .urls import filled
+from ... import system
+from ...errors import SinkURLError
+from ...handoff import Turn
+from .._payload import UnusableEventError, read_event_as
+from ..base import Delivery, Envelope, SinkContext, SinkLimits
+from ..reasons import shorten
+from ..urls import filled
+from .faults import REFUSED, Fault
+from .library import confluent_kafka
+from .producer import Key, Line, Record
+from .topic import KafkaTopic, topic_of
 
 __all__ = ["FIXED", "KafkaSink", "from_url", "records_of"]
 

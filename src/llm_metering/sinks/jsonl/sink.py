@@ -12,12 +12,12 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from ..errors import SinkURLError
-from ._payload import UnusableEventError, read_event
-from .base import Delivery, Envelope, SinkContext, SinkLimits
-from .jsonl_reading import EventReader, read_events
-from .line_file import Appended, BusyFileError, Every, LineFile, NoFileError
-from .urls import filled, one_of, parameters_of, split_url, whole_number
+from ...errors import SinkURLError
+from .._payload import UnusableEventError, read_event
+from ..base import Delivery, Envelope, SinkContext, SinkLimits
+from ..urls import filled, one_of, parameters_of, split_url, whole_number
+from .files import Appended, BusyFileError, Every, LineFile, NoFileError
+from .reading import EventReader, read_events
 
 __all__ = ["EventReader", "JSONLinesSink", "from_url", "read_events"]
 

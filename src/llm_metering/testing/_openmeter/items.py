@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ._rows import Row
-from ._values import Meter, problems_of
+from .rows import Row
+from .values import Meter, problems_of
 
 __all__ = ["Shown", "rfc3339"]
 

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
-from .. import system
-from ..errors import MissingExtraError
-from .reasons import shorten
+from ... import system
+from ...errors import MissingExtraError
+from ..reasons import shorten
 
 __all__ = ["Log", "confluent_kafka", "destroy", "hold_on"]
 

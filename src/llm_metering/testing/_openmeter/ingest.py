@@ -17,8 +17,8 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
-from ._go_url import is_go_url
-from ._schema import ATTRIBUTES, Problem, event_problems
+from .go_url import is_go_url
+from .schema import ATTRIBUTES, Problem, event_problems
 
 __all__ = ["API", "PATHS", "Answer", "Event", "problem_answer", "read_events"]
 

@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import system
-from ..handoff import NAP, threads_are_greenlets
-from .kafka_faults import Fault, LibraryError, fault_of
-from .kafka_library import Log, confluent_kafka, destroy, hold_on
-from .reasons import shorten
+from ... import system
+from ...handoff import NAP, threads_are_greenlets
+from ..reasons import shorten
+from .faults import Fault, LibraryError, fault_of
+from .library import Log, confluent_kafka, destroy, hold_on
 
 __all__ = ["Key", "Line", "Record"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from .faults import Fault
+from ..faults import Fault
 
 __all__ = ["Order", "Orders", "Target"]
 

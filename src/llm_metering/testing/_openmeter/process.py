@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ._ingest import Answer, problem_answer
-from ._wire import ADMIN
-from .faults import fault_from
-from .received import Received
+from ..faults import fault_from
+from ..received import Received
+from .ingest import Answer, problem_answer
+from .wire import ADMIN
 
 if TYPE_CHECKING:
-    from .server import OpenMeterServer
+    from ..server import OpenMeterServer
 
 __all__ = ["administer", "serve"]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from ._ingest import Answer, problem_answer
-from ._values import Meter
+from .ingest import Answer, problem_answer
+from .values import Meter
 
 __all__ = ["METER_LISTS", "check_meters", "described", "in_v3", "list_meters"]
 

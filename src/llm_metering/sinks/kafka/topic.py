@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from ..errors import ConfigurationError, SinkURLError
-from .urls import split_url
+from ...errors import ConfigurationError, SinkURLError
+from ..urls import split_url
 
 __all__ = ["KafkaTopic", "read_properties", "topic_of"]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ._rows import Column, Row
-from ._values import UnknownError
+from .rows import Column, Row
+from .values import UnknownError
 
 __all__ = ["Wanted", "moment", "text_test", "wanted_v2", "wanted_v3"]
 

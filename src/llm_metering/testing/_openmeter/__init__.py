@@ -1,0 +1,1 @@
+"""What is behind the fake OpenMeter server: its wire, its books, its answers."""
