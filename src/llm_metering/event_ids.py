@@ -58,7 +58,7 @@ def minted_at(event_id: str) -> float | None:
     """When an id of `new_event_id` was minted, in seconds since 1970; `None` for any other id.
 
     >>> minted_at("0192d5e8-7c00-7000-8000-000000000000"), minted_at("resp_1")
-    (1730160000.0, None)
+    (1730165636.096, None)
     """
     if len(event_id) != 36 or event_id[14] != "7":
         return None
