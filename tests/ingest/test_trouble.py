@@ -11,6 +11,7 @@ from llm_metering.errors import IngestError
 from llm_metering.ingest import Progress
 from llm_metering.ingest.lock import alone
 from tests.factories import make_event
+from tests.forking import in_child
 from tests.kafka_brokers import MockBrokers
 
 from .conftest import QUICK, Run
@@ -23,15 +24,6 @@ def leaders(brokers, topic):
     """A partition of each broker, by the broker's id."""
     metadata = AdminClient({"bootstrap.servers": brokers.bootstrap}).list_topics(topic)
     return {each.leader: number for number, each in metadata.topics[topic].partitions.items()}
-
-
-@pytest.fixture
-def full_disk():
-    """No file of this process may grow."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_one_of_two_brokers_is_away(home, topic):
@@ -87,16 +79,22 @@ def test_a_ledger_that_is_removed_is_filled_again(mock, home, topic):
     assert run.said(f"it knows nothing of partition 0 of {topic} any more; was its file removed?")
 
 
-def test_who_cannot_say_who_it_is_reads_all_the_same(home, full_disk):
+def test_who_cannot_say_who_it_is_reads_all_the_same(home):
     """A full disk is waited for by whoever writes the ledger; the lock needs no space."""
-    with (
-        alone(home, **PLACE),
-        pytest.raises(IngestError, match="another process reads this topic"),
-        alone(home, **PLACE),
-    ):
-        pass
-    with alone(home, **PLACE):
-        pass
+
+    def work():
+        # Of the child alone: what the test run writes may be a file as well.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        with (
+            alone(home, **PLACE),
+            pytest.raises(IngestError, match="another process reads this topic"),
+            alone(home, **PLACE),
+        ):
+            pass
+        with alone(home, **PLACE):
+            return True
+
+    assert in_child(work)
 
 
 def test_nobody_knows_how_far_behind_it_is_before_it_has_looked():
