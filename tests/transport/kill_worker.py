@@ -25,7 +25,7 @@ import msgspec
 
 from llm_metering.meter import Meter
 from llm_metering.sinks import openmeter  # noqa: F401
-from llm_metering.transport import fleet, policy, pump
+from llm_metering.transport import appender, fleet, policy, pump, stalls
 from llm_metering.transport.journal import Journal
 
 from .kill_calls import Caller, Diary
@@ -123,6 +123,9 @@ def run(work: Work) -> None:
     """Be a worker."""
     faulthandler.enable()
     fleet.Journal = functools.partial(Journal, segment_bytes=work.segment_bytes)  # type: ignore[misc, assignment]
+    # Past 50 ms a stalled disk is bypassed by memory, which dies with the process. It is what is
+    # written that is looked at here, and a busy machine takes as long.
+    appender.STALL = stalls.STALL = 60.0  # type: ignore[misc]
     pump.ADOPT_EVERY = work.adopt_every  # type: ignore[misc]
     pump.LINGER = work.linger  # type: ignore[misc]
     policy.BACKOFF_BASE = BACKOFF_BASE  # type: ignore[misc]
