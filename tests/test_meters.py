@@ -15,7 +15,7 @@ from llm_metering.meters import (
     UsageReport,
     UsageRow,
     usage_query,
-    window_end,
+    window_bounds,
 )
 from llm_metering.token_usage import TokenUsage
 from tests.factories import make_event
@@ -76,7 +76,11 @@ def test_a_question_without_anything_is_about_everything():
             "unknown window 'hour'; there are MINUTE, HOUR, DAY, MONTH",
             id="window",
         ),
-        pytest.param({"time_zone": "Europe/Berlin"}, "windows are in UTC", id="time zone"),
+        pytest.param(
+            {"time_zone": "Berlin"},
+            "unknown time_zone 'Berlin'.*did you mean Europe/Berlin",
+            id="time zone",
+        ),
         pytest.param({"start": datetime(2026, 11, 21)}, "names no time zone", id="naive"),
         pytest.param({"start": "2026-11-21"}, "names no time zone; write it like", id="a day"),
         pytest.param({"end": "yesterday"}, "end 'yesterday' is no ISO 8601 time", id="words"),
@@ -118,7 +122,8 @@ def test_windows_end_where_the_next_begins(window, start, end):
     """Months have different lengths, and years end."""
     first, last = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (start, end))
 
-    assert window_end(first, window) == last
+    assert window_bounds(first, window) == (first, last)
+    assert window_bounds(last - timedelta(microseconds=1), window) == (first, last)
 
 
 @pytest.fixture

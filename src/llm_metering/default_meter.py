@@ -226,6 +226,10 @@ def usage(
     end: datetime | str | None = None,
     group_by: str | Iterable[str] = (),
     time_zone: str = "UTC",
+    *,
+    filters: Mapping[str, str | Iterable[str]] | None = None,
 ) -> UsageReport:
     """`Meter.usage` of the default meter."""
-    return get_meter().usage(meter, subject, window, start, end, group_by, time_zone)
+    return get_meter().usage(
+        meter, subject, window, start, end, group_by, time_zone, filters=filters
+    )

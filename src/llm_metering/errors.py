@@ -18,6 +18,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidUsageError",
     "LedgerError",
+    "MeterError",
     "MeteringError",
     "MissingExtraError",
     "MissingSubjectError",
@@ -145,6 +146,10 @@ class UnknownUsageError(MeteringError, ValueError):
         super().__init__(f"no {shape} usage in an object with keys {keys}")
         self.shape = shape
         self.keys = keys
+
+
+class MeterError(MeteringError, ValueError):
+    """The definition of a meter that cannot be used; the message says what it may be."""
 
 
 class QueryError(MeteringError, ValueError):

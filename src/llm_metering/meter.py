@@ -475,6 +475,7 @@ class Meter:
         group_by: str | Iterable[str] = (),
         time_zone: str = "UTC",
         *,
+        filters: Mapping[str, str | Iterable[str]] | None = None,
         allow_incomplete: bool = False,
     ) -> UsageReport:
         """What was used, from the ledger, everything this process recorded so far included.
@@ -486,9 +487,11 @@ class Meter:
             window: `MINUTE`, `HOUR`, `DAY` or `MONTH`; one row for the whole time if left out.
             start: First moment that counts: an aware datetime, or ISO 8601 with an offset.
             end: First moment that no longer counts.
-            group_by: `subject`, `model`, `provider`, `provenance`, `status`, `type`, a
-                dimension, or another key of the events' `data`.
-            time_zone: Where days and months begin.
+            group_by: `subject`, `model`, `provider`, `operation`, `framework`, `provenance`,
+                `status`, a dimension, or another key of the events' `data`.
+            time_zone: Where hours, days and months begin: a name of the IANA database.
+            filters: By such a key, the value or values of which an event must have one; `""` for a
+                key that it lacks.
             allow_incomplete: Answer even while the ledger does not take what was recorded.
 
         Raises:
@@ -505,6 +508,7 @@ class Meter:
             start=start,
             end=end,
             group_by=group_by,
+            filters=filters,
             time_zone=time_zone,
         )
         complete = self.take_in(1.0 if allow_incomplete else FLUSH_TIMEOUT)

@@ -117,7 +117,7 @@ def asking() -> None:
     )
     assert_type(report, UsageReport)
     for row in report:
-        assert_type(row.value, int)
+        assert_type(row.value, int | float)
         assert_type(row.subject, str | None)
         assert_type(row.window_start, datetime)
 

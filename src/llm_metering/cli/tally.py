@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ..events import UNATTRIBUTED
-from ..meters import UsageRow
+from ..meters import UsageRow, Value
 
 __all__ = [
     "CALLS",
@@ -41,7 +41,7 @@ class Line:
 
     window_start: datetime | None
     keys: tuple[str | None, ...]
-    values: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
 
 
 def tally(
@@ -55,7 +55,7 @@ def tally(
         keys: The columns to group by, in their order.
         windowed: Whether the question had a window.
     """
-    groups: dict[_Group, dict[str, int]] = {}
+    groups: dict[_Group, dict[str, Value]] = {}
     for slug, rows in reports.items():
         for row in rows:
             group = (
@@ -97,9 +97,9 @@ def call_notes(calls: Iterable[UsageRow]) -> list[str]:
     by_provenance: Counter[str | None] = Counter()
     unattributed = 0
     for row in calls:
-        by_provenance[row.group_by["provenance"]] += row.value
+        by_provenance[row.group_by["provenance"]] += int(row.value)
         if row.subject == UNATTRIBUTED:
-            unattributed += row.value
+            unattributed += int(row.value)
     remarks = [
         f"{_count(by_provenance[name], 'call')} {meaning}"
         for name, meaning in _PROVENANCE.items()
@@ -122,7 +122,7 @@ def key_notes(lines: Sequence[Line], keys: Sequence[str]) -> list[str]:
     ]
 
 
-def total_notes(sums: Mapping[str, int]) -> list[str]:
+def total_notes(sums: Mapping[str, Value]) -> list[str]:
     """Why the total is not the sum of its parts, where it is not.
 
     Args:

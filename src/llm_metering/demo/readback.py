@@ -76,5 +76,5 @@ def _read(meter: Meter, run: str, subjects: Sequence[str]) -> Mapping[_Group, di
             if row.group_by[RUN_DIMENSION] == run:
                 model, status, provenance, method = (row.group_by[key] for key in _KEYS)
                 group = (row.subject or "", model, status, provenance, method)
-                groups.setdefault(group, dict.fromkeys(_METERS, 0))[name] += row.value
+                groups.setdefault(group, dict.fromkeys(_METERS, 0))[name] += int(row.value)
     return groups

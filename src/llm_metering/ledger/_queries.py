@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ..errors import QueryError
-from ..meters import UsageQuery, UsageRow, window_end
+from ..meters import METERS, UsageQuery, UsageRow, window_bounds
 from ._rows import EPOCH, microseconds
 
 __all__ = ["Table", "answer", "tables"]
@@ -38,7 +38,6 @@ _VALUES: Final = {
 _GROUPS: Final = {
     # In a rollup '' stands for a value that the event lacked.
     "subject": "subject",
-    "type": "type",
     "provider": "nullif(provider, '')",
     "model": "nullif(model, '')",
     "provenance": "nullif(provenance, '')",
@@ -111,7 +110,9 @@ def answer(connection: sqlite3.Connection, query: UsageQuery, table: Table) -> t
         QueryError: If a key of `group_by` cannot be looked up.
         sqlite3.Error: If SQLite cannot.
     """
-    keys = [key for key in query.group_by if key != "subject"]
+    if query.time_zone != "UTC" or query.filters or query.meter not in METERS.values():
+        raise QueryError("the ledger answers built-in meters in UTC, without filters")
+    keys = query.keys
     told_apart = [
         _WINDOWS[query.window].format(time=table.time),
         _GROUPS["subject"] if query.by_subject else "NULL",
@@ -121,11 +122,12 @@ def answer(connection: sqlite3.Connection, query: UsageQuery, table: Table) -> t
     found = connection.execute(
         f"""
         SELECT {", ".join(told_apart)},
-            ifnull(sum({_VALUES[query.meter.value_property]}), 0),
+            sum({_VALUES[query.meter.value_property or ""]}) AS value,
             min({table.first}), max({table.last})
         FROM {table.name}
         WHERE {" AND ".join(_conditions(query, table))}
         GROUP BY {positions}
+        HAVING value IS NOT NULL
         ORDER BY {positions}
         """,
         {
@@ -173,8 +175,7 @@ def _bounds(
     query: UsageQuery, window: int | None, first: int, last: int
 ) -> tuple[datetime, datetime]:
     if query.window is not None and window is not None:
-        start = _datetime(window)
-        return start, window_end(start, query.window)
+        return window_bounds(_datetime(window), query.window)
     # The whole period, as far as it was named; else from the minute of the first event to the
     # end of that of the last, as OpenMeter has it.
     return (
