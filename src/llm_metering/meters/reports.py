@@ -127,9 +127,9 @@ class UsageReport:
         Times are written with their offset, a missing value of a key as nothing, and numbers with
         all their digits.
 
-        >>> from .queries import usage_query
-        >>> UsageReport(query=usage_query(group_by=["subject", "model"])).to_csv()
-        'window_start,window_end,subject,model,value\\n'
+        >>> from llm_metering.meters import usage_query
+        >>> print(UsageReport(query=usage_query(group_by="model")).to_csv(), end="")
+        window_start,window_end,model,value
         """
         return frames.to_csv(self)
 
