@@ -13,6 +13,7 @@ from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of
 from ._files import UnavailableError, check_version
+from ._folding import fold_if_due
 from ._handle import Handle
 from ._queries import answer, tables
 from ._rows import Row, inserts, microseconds, read_row
@@ -153,3 +154,4 @@ class Ledger:
             for statement, parameters in inserts(rows, most_parameters=most):
                 connection.execute(statement, parameters)
             connection.execute("COMMIT")
+            fold_if_due(connection)
