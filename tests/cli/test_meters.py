@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+
+from llm_metering.testing import OpenMeterServer
 
 FILE = """
 [meters.images_total]
@@ -90,3 +93,55 @@ def test_what_is_no_type_is_refused(run):
     assert done.exit_code == 2
     assert "--event-type: a CloudEvents type is wanted" in done.stderr
     assert "'a type'" in done.stderr
+
+
+def test_create_makes_what_the_server_lacks(run, configured, monkeypatch):
+    """In the shape and the API of the sink; what is there is compared, and stays."""
+    there = {"slug": "calls_total", "eventType": "call", "aggregation": "COUNT"}
+    with OpenMeterServer(meters=[there]) as server:
+        monkeypatch.setenv("LLM_METERING_SINKS", f"{server.sink_url}?shape=kind&api=v3")
+        done = run("meters", "--create", "openmeter", "--format", "json")
+        again = run("meters", "--create", "openmeter")
+
+    assert [(each["slug"], each["outcome"]) for each in json.loads(done.stdout)] == [
+        ("tokens_total", "created"),
+        ("calls_total", "differs"),
+        ("images_total", "created"),
+    ]
+    assert done.exit_code == 1
+    assert re.search(r"^tokens_total +there +-", again.stdout, re.MULTILINE)
+    assert "event type is call; aggregation is COUNT; property is none" in again.stdout
+    assert "shape kind does not send what these meters need: tokens_input" in again.stderr
+
+
+def test_create_is_done_where_all_is_there(run, monkeypatch):
+    """The exit code says whether the server has all meters now."""
+    with OpenMeterServer() as server:
+        monkeypatch.setenv("LLM_METERING_SINKS", server.sink_url)
+        assert [run("meters", "--create", "openmeter").exit_code for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            ["--create", "kafka"],
+            "--create: no OpenMeter sink 'kafka' is configured; there are: openmeter",
+            id="another sink",
+        ),
+        pytest.param(
+            ["--create", "openmeter", "--shape", "kind"],
+            "--create: it says which shape, type and API there are",
+            id="another shape",
+        ),
+    ],
+)
+def test_create_refuses_what_makes_no_sense(run, monkeypatch, options, message):
+    """The error names what there is; nobody is asked anything."""
+    with OpenMeterServer() as server:
+        monkeypatch.setenv("LLM_METERING_SINKS", server.sink_url)
+        done = run("meters", *options)
+
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert server.received == []
