@@ -17,6 +17,7 @@ from . import (
     forget,
     ingest,
     late,
+    meters,
     reconcile,
     replay,
     status,
@@ -55,6 +56,7 @@ app.command("replay")(replay.replay)
 app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
+app.command("meters")(meters.meters)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 
