@@ -4,7 +4,7 @@ Source: `openmeter/meter/parse.go`, `validateEvents` of `openmeter/meterevent/ad
 the SQL of `openmeter/streaming/clickhouse/meter_query.go`,
 https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c; for what is a
 number in a string, `readFloat` and `special` of Go 1.27.3's `strconv/atof.go`. Of JSONPath it
-knows keys: `$.a.b` and `$['a']["b"]`.
+knows keys and places in arrays: `$.a.b`, `$['a']["b"]` and `$.a[0]`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,14 @@ Meter = Mapping[str, Any]
 """In the words of v1: `slug`, `eventType`, `aggregation`, `valueProperty`, `groupBy`, `eventFrom`."""
 
 MISSING: Final = object()
-_STEP: Final = re.compile(r"""\.([^.\[\]*@?()'"\s]+)|\['([^'\\]+)'\]|\["([^"\\]+)"\]""")
+_STEP: Final = re.compile(
+    r"""\.([^.\[\]*@?()'"\s]+)|\['([^'\\]+)'\]|\["([^"\\]+)"\]|\[([0-9]+)\]"""
+)
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _INFINITE: Final = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _GO_TYPES: Final = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 _LARGE: Final = 1e21
+_EXPONENT_FROM: Final = 1e15
 
 
 class UnknownError(ValueError):
@@ -48,28 +51,33 @@ class UnknownError(ValueError):
 
 
 @functools.cache
-def path_of(text: str) -> tuple[str, ...]:
-    """The keys of a JSONPath.
+def path_of(text: str) -> tuple[str | int, ...]:
+    """The keys and places of a JSONPath.
 
     Raises:
         UnknownError: If it is of another kind.
     """
-    steps: list[str] = []
+    steps: list[str | int] = []
     at = 1
     while text.startswith("$") and (step := _STEP.match(text, at)):
-        steps.append(next(filter(None, step.groups())))
+        steps.append(int(step[4]) if step[4] else step[1] or step[2] or step[3])
         at = step.end()
     if not steps or at != len(text):
-        raise UnknownError(f"the path {text!r}; a path is $.key or $.key.key here")
+        raise UnknownError(f"the path {text!r}; a path is $.key, $.key.key or $.key[0] here")
     return tuple(steps)
 
 
-def look_up(data: object, path: Sequence[str]) -> object:
+def look_up(data: object, path: Sequence[str | int]) -> object:
     """What stands in `data` under a path; `MISSING` if nothing does."""
-    for key in path:
-        if not isinstance(data, Mapping) or key not in data:
+    for step in path:
+        if isinstance(step, int):
+            if not isinstance(data, list) or step >= len(data):
+                return MISSING
+            data = data[step]
+        elif not isinstance(data, Mapping) or step not in data:
             return MISSING
-        data = data[key]
+        else:
+            data = data[step]
     return data
 
 
@@ -118,16 +126,25 @@ def decimal_text(number: float) -> str:
     return text.removesuffix(".0")
 
 
-def json_value(data: object, path: Sequence[str]) -> str:
+def json_value(data: object, path: Sequence[str | int]) -> str:
     """What ClickHouse's `JSON_VALUE` gives: text, and none for what is missing or not a scalar."""
     found = look_up(data, path)
     if found is MISSING or isinstance(found, dict | list):
         return ""
     if isinstance(found, str):
         return found
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        return number_text(float(found))
+    if isinstance(found, float):
+        return _shortest(found)
     return json.dumps(found)
+
+
+def _shortest(number: float) -> str:
+    """A fraction as ClickHouse's JSON parser (simdjson) writes it: 1, 1.5, 1e+15."""
+    if abs(number) >= _EXPONENT_FROM and "e" not in repr(number):
+        digits = repr(abs(number)).removesuffix(".0").rstrip("0")
+        sign = "-" if number < 0 else ""
+        return f"{sign}{digits[0]}{'.' * (len(digits) > 1)}{digits[1:]}e+15"
+    return repr(number).removesuffix(".0")
 
 
 def _problem(event: Event, meter: Meter) -> str | None:
