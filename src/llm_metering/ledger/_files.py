@@ -26,9 +26,9 @@ __all__ = [
     "open_for_writing",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
-_STEPS: Final = {2: "0002.sql"}
+_STEPS: Final = {2: "0002.sql", 3: "0003.sql"}
 """By the version that it leads to: what makes a file of the version before into one of it."""
 
 BUSY_TIMEOUT: Final = 2.0
