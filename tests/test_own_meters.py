@@ -279,3 +279,22 @@ def test_a_meter_without_estimates_can_be_asked_on_openmeter():
     """OpenMeter has no such meters: its body has the key that tells estimates apart."""
     assert IMAGES.to_dict()["groupBy"] == {"unit": "$.unit", "provenance": "$.provenance"}
     assert MeterDefinition(slug="n", aggregation="COUNT").to_dict()["groupBy"] == {}
+
+
+def test_usage_takes_own_meters_and_names_them(home):
+    """A slug of the setting is a meter like any other; one that is in none is handed over itself."""
+    with Meter(home=home, sinks=(), meters=[IMAGES]) as meter:
+        meter.record(quantity=3, unit="images", subject="acme")
+        meter.record(quantity=2.5, unit="gpu_seconds", subject="acme")
+
+        report = meter.usage("images_total", group_by=["subject", "unit"])
+        passed = meter.usage(
+            MeterDefinition(slug="most", aggregation="MAX", value_property="$.quantity")
+        )
+
+    assert report.query.meter is IMAGES
+    assert [(row.subject, row.group_by["unit"], row.value) for row in report] == [
+        ("acme", "gpu_seconds", 2.5),
+        ("acme", "images", 3),
+    ]
+    assert [row.value for row in passed] == [3]

@@ -95,6 +95,17 @@ def test_what_is_no_type_is_refused(run):
     assert "'a type'" in done.stderr
 
 
+def test_usage_knows_the_users_own_meters(run, configured):
+    """Where nothing was recorded yet the answer is empty, and the question none of a stranger."""
+    done = run("usage", "--meter", "images_total", "--format", "json")
+    wrong = run("usage", "--meter", "images")
+
+    assert json.loads(done.stdout) == {"data": []}
+    assert wrong.exit_code == 2
+    assert "unknown meter 'images'; there are tokens_total" in wrong.stderr
+    assert "images_total" in wrong.stderr
+
+
 def test_create_makes_what_the_server_lacks(run, configured, monkeypatch):
     """In the shape and the API of the sink; what is there is compared, and stays."""
     there = {"slug": "calls_total", "eventType": "call", "aggregation": "COUNT"}
