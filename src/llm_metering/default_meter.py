@@ -228,8 +228,17 @@ def usage(
     time_zone: str = "UTC",
     *,
     filters: Mapping[str, str | Iterable[str]] | None = None,
+    backend: str | None = None,
 ) -> UsageReport:
     """`Meter.usage` of the default meter."""
     return get_meter().usage(
-        meter, subject, window, start, end, group_by, time_zone, filters=filters
+        meter,
+        subject,
+        window,
+        start,
+        end,
+        group_by,
+        time_zone,
+        filters=filters,
+        backend=backend,
     )

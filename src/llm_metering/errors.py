@@ -26,6 +26,7 @@ __all__ = [
     "ProblemKind",
     "QueryError",
     "ReconcileError",
+    "RemoteUsageError",
     "SinkURLError",
     "SubjectError",
     "SubjectTokenError",
@@ -83,6 +84,10 @@ class LedgerError(MeteringError, RuntimeError):
 
 class ReconcileError(MeteringError, RuntimeError):
     """A server cannot be compared with what was recorded; the message says what it answered."""
+
+
+class RemoteUsageError(MeteringError, RuntimeError):
+    """An OpenMeter server does not say what was used; the message says why, and what to do."""
 
 
 class IngestError(MeteringError, RuntimeError):
