@@ -322,7 +322,9 @@ def test_other_numbers_in_one_file_are_refused(importing, tmp_path):
     """Two pages that say different things of one bucket stop the file."""
     pages = [openai_page(openai_bucket(completions(output_tokens=n))) for n in (200, 201)]
 
-    with pytest.raises(ImportFileError, match=r"bucket 2, result 1: .* other numbers than bucket 1"):
+    with pytest.raises(
+        ImportFileError, match=r"bucket 2, result 1: .* other numbers than bucket 1"
+    ):
         importing(write(tmp_path / "u.json", pages), subject="acme")
 
 
@@ -357,7 +359,9 @@ def test_a_bucket_that_is_not_over_is_refused(ledger, events, tmp_path, clock, w
     moment = written if isinstance(written, float) else written.timestamp()
     os.utime(path, (moment, moment))
 
-    with pytest.raises(ImportFileError, match=r"bucket 1, result 1: .*ends at 2026-11-19T00:00:00Z"):
+    with pytest.raises(
+        ImportFileError, match=r"bucket 1, result 1: .*ends at 2026-11-19T00:00:00Z"
+    ):
         import_file(
             ledger, path, subject="acme", clock=lambda: clock.timestamp() if clock else AFTER
         )
