@@ -83,7 +83,7 @@ def test_answers_stay_the_same(tmp_path):
         ledger.deliver(batch_of(events))
         after = [ledger.query(each).rows for each in questions]
 
-    assert version(path) == 2
+    assert version(path) == _files.SCHEMA_VERSION
     assert before == after
     assert sum(row.value for row in after[0]) == 20 * 120
 
@@ -99,7 +99,7 @@ def test_an_older_library_may_still_write(tmp_path, monkeypatch):
         assert older.deliver(batch_of([make_event()])).accepted
         assert older.query(usage_query()).total == 240
 
-    assert version(path) == 2
+    assert version(path) == 3
 
 
 def test_a_newer_ledger_that_lets_us_write_is_left_as_it_is(tmp_path):
@@ -152,6 +152,6 @@ def test_many_may_migrate_it_at_once(tmp_path):
         for thread in threads:
             thread.join()
 
-        assert (version(path), len(taken)) == (2, 4)
+        assert (version(path), len(taken)) == (_files.SCHEMA_VERSION, 4)
         with closing(Ledger(path)) as ledger:
             assert ledger.query(usage_query()).total == 5 * 120

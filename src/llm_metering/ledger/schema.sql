@@ -10,6 +10,8 @@ CREATE TABLE meta (
 -- here. A version that only adds what older libraries can ignore leaves it as it is.
 INSERT INTO meta (key, value) VALUES ('oldest_writer', 1);
 
+-- A key 'pruned_before' is there once bodies of events were given up, of times before it.
+
 CREATE TABLE events (
     source TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -30,73 +32,199 @@ CREATE TABLE events (
     cache_creation_input_tokens INTEGER,
     reasoning_output_tokens INTEGER,
     calls INTEGER,
-    -- The CloudEvent as it was delivered.
+    -- The CloudEvent as it was delivered; '' if its body was given up (see `pruned_before`).
     payload TEXT NOT NULL,
     UNIQUE (source, id)
 );
 
-CREATE INDEX events_by_subject ON events (subject, time);
-
--- Sums over windows of 15 minutes (grain 900, in seconds), of which every time zone's hours and
--- days are made, and over UTC days (grain 86400). '' stands for a value that an event lacked.
-CREATE TABLE rollups (
-    grain INTEGER NOT NULL,
-    window_start INTEGER NOT NULL,
+-- Events that are in no rollup yet. They stand side by side in the order in which they came, so that
+-- taking an event in writes few pages, however many subjects there are: a rollup of each event at
+-- once would write as many pages as a batch has subjects, several times over.
+CREATE TABLE recent (
+    -- The event's rowid.
+    place INTEGER PRIMARY KEY,
+    time INTEGER NOT NULL,
+    -- '' stands for a value that the event lacked, since a key cannot be NULL.
     type TEXT NOT NULL,
     subject TEXT NOT NULL,
     provider TEXT NOT NULL,
     model TEXT NOT NULL,
     provenance TEXT NOT NULL,
     status TEXT NOT NULL,
-    total_tokens INTEGER NOT NULL,
-    input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    cache_read_input_tokens INTEGER NOT NULL,
-    reasoning_output_tokens INTEGER NOT NULL,
-    calls INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER
+);
+
+-- For questions about some subjects: else each of them would read all that is recent.
+CREATE INDEX recent_by_subject ON recent (subject);
+
+-- A trigger, so that an event which is already there cannot be counted again: for it nothing is
+-- inserted, and nothing fires; and so that what an older library inserts is counted as well. Insert
+-- with ON CONFLICT (source, id) DO NOTHING, which passes over that one conflict. INSERT OR REPLACE
+-- would count again; INSERT OR IGNORE would hide any other failure too, and reach into this trigger
+-- (https://www.sqlite.org/lang_createtrigger.html).
+CREATE TRIGGER events_are_recent AFTER INSERT ON events
+BEGIN
+    INSERT INTO recent (
+        place, time,
+        type, subject, provider, model, provenance, status,
+        total_tokens, input_tokens, output_tokens,
+        cache_read_input_tokens, cache_creation_input_tokens, reasoning_output_tokens, calls
+    )
+    VALUES (
+        NEW.rowid, NEW.time,
+        NEW.type, NEW.subject, ifnull(NEW.provider, ''), ifnull(NEW.model, ''),
+        ifnull(NEW.provenance, ''), ifnull(NEW.status, ''),
+        NEW.total_tokens, NEW.input_tokens, NEW.output_tokens,
+        NEW.cache_read_input_tokens, NEW.cache_creation_input_tokens, NEW.reasoning_output_tokens,
+        NEW.calls
+    );
+END;
+
+-- All that rollups tell apart besides the subject, as one number: five texts would make their keys
+-- several times as long.
+CREATE TABLE kinds (
+    kind INTEGER PRIMARY KEY,
+    type TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provenance TEXT NOT NULL,
+    status TEXT NOT NULL,
+    UNIQUE (type, provider, model, provenance, status)
+);
+
+-- Rollups of what is no longer recent. An answer is made of them and of what is recent, both read at
+-- one moment. A sum is NULL where no event of it has the count.
+
+-- Windows of 15 minutes, of which the hours and days of every time zone are made.
+CREATE TABLE quarters (
+    subject TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
     events INTEGER NOT NULL,
     first_time INTEGER NOT NULL,
     last_time INTEGER NOT NULL,
-    PRIMARY KEY (grain, subject, window_start, type, provider, model, provenance, status)
+    PRIMARY KEY (subject, window_start, kind)
 ) WITHOUT ROWID;
 
-CREATE INDEX rollups_by_time ON rollups (grain, window_start);
+-- Days of UTC: a year of them is read as quickly as four days of the above.
+CREATE TABLE days (
+    subject TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
+    events INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL,
+    PRIMARY KEY (subject, window_start, kind)
+) WITHOUT ROWID;
 
--- A trigger, so that an event which is already there cannot be counted again: for it nothing is
--- inserted, and nothing fires. Insert with ON CONFLICT (source, id) DO NOTHING, which passes over
--- that one conflict. INSERT OR REPLACE would count again; INSERT OR IGNORE would hide any other
--- failure too, and reach into this trigger (https://www.sqlite.org/lang_createtrigger.html).
-CREATE TRIGGER events_are_summed AFTER INSERT ON events
-BEGIN
-    INSERT INTO rollups (
-        grain, window_start,
-        type, subject, provider, model, provenance, status,
-        total_tokens, input_tokens, output_tokens,
-        cache_read_input_tokens, reasoning_output_tokens, calls,
-        events, first_time, last_time
-    )
-    SELECT
-        grain, NEW.time - NEW.time % (grain * 1000000),
-        NEW.type, NEW.subject, ifnull(NEW.provider, ''), ifnull(NEW.model, ''),
-        ifnull(NEW.provenance, ''), ifnull(NEW.status, ''),
-        ifnull(NEW.total_tokens, 0), ifnull(NEW.input_tokens, 0), ifnull(NEW.output_tokens, 0),
-        ifnull(NEW.cache_read_input_tokens, 0), ifnull(NEW.reasoning_output_tokens, 0),
-        ifnull(NEW.calls, 0),
-        1, NEW.time, NEW.time
-    FROM (SELECT 900 AS grain UNION ALL SELECT 86400)
-    WHERE true  -- else SQLite reads the next ON as that of a join
-    ON CONFLICT (grain, subject, window_start, type, provider, model, provenance, status)
-    DO UPDATE SET
-        total_tokens = total_tokens + excluded.total_tokens,
-        input_tokens = input_tokens + excluded.input_tokens,
-        output_tokens = output_tokens + excluded.output_tokens,
-        cache_read_input_tokens = cache_read_input_tokens + excluded.cache_read_input_tokens,
-        reasoning_output_tokens = reasoning_output_tokens + excluded.reasoning_output_tokens,
-        calls = calls + excluded.calls,
-        events = events + 1,
-        first_time = min(first_time, excluded.first_time),
-        last_time = max(last_time, excluded.last_time);
-END;
+-- For questions that ask for all subjects and tell nothing else apart.
+CREATE TABLE subject_days (
+    type TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
+    events INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL,
+    PRIMARY KEY (type, window_start, subject)
+) WITHOUT ROWID;
+
+-- For questions that tell no subjects apart.
+CREATE TABLE kind_days (
+    window_start INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
+    events INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL,
+    PRIMARY KEY (window_start, kind)
+) WITHOUT ROWID;
+
+-- Where the events of a subject are that are no longer recent: what rollups do not tell apart is
+-- looked up in the events themselves. An index of the table would be written with each event.
+CREATE TABLE places (
+    subject TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    -- The event's rowid. As no event is ever deleted they are 1, 2, 3, …, which VACUUM leaves as it is.
+    place INTEGER NOT NULL,
+    PRIMARY KEY (subject, time, place)
+) WITHOUT ROWID;
+
+-- First and last time of events that lie side by side, from behind the row before up to a place: so a
+-- question about a period need not look at all events, which come nearly in the order of time.
+CREATE TABLE spans (
+    through_place INTEGER PRIMARY KEY,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL
+);
+
+-- What older libraries know of rollups: they read a table of this name and add up what they find in
+-- it. It has 0 where they had no way to say that nobody knows.
+CREATE VIEW rollups (
+    grain, window_start, type, subject, provider, model, provenance, status,
+    total_tokens, input_tokens, output_tokens,
+    cache_read_input_tokens, reasoning_output_tokens, calls,
+    events, first_time, last_time
+) AS
+SELECT
+    900, window_start, type, subject, provider, model, provenance, status,
+    ifnull(total_tokens, 0), ifnull(input_tokens, 0), ifnull(output_tokens, 0),
+    ifnull(cache_read_input_tokens, 0), ifnull(reasoning_output_tokens, 0), ifnull(calls, 0),
+    events, first_time, last_time
+FROM quarters JOIN kinds USING (kind)
+UNION ALL
+SELECT
+    900, time - time % 900000000, type, subject, provider, model, provenance, status,
+    ifnull(total_tokens, 0), ifnull(input_tokens, 0), ifnull(output_tokens, 0),
+    ifnull(cache_read_input_tokens, 0), ifnull(reasoning_output_tokens, 0), ifnull(calls, 0),
+    1, time, time
+FROM recent
+UNION ALL
+SELECT
+    86400, window_start, type, subject, provider, model, provenance, status,
+    ifnull(total_tokens, 0), ifnull(input_tokens, 0), ifnull(output_tokens, 0),
+    ifnull(cache_read_input_tokens, 0), ifnull(reasoning_output_tokens, 0), ifnull(calls, 0),
+    events, first_time, last_time
+FROM days JOIN kinds USING (kind)
+UNION ALL
+SELECT
+    86400, time - time % 86400000000, type, subject, provider, model, provenance, status,
+    ifnull(total_tokens, 0), ifnull(input_tokens, 0), ifnull(output_tokens, 0),
+    ifnull(cache_read_input_tokens, 0), ifnull(reasoning_output_tokens, 0), ifnull(calls, 0),
+    1, time, time
+FROM recent;
 
 -- How far a partition of a topic was read. It moves in the transaction that takes the events in, so
 -- that neither can be there without the other.
@@ -136,4 +264,4 @@ CREATE TABLE ingest_omissions (
 
 CREATE INDEX ingest_omissions_by_end ON ingest_omissions (cluster, topic, partition, next_offset);
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

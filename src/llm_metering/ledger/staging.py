@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from ..meters.moments import rfc3339
 from ..sinks._payload import UnusableEventError
 from ._files import check_version, make_schema
+from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
 from ._rows import COLUMNS, microseconds, read_row
 
@@ -26,6 +27,10 @@ __all__ = ["Counts", "Differing", "Staging", "Sum", "staging"]
 
 PATIENCE: Final = 30.0
 """Seconds to wait for others who write."""
+
+PAUSE: Final = 0.11
+"""Seconds between two folds. SQLite lets those who wait look every tenth of a second: they would
+find the ledger taken each time if it was free for an instant only."""
 
 _NAMES: Final = ", ".join(COLUMNS)
 _MAKE: Final = f"""
@@ -261,7 +266,14 @@ class Staging:
             self._connection.execute("ROLLBACK")
             return False
         self._connection.execute("COMMIT")
+        self._fold(taken)
         return True
+
+    def _fold(self, taken: int) -> None:
+        """Add up what was taken in: until that is done, questions read all of it."""
+        for _ in range(0, taken, FOLD_AT):
+            fold_if_due(self._connection)
+            time.sleep(PAUSE)
 
     def _begin(self) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -13,8 +13,9 @@ from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of
 from ._files import UnavailableError, check_version
+from ._folding import fold_if_due
 from ._handle import Handle
-from ._queries import answer, tables
+from ._queries import answer
 from ._rows import Row, inserts, microseconds, read_row
 
 __all__ = ["Ledger"]
@@ -77,8 +78,7 @@ class Ledger:
         with self._reading() as connection:
             if connection is None:
                 return UsageReport(query=query)
-            quickest = next(tables(query))
-            return UsageReport(query=query, rows=answer(connection, query, quickest))
+            return UsageReport(query=query, rows=answer(connection, query))
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str
@@ -153,3 +153,4 @@ class Ledger:
             for statement, parameters in inserts(rows, most_parameters=most):
                 connection.execute(statement, parameters)
             connection.execute("COMMIT")
+            fold_if_due(connection)
