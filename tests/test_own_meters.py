@@ -281,7 +281,7 @@ def test_a_meter_without_estimates_can_be_asked_on_openmeter():
     assert MeterDefinition(slug="n", aggregation="COUNT").to_dict()["groupBy"] == {}
 
 
-def test_usage_takes_own_meters_and_names_them(home):
+def test_usage_takes_own_meters(home):
     """A slug of the setting is a meter like any other; one that is in none is handed over itself."""
     with Meter(home=home, sinks=(), meters=[IMAGES]) as meter:
         meter.record(quantity=3, unit="images", subject="acme")

@@ -71,7 +71,19 @@ _ODD_VALUES: tuple[Any, ...] = (
 )
 _ODD_TEXTS: tuple[Any, ...] = (
     *("x", "x", "y", "", "null", "true", None, True, False, 1, "1", 1.0, 1.5, 1e3, 0.00001, 1e15),
-    *(2**53 + 1, 2**70, -1, [1], {"b": 1}, "Zoë\n🏭", "a\\b", '"'),
+    *(
+        2**53,
+        2**70,
+        10**20,
+        -1,
+        -0.0,
+        1e-7,
+        [1],
+        {"b": 1},
+        "Zoë\n🏭",
+        "a\\b",
+        '"',
+    ),
 )
 _AGGREGATIONS: tuple[Aggregation, ...] = (
     *("SUM", "AVG", "MIN", "MAX", "LATEST", "UNIQUE_COUNT", "COUNT"),
@@ -246,7 +258,7 @@ def _values(meter: MeterDefinition, key: str) -> list[str]:
         "framework": ("langchain", "llamaindex", None),
         "status": ("completed", "failed", None),
     }
-    odd = ("x", "y", "", "null", "true", "1", "1.5", "1000", "9007199254740993", "Zoë\n🏭", "[1]")
+    odd = ("x", "y", "", "null", "true", "1", "1.5", "1000", "9007199254740992", "Zoë\n🏭", "[1]")
     return sorted({each or "" for each in known.get(key, odd)} | {"nothing has this"})
 
 

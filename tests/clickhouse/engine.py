@@ -8,8 +8,10 @@ table of `createEventsTable`; it is written anew here, from what that code build
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,7 @@ class ClickHouseEngine:
             self._known.add((event["source"], event["id"]))
             line = {key: event[key] for key in ("id", "type", "subject", "source")}
             line["time"] = int(datetime.fromisoformat(event["time"]).timestamp() // 1)
-            line["data"] = json.dumps(event["data"]) if "data" in event else ""
+            line["data"] = _as_go_writes(event["data"]) if "data" in event else ""
             lines.append(json.dumps({"namespace": "default", **line}))
         file = self._folder / "events.jsonl"
         file.write_text("\n".join(lines), "utf-8")
@@ -136,6 +138,25 @@ class ClickHouseEngine:
             named = dict(zip(keys, texts, strict=True))
             rows.append(Row(start=int(start), end=int(end), value=float(value), groups=named))
         return rows
+
+
+def _as_go_writes(value: Any) -> str:
+    """JSON as OpenMeter stores it: Go has read all numbers as float64, and written them anew.
+
+    Source: `openmeter/ingest/kafkaingest/serializer/serializer.go`, and `floatEncoder` of
+    `encoding/json/encode.go` of Go 1.27.3.
+    """
+    if isinstance(value, dict):
+        items = (f"{json.dumps(key)}:{_as_go_writes(each)}" for key, each in sorted(value.items()))
+        return "{" + ",".join(items) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_as_go_writes, value)) + "]"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return json.dumps(value, ensure_ascii=False)
+    number = float(value)
+    if number == 0 or 1e-6 <= abs(number) < 1e21:
+        return format(Decimal(repr(number)), "f").removesuffix(".0")
+    return re.sub(r"e-0(\d)$", r"e-\1", repr(number))
 
 
 def _window(query: Query) -> list[str]:

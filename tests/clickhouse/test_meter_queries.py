@@ -17,7 +17,7 @@ from tests.openmeter_in_duckdb.engine import Query, Row
 from tests.openmeter_in_duckdb.requests import query_of_v1
 from tests.usage_questions import events, questions
 
-EXAMPLES = int(os.environ.get("LLM_METERING_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("USAGE_EXAMPLES", "40"))
 NO_MIDNIGHT = frozenset(["America/Havana", "America/Santiago", "Africa/Cairo", "Asia/Beirut"])
 
 

@@ -1,10 +1,11 @@
 """What a meter says of raw events, in DuckDB's SQL.
 
-Source: `openmeter/streaming/clickhouse/meter_query.go`,
+Source: `openmeter/streaming/clickhouse/meter_query.go` and, for numbers, which Go reads as float64
+and writes anew, `openmeter/ingest/kafkaingest/serializer/serializer.go`,
 https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c, and what
 ClickHouse 26.9 makes of that (`tests/clickhouse/test_meter_queries.py` compares them): `JSON_VALUE`
-is the text of a scalar, empty for anything else, and a number's text is the shortest that reads back,
-with an exponent from 1e15 on; `toFloat64OrNull` takes no blanks, no underscores and no other base.
+is the text of a scalar and empty for anything else; `toFloat64OrNull` takes no blanks, no underscores
+and no other base.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ CREATE TABLE events (
     source VARCHAR, id VARCHAR, PRIMARY KEY (source, id)
 );
 CREATE SEQUENCE places;
+-- As Go writes it: digits and zeros up to 1e21, and from there on with an exponent.
 CREATE MACRO number_text(x) AS CASE
-    WHEN x = 0 AND signbit(x) THEN '-0'
+    WHEN x = 0 THEN '0'
     WHEN x = trunc(x) AND abs(x) < 1e15 THEN CAST(CAST(x AS BIGINT) AS VARCHAR)
-    WHEN abs(x) >= 1e15 AND abs(x) < 1e16 THEN regexp_replace(regexp_replace(
-        regexp_replace(CAST(CAST(x AS DECIMAL(38, 0)) AS VARCHAR), '0+$', ''),
-        '^(-?\d)(\d*)$', '\1.\2'), '\.$', '') || 'e+15'
-    ELSE CAST(CAST(x AS DOUBLE) AS VARCHAR) END;
+    WHEN abs(x) < 1e16 AND x = trunc(x) THEN CAST(CAST(x AS HUGEINT) AS VARCHAR)
+    WHEN abs(x) < 1e21 AND x = trunc(x) THEN repeat('-', CAST(x < 0 AS INTEGER)) || rpad(
+        replace(split_part(CAST(abs(x) AS VARCHAR), 'e+', 1), '.', ''),
+        CAST(split_part(CAST(abs(x) AS VARCHAR), 'e+', 2) AS INTEGER) + 1, '0')
+    ELSE CAST(x AS VARCHAR) END;
 CREATE MACRO json_value(data, path) AS CASE json_type(data, path)
     WHEN 'NULL' THEN 'null'
     WHEN 'ARRAY' THEN ''
     WHEN 'OBJECT' THEN ''
-    WHEN 'DOUBLE' THEN CASE
-        WHEN regexp_full_match(CAST(json_extract(data, path) AS VARCHAR), '-?[0-9]+')
-        THEN CAST(json_extract(data, path) AS VARCHAR)
-        ELSE number_text(CAST(json_extract(data, path) AS DOUBLE)) END
-    ELSE coalesce(json_extract_string(data, path), '') END;
+    WHEN 'VARCHAR' THEN json_extract_string(data, path)
+    WHEN 'BOOLEAN' THEN json_extract_string(data, path)
+    ELSE coalesce(number_text(TRY_CAST(json_extract(data, path) AS DOUBLE)), '') END;
 CREATE MACRO number_in(text) AS CASE
     WHEN regexp_full_match(text, '[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?')
         AND isfinite(TRY_CAST(text AS DOUBLE)) THEN TRY_CAST(text AS DOUBLE) END;

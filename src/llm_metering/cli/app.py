@@ -14,7 +14,9 @@ from . import (
     demo,
     doctor,
     drain,
+    export,
     forget,
+    importing,
     ingest,
     late,
     meters,
@@ -57,6 +59,8 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
+app.command("export")(export.export)
+app.command("import")(importing.import_files)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

@@ -60,12 +60,12 @@ def read_rows(
     return list(found.values())
 
 
-def in_order(rows: Iterable[UsageRow], query: UsageQuery) -> tuple[UsageRow, ...]:
-    """Rows as the ledger has them: by window, subject and keys, what is missing first."""
+def in_order(rows: Iterable[UsageRow]) -> tuple[UsageRow, ...]:
+    """Rows as the ledger has them: by time, subject and keys, what is missing first."""
 
-    def order(row: UsageRow) -> list[tuple[bool, Any]]:
-        window, subject, keys = _place(row, query)
-        return [(each is not None, each) for each in (window, subject, *keys)]
+    def order(row: UsageRow) -> tuple[datetime, list[tuple[bool, str]]]:
+        texts = (row.subject, *row.group_by.values())
+        return row.window_start, [(text is not None, text or "") for text in texts]
 
     return tuple(sorted(rows, key=order))
 

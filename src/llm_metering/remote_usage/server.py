@@ -78,7 +78,7 @@ class RemoteUsage:
             rows: list[UsageRow] = []
             for question in questions_of(query, self._sink.api, provenance):
                 rows += self._ask(server, listed, query, question)
-        return UsageReport(query=query, rows=in_order(rows, query))
+        return UsageReport(query=query, rows=in_order(rows))
 
     def _meter(self, server: Conversation, query: UsageQuery) -> ServerMeter:
         """The server's meter, if it answers the question as ours would.

@@ -43,7 +43,6 @@ _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?
 _INFINITE: Final = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _GO_TYPES: Final = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 _LARGE: Final = 1e21
-_EXPONENT_FROM: Final = 1e15
 
 
 class UnknownError(ValueError):
@@ -116,7 +115,8 @@ def problems_of(event: Event, meters: Sequence[Meter], *, has_customer: bool) ->
 def number_text(number: float) -> str:
     """A number as Go writes it in JSON: 120 and not 120.0."""
     if number.is_integer() and abs(number) < _LARGE:
-        return str(int(number))
+        # Its shortest digits, and zeros behind them; 0 has no sign.
+        return format(Decimal(repr(number)), "f").removesuffix(".0") if number else "0"
     return repr(number)
 
 
@@ -133,18 +133,10 @@ def json_value(data: object, path: Sequence[str | int]) -> str:
         return ""
     if isinstance(found, str):
         return found
-    if isinstance(found, float):
-        return _shortest(found)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        # Go has decoded it and written it anew before ClickHouse reads it.
+        return number_text(float(found))
     return json.dumps(found)
-
-
-def _shortest(number: float) -> str:
-    """A fraction as ClickHouse's JSON parser (simdjson) writes it: 1, 1.5, 1e+15."""
-    if abs(number) >= _EXPONENT_FROM and "e" not in repr(number):
-        digits = repr(abs(number)).removesuffix(".0").rstrip("0")
-        sign = "-" if number < 0 else ""
-        return f"{sign}{digits[0]}{'.' * (len(digits) > 1)}{digits[1:]}e+15"
-    return repr(number).removesuffix(".0")
 
 
 def _problem(event: Event, meter: Meter) -> str | None:
