@@ -17,7 +17,7 @@ import time
 _ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 ALTERNATE, BACK = "\x1b[?1049h", "\x1b[?1049l"
 # Longer than anything here takes, on a machine that has other things to do.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Terminal:
