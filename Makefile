@@ -2,7 +2,7 @@
 # environments under .venv/ the first time, and again when what they were made from changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test constraints clean
+.PHONY: help demo test tests-langchain tests-llamaindex constraints clean
 
 TEST := .venv/test/bin
 NAMESPACED := packages/llama-index-observability-llm-metering
@@ -23,10 +23,17 @@ test: ## lint, types, layers, tests, examples and docs
 	@$(TEST)/mypy
 	@MYPYPATH=$(NAMESPACED) $(TEST)/mypy -p llama_index.observability.llm_metering
 	@$(TEST)/lint-imports
+	@$(MAKE) --no-print-directory -j2 -Otarget tests-langchain tests-llamaindex
+	@$(TEST)/pytest
+
+# The front ends beside each other, each on one core; the rest kills processes and wants the machine
+# for itself.
+tests-langchain:
 	@.venv/langchain/bin/pytest tests/langchain
+
+tests-llamaindex:
 	@.venv/llamaindex/bin/pytest tests/llamaindex
 	@.venv/llamaindex-anthropic/bin/pytest tests/llamaindex/anthropic
-	@$(TEST)/pytest
 
 # Two at a time: each is downloads, and then one core's work.
 env-%:

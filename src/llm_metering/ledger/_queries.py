@@ -1,188 +1,127 @@
-"""Questions about usage, in SQL.
+"""Questions about usage: which tables answer them.
 
-Every statement is put together from the fixed pieces below; what a caller wrote reaches SQLite
-as a parameter only.
+Every statement is put together from fixed pieces; what a caller wrote reaches SQLite as a parameter
+only. All of an answer is read at one moment.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
 
 from ..errors import QueryError
-from ..meters import METERS, UsageQuery, UsageRow, window_bounds
-from ._rows import EPOCH, microseconds
+from ..meters import UsageQuery, UsageRow, rfc3339
+from . import _from_events, _from_rollups
+from ._answers import rows_of, value_of
+from ._lookups import Parameters, prepare
+from ._rows import microseconds
+from ._windows import DAY, SECOND, Windows, moment_of
 
-__all__ = ["Table", "answer", "tables"]
+__all__ = ["answer", "ways"]
 
-_SECOND: Final = 1_000_000
-_MINUTE: Final = 60 * _SECOND
-_QUARTER: Final = 15 * _MINUTE
-_HOUR: Final = 60 * _MINUTE
-_DAY: Final = 24 * _HOUR
+_ROLLUPS_SINCE: Final = 3
+"""The schema that has the tables that are read here; of an older one only events are."""
 
-_VALUES: Final = {
-    "$.total_tokens": "total_tokens",
-    "$.input_tokens": "input_tokens",
-    "$.output_tokens": "output_tokens",
-    "$.cache_read_input_tokens": "cache_read_input_tokens",
-    "$.reasoning_output_tokens": "reasoning_output_tokens",
-    "$.calls": "calls",
-}
-"""The column of each meter's value property."""
-
-_GROUPS: Final = {
-    # In a rollup '' stands for a value that the event lacked.
-    "subject": "subject",
-    "provider": "nullif(provider, '')",
-    "model": "nullif(model, '')",
-    "provenance": "nullif(provenance, '')",
-    "status": "nullif(status, '')",
-}
-"""What rollups tell apart; any other key is looked up in the events."""
-
-_DATA_VALUE: Final = """
-    CASE WHEN json_valid(payload) THEN CASE json_type(payload, :key{number})
-        WHEN 'true' THEN 'true'  -- json_extract makes it 1
-        WHEN 'false' THEN 'false'
-        ELSE CAST(json_extract(payload, :key{number}) AS TEXT)
-    END END"""
-
-_WINDOWS: Final = {
-    None: "NULL",
-    "MINUTE": f"{{time}} - {{time}} % {_MINUTE}",
-    "HOUR": f"{{time}} - {{time}} % {_HOUR}",
-    "DAY": f"{{time}} - {{time}} % {_DAY}",
-    "MONTH": f"strftime('%s', {{time}} / {_SECOND}, 'unixepoch', 'start of month') * {_SECOND}",
-}
-_WINDOW_GRAINS: Final = {None: _DAY, "MINUTE": _MINUTE, "HOUR": _HOUR, "DAY": _DAY, "MONTH": _DAY}
-"""The coarsest grain of which such windows are made."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Where an answer can be read.
-
-    Attributes:
-        name: Its name.
-        grain: Microseconds that one row of it sums up.
-        where: The rows that do.
-        time: The column with the row's time.
-        first: The column with the time of its first event.
-        last: The column with the time of its last event.
+_EXTENT: Final = """
+    SELECT min(first), max(last) FROM (
+        SELECT min(first_time) AS first, max(last_time) AS last FROM spans
+        UNION ALL SELECT min(time), max(time) FROM recent)
     """
-
-    name: str = "rollups"
-    grain: int
-    where: str
-    time: str = "window_start"
-    first: str = "first_time"
-    last: str = "last_time"
-
-
-_ROLLUPS: Final = (
-    Table(grain=_DAY, where="grain = 86400"),
-    Table(grain=_QUARTER, where="grain = 900"),
-)
-_EVENTS: Final = Table(name="events", grain=1, where="true", time="time", first="time", last="time")
+_OLDER_EXTENT: Final = f"""
+    SELECT (SELECT min(window_start) FROM rollups WHERE grain = 86400),
+        (SELECT max(window_start) + {DAY} FROM rollups WHERE grain = 86400)
+    """
+_YEAR: Final = 366 * DAY
+_NEVER: Final = 253_370_764_800 * SECOND
+"""The year 9999, in which no event is."""
 
 
-def tables(query: UsageQuery) -> Iterator[Table]:
-    """The tables that hold the answer, the quickest first."""
-    if set(query.group_by) <= set(_GROUPS):
-        bounds = [microseconds(moment) for moment in (query.start, query.end) if moment]
-        for table in _ROLLUPS:
-            if table.grain <= _WINDOW_GRAINS[query.window] and all(
-                bound % table.grain == 0 for bound in bounds
-            ):
-                yield table
-    yield _EVENTS
-
-
-def answer(connection: sqlite3.Connection, query: UsageQuery, table: Table) -> tuple[UsageRow, ...]:
-    """Read the answer from one of `tables(query)`.
+def answer(connection: sqlite3.Connection, query: UsageQuery) -> tuple[UsageRow, ...]:
+    """Read the answer to a question, in the transaction that the connection is in.
 
     Raises:
-        QueryError: If a key of `group_by` cannot be looked up.
+        QueryError: If the bodies of events are needed that were given up.
         sqlite3.Error: If SQLite cannot.
     """
-    if query.time_zone != "UTC" or query.filters or query.meter not in METERS.values():
-        raise QueryError("the ledger answers built-in meters in UTC, without filters")
-    keys = query.keys
-    told_apart = [
-        _WINDOWS[query.window].format(time=table.time),
-        _GROUPS["subject"] if query.by_subject else "NULL",
-        *(_GROUPS.get(key) or _DATA_VALUE.format(number=n) for n, key in enumerate(keys)),
-    ]
-    positions = ", ".join(str(position) for position in range(1, len(told_apart) + 1))
-    found = connection.execute(
-        f"""
-        SELECT {", ".join(told_apart)},
-            sum({_VALUES[query.meter.value_property or ""]}) AS value,
-            min({table.first}), max({table.last})
-        FROM {table.name}
-        WHERE {" AND ".join(_conditions(query, table))}
-        GROUP BY {positions}
-        HAVING value IS NOT NULL
-        ORDER BY {positions}
-        """,
-        {
-            "type": query.meter.event_type,
-            "subjects": json.dumps(query.subjects),
-            "start": query.start and microseconds(query.start),
-            "end": query.end and microseconds(query.end),
-            **{f"key{n}": _path(key) for n, key in enumerate(keys) if key not in _GROUPS},
-        },
+    return next(ways(connection, query))
+
+
+def ways(connection: sqlite3.Connection, query: UsageQuery) -> Iterator[tuple[UsageRow, ...]]:
+    """The same answer in all ways that there are to it, the quickest first.
+
+    Raises:
+        QueryError: As `answer`.
+        sqlite3.Error: As `answer`.
+    """
+    start, end = (
+        None if moment is None else microseconds(moment) for moment in (query.start, query.end)
     )
-    rows = []
-    for window, subject, *groups, value, first, last in found:
-        start, end = _bounds(query, window, first, last)
-        rows.append(
-            UsageRow(
-                value=value,
-                window_start=start,
-                window_end=end,
-                subject=subject,
-                group_by=dict(zip(keys, groups, strict=True)),
-            )
-        )
-    return tuple(rows)
+    is_current = _version(connection) >= _ROLLUPS_SINCE
+    windows = _windows(connection, query, start, end, is_current=is_current)
+    if is_current and _from_rollups.are_enough(query):
+        groups = _from_rollups.read(connection, query, windows, start, end)
+        if groups is not None:
+            yield rows_of(query, windows, groups)
+    if _from_events.needs_bodies(query):
+        _check_bodies(connection, start)
+        prepare(connection)
+    parameters = Parameters()
+    statement = _from_events.select(
+        connection, query, windows, start, end, parameters, has_places=is_current
+    )
+    behind = 4 + len(query.keys)
+    yield rows_of(
+        query,
+        windows,
+        (
+            (*found[:behind], value)
+            for found in connection.execute(statement, parameters)
+            # One number of nothing, of no window, is no row on OpenMeter either.
+            if (value := value_of(query, found[behind:])) or not _is_nothing(query)
+        ),
+    )
 
 
-def _conditions(query: UsageQuery, table: Table) -> Iterator[str]:
-    yield table.where
-    yield "type = :type"
-    if query.subjects is not None:
-        yield "subject IN (SELECT value FROM json_each(:subjects))"
-    if query.start is not None:
-        yield f"{table.time} >= :start"
-    if query.end is not None:
-        yield f"{table.time} < :end"
-
-
-def _path(key: str) -> str:
-    # SQLite before 3.45 knows no way to quote these in a path.
-    if '"' in key or "\\" in key or not key.isprintable():
-        raise QueryError(f"group_by: {key!r} has a quote, a backslash or a control character")
-    return f'$.data."{key}"'
-
-
-def _bounds(
-    query: UsageQuery, window: int | None, first: int, last: int
-) -> tuple[datetime, datetime]:
-    if query.window is not None and window is not None:
-        return window_bounds(_datetime(window), query.window)
-    # The whole period, as far as it was named; else from the minute of the first event to the
-    # end of that of the last, as OpenMeter has it.
+def _is_nothing(query: UsageQuery) -> bool:
     return (
-        query.start or _datetime(first - first % _MINUTE),
-        query.end or _datetime(last - last % _MINUTE + _MINUTE),
+        query.meter.aggregation == "UNIQUE_COUNT"
+        and query.window is None
+        and not (query.keys or query.by_subject)
     )
 
 
-def _datetime(time: int) -> datetime:
-    return EPOCH + timedelta(microseconds=time)
+def _check_bodies(connection: sqlite3.Connection, start: int | None) -> None:
+    (before,) = connection.execute(
+        "SELECT max(value) FROM meta WHERE key = 'pruned_before'"
+    ).fetchone()
+    if before is not None and (start is None or start < before):
+        moment = rfc3339(moment_of(before))
+        raise QueryError(
+            f"the bodies of events before {moment} were pruned, and this question needs them; ask "
+            f"from start={moment} on, or for a SUM or COUNT that tells apart nothing but subject, "
+            "model, provider, operation, framework, provenance and status"
+        )
+
+
+def _windows(
+    connection: sqlite3.Connection,
+    query: UsageQuery,
+    start: int | None,
+    end: int | None,
+    *,
+    is_current: bool,
+) -> Windows:
+    first, last = start or 0, _NEVER if end is None else end
+    if query.time_zone != "UTC" and query.window not in (None, "MINUTE") and last - first > _YEAR:
+        # How a zone's clocks are set matters where there are events alone.
+        statement = _EXTENT if is_current else _OLDER_EXTENT
+        earliest, latest = connection.execute(statement).fetchone()
+        first = max(first, earliest or first)
+        last = max(first, min(last, latest or first))
+    return Windows(query.window, query.time_zone, first=first, last=last)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

@@ -15,7 +15,7 @@ from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
 from ._handle import Handle
-from ._queries import answer, tables
+from ._queries import answer
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
@@ -81,8 +81,7 @@ class Ledger:
         with self._reading() as connection:
             if connection is None:
                 return UsageReport(query=query)
-            quickest = next(tables(query))
-            return UsageReport(query=query, rows=answer(connection, query, quickest))
+            return UsageReport(query=query, rows=answer(connection, query))
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str

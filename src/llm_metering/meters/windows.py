@@ -65,6 +65,9 @@ def window_bounds(
         start = local.astimezone(offset).replace(minute=0, second=0, microsecond=0)
         return start.astimezone(UTC), (start + _HOUR).astimezone(UTC)
     day = local.date()
+    if _first_moment(day + _DAY, zone) <= moment:
+        # Clocks that were set back over midnight show the evening again: the new day has begun.
+        day += _DAY
     if window == "DAY":
         return _first_moment(day, zone), _first_moment(day + _DAY, zone)
     if window == "MONTH":

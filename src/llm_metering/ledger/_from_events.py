@@ -1,0 +1,163 @@
+"""Answers from events: from their columns where these have what is asked for, else from their bodies.
+
+No question reads more events than it has to. Those of a subject are found by `places`; those of a
+period by `spans`, which tells where none of it can be; and what is recent lies at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+
+from ..meters import MeterDefinition, UsageQuery
+from ._lookups import NAMES, Parameters, column_of, number, text
+from ._windows import Windows
+
+__all__ = ["needs_bodies", "select"]
+
+_HALF: Final = 1 << 32
+
+
+def needs_bodies(query: UsageQuery) -> bool:
+    """Whether a question can only be answered by what stands in no column."""
+    return any(column_of(path) is None for path in _texts(query)) or (
+        query.meter.value_property is not None
+        and query.meter.aggregation != "UNIQUE_COUNT"
+        and column_of(query.meter.value_property) in (None, *NAMES)
+    )
+
+
+def select(
+    connection: sqlite3.Connection,
+    query: UsageQuery,
+    windows: Windows,
+    start: int | None,
+    end: int | None,
+    parameters: Parameters,
+    *,
+    has_places: bool,
+) -> str:
+    """The statement that answers a question: window, subject, keys, first, last, what makes the value.
+
+    Args:
+        connection: Is asked where a period's events are.
+        query: The question.
+        windows: Its windows.
+        start: Its bounds, in microseconds from 1970.
+        end: The same.
+        parameters: Takes up what a caller wrote.
+        has_places: Whether the ledger says where a subject's events are, and when which came.
+    """
+    meter = query.meter
+    subjects = parameters(json.dumps(query.subjects)) if query.subjects is not None else None
+    tables = "events"
+    period = [
+        f"time {sign} {moment}"
+        for sign, moment in ((">=", start), ("<", end))
+        if moment is not None
+    ]
+    conditions = [f"events.type = {parameters(meter.event_type)}"]
+    if not has_places:
+        if subjects:
+            conditions.append(f"subject IN (SELECT value FROM json_each({subjects}))")
+        conditions += period
+    elif subjects:
+        among = " AND ".join([f"subject IN (SELECT value FROM json_each({subjects}))", *period])
+        tables = (
+            f"(SELECT place FROM places WHERE {among} "
+            f"UNION ALL SELECT place FROM recent WHERE {among}) AS those "
+            "CROSS JOIN events ON events.rowid = those.place"
+        )
+    else:
+        listed = ", ".join(str(each) for each in _stretches(connection, start, end))
+        tables = (
+            f"(WITH stretches(behind, through) AS (VALUES {listed}) SELECT * FROM stretches) "
+            "AS those CROSS JOIN events "
+            "ON events.rowid > those.behind AND events.rowid <= those.through"
+        )
+        conditions += period
+    if query.excluded_provenances:
+        among = parameters(json.dumps(query.excluded_provenances))
+        conditions.append(f"ifnull(provenance, '') NOT IN (SELECT value FROM json_each({among}))")
+    for key, asked in query.filters:
+        among = parameters(json.dumps(asked))
+        conditions.append(
+            f"{text(query.path_of(key), parameters)} IN (SELECT value FROM json_each({among}))"
+        )
+    columns = [
+        f"{windows.key('time')} AS slot",
+        f"{'subject' if query.by_subject else 'NULL'} AS payer",
+        *(
+            f"{text(query.path_of(key), parameters)} AS key{position}"
+            for position, key in enumerate(query.keys)
+        ),
+    ]
+    told_apart = ", ".join(["slot", "payer", *(f"key{n}" for n in range(len(query.keys)))])
+    values, condition = _aggregates(meter, parameters)
+    statement = (
+        f"SELECT {', '.join(columns)}, min(time) AS first, max(time) AS last, {values} "
+        f"FROM {tables} WHERE {' AND '.join(conditions)} "
+        f"GROUP BY {', '.join(str(n + 1) for n in range(len(columns)))} {condition}"
+    )
+    if meter.aggregation == "LATEST":
+        assert meter.value_property is not None
+        statement = (
+            f"SELECT {told_apart}, first, last, {number(meter.value_property, parameters)} "
+            f"FROM ({statement}) AS groups CROSS JOIN events "
+            "ON events.rowid = CAST(substr(latest, 21) AS INTEGER)"
+        )
+    return f"{statement} ORDER BY {told_apart}"
+
+
+def _texts(query: UsageQuery) -> Iterator[str]:
+    for key in (*query.keys, *(key for key, _ in query.filters)):
+        yield query.path_of(key)
+    if query.meter.aggregation == "UNIQUE_COUNT" and query.meter.value_property is not None:
+        yield query.meter.value_property
+
+
+def _aggregates(meter: MeterDefinition, parameters: Parameters) -> tuple[str, str]:
+    """What a group's value is made of, and what a group has to have for it."""
+    if meter.value_property is None:
+        return "count(*)", ""
+    if meter.aggregation == "UNIQUE_COUNT":
+        return f"count(DISTINCT nullif({text(meter.value_property, parameters)}, 'null'))", ""
+    value = number(meter.value_property, parameters)
+    has_value = f"HAVING count({value}) > 0"
+    if meter.aggregation in ("MIN", "MAX"):
+        return f"{meter.aggregation}({value})", has_value
+    if meter.aggregation == "LATEST":
+        # The later in time, and of those that are as late the one that came last.
+        moment = (
+            f"CASE WHEN ({value}) IS NOT NULL THEN printf('%020d%020d', time, events.rowid) END"
+        )
+        return f"max({moment}) AS latest", has_value
+    # Whole numbers in halves, since a sum beyond 64 bits would be an error; others apart, since
+    # with one of them in it a sum of SQLite's is inexact as a whole.
+    whole = f"CASE typeof({value}) WHEN 'integer' THEN ({value})"
+    parts = (
+        f"sum({whole} / {_HALF} END), sum({whole} % {_HALF} END), "
+        f"total(CASE typeof({value}) WHEN 'real' THEN {value} END), count({value})"
+    )
+    return parts, has_value
+
+
+def _stretches(
+    connection: sqlite3.Connection, start: int | None, end: int | None
+) -> list[tuple[int, int]]:
+    """Where events of a period may be: behind one place, through another."""
+    found: list[tuple[int, int]] = []
+    behind = 0
+    for through, first, last in connection.execute(
+        "SELECT through_place, first_time, last_time FROM spans ORDER BY through_place"
+    ):
+        if (start is None or last >= start) and (end is None or first < end):
+            if found and found[-1][1] == behind:
+                found[-1] = (found[-1][0], through)
+            else:
+                found.append((behind, through))
+        behind = through
+    found.append((behind, 1 << 62))
+    return found
