@@ -185,6 +185,7 @@ def test_a_bucket_that_is_not_over_is_refused(ledger, events, tmp_path, clock, w
         pytest.param({"provider": "anthropic"}, False, id="of another provider"),
         pytest.param({"operation": "embeddings"}, False, id="another kind of call"),
         pytest.param({"provenance": "estimated"}, True, id="estimated"),
+        pytest.param({"status": "cached"}, False, id="answered without the provider"),
     ],
 )
 def test_calls_that_were_metered_are_not_counted_twice(
