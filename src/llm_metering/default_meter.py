@@ -17,7 +17,7 @@ from .recording.keywords import RecordArguments
 from .subjects import check_subject
 
 if TYPE_CHECKING:
-    from .meters import UsageReport
+    from .meters import MeterDefinition, UsageReport
 
 __all__ = [
     "aclose",
@@ -219,7 +219,7 @@ def metered_stream(
 
 
 def usage(
-    meter: str = "tokens_total",
+    meter: str | MeterDefinition = "tokens_total",
     subject: str | Iterable[str] | None = None,
     window: str | None = None,
     start: datetime | str | None = None,

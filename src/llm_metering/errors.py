@@ -13,7 +13,9 @@ from typing import Final, Literal
 
 __all__ = [
     "ConfigurationError",
+    "ExportError",
     "HomeError",
+    "ImportFileError",
     "IngestError",
     "InvalidArgumentError",
     "InvalidUsageError",
@@ -92,6 +94,22 @@ class RemoteUsageError(MeteringError, RuntimeError):
 
 class IngestError(MeteringError, RuntimeError):
     """A topic cannot be read into the ledger until a person mends something."""
+
+
+class ExportError(MeteringError, RuntimeError):
+    """Events cannot be exported, and no file was written; the message says what can."""
+
+
+class ImportFileError(MeteringError, ValueError):
+    """A file of usage cannot be imported, and nothing of it was; the message says what is wrong where.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}; nothing of it was imported")
+        self.path = path
 
 
 class SubjectError(MeteringError, ValueError):

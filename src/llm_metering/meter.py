@@ -30,7 +30,7 @@ from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
 if TYPE_CHECKING:
-    from .meters import UsageReport
+    from .meters import MeterDefinition, UsageReport
 
 __all__ = ["DRAIN_TIMEOUT", "EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
@@ -468,7 +468,7 @@ class Meter:
 
     def usage(
         self,
-        meter: str = "tokens_total",
+        meter: str | MeterDefinition = "tokens_total",
         subject: str | Iterable[str] | None = None,
         window: str | None = None,
         start: datetime | str | None = None,
@@ -486,7 +486,8 @@ class Meter:
 
         Args:
             meter: Slug of a meter: `tokens_total`, `tokens_input`, `tokens_output`,
-                `tokens_cached`, `tokens_reasoning`, `calls_total`.
+                `tokens_cached`, `tokens_reasoning`, `calls_total`, or one of the setting `meters`;
+                or a `MeterDefinition` that is in no setting.
             subject: One or several subjects; all of them if left out.
             window: `MINUTE`, `HOUR`, `DAY` or `MONTH`; one row for the whole time if left out.
             start: First moment that counts: an aware datetime, or ISO 8601 with an offset.
@@ -518,6 +519,7 @@ class Meter:
             group_by=group_by,
             filters=filters,
             time_zone=time_zone,
+            meters=self.settings.meters,
         )
         return self._backends.usage(query, backend, allow_incomplete=allow_incomplete)
 

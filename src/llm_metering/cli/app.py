@@ -14,9 +14,12 @@ from . import (
     demo,
     doctor,
     drain,
+    export,
     forget,
+    importing,
     ingest,
     late,
+    meters,
     reconcile,
     replay,
     status,
@@ -55,6 +58,9 @@ app.command("replay")(replay.replay)
 app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
+app.command("meters")(meters.meters)
+app.command("export")(export.export)
+app.command("import")(importing.import_files)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

@@ -146,7 +146,8 @@ def usage(
     )
     keys = tuple(group_by or ())
     # A question that makes no sense is refused even where there is nobody to ask.
-    empty = UsageReport(query=usage_query(meter or DEFAULT_METER, group_by=keys, **question))
+    asked = usage_query(meter or DEFAULT_METER, group_by=keys, meters=settings.meters, **question)
+    empty = UsageReport(query=asked)
     if not exists(settings.home):
         if output is OutputFormat.JSON:
             print_json(empty.to_dict())

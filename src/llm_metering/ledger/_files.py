@@ -22,6 +22,7 @@ __all__ = [
     "UnavailableError",
     "check_version",
     "explain",
+    "make_schema",
     "open_for_reading",
     "open_for_writing",
 ]
@@ -143,7 +144,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             if check_version(connection):
                 _migrate(connection)
             else:
-                _run(connection, "schema.sql")
+                make_schema(connection)
             connection.execute("COMMIT")
     except BaseException:
         connection.close()
@@ -188,6 +189,11 @@ def check_version(connection: sqlite3.Connection) -> bool:
             hold=True,
         )
     return True
+
+
+def make_schema(connection: sqlite3.Connection) -> None:
+    """Make an empty ledger of a database that has nothing in it."""
+    _run(connection, "schema.sql")
 
 
 def _make_private(path: Path) -> None:
