@@ -67,9 +67,7 @@ def test_one_of_several_servers_is_named(make, server, built_in):
     """The error says which there are."""
     with OpenMeterServer(meters=built_in) as second:
         meter = make(f"{server.sink_url}?name=one", f"{second.sink_url}?name=two", ledger=False)
-        with pytest.raises(
-            LedgerError, match=r"switched off.*backend= can be one, two"
-        ):
+        with pytest.raises(LedgerError, match=r"switched off.*backend= can be one, two"):
             meter.usage()
         for name in ("one", "two"):
             assert meter.usage(backend=name).rows == ()
