@@ -24,6 +24,7 @@ from . import (
     reconcile,
     replay,
     status,
+    top,
     usage,
 )
 from .render import plain
@@ -50,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("usage")(usage.usage)
+app.command("top")(top.top)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)
