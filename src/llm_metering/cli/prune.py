@@ -24,8 +24,8 @@ from .common import (
     print_json,
     show,
 )
+from .periods import moment
 from .render import amount, plain
-from .usage import moment
 from .views import nothing_recorded, remarks_view
 
 if TYPE_CHECKING:
