@@ -20,6 +20,7 @@ from . import (
     ingest,
     late,
     meters,
+    prune,
     reconcile,
     replay,
     status,
@@ -63,6 +64,7 @@ app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
+app.command("prune")(prune.prune)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 
