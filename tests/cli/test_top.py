@@ -18,6 +18,7 @@ from llm_metering.meters import METERS, UsageReport, UsageRow
 from llm_metering.token_usage import TokenUsage
 
 from .conftest import NOON, make_event, record
+from .terminals import Terminal, text_of
 from .test_cli import in_terminal, words
 from .test_render import draw
 from .test_usage_options import table_of
@@ -234,6 +235,21 @@ def test_top_for_people(run, home):
 def test_growth(value, before, shown):
     """Growth is in per cent, or in times where that is easier to read."""
     assert growth(value, before) == shown
+
+
+def test_places_that_do_not_fit_are_among_the_others(home):
+    """In a low window the total is still that of the places and the others."""
+    record(home, *(used(f"s{n}", 100 - n) for n in range(8)))
+
+    with Terminal(home, "top", "--from", "2026-11", "--watch", lines=12) as terminal:
+        came, found = terminal.wait_for(r"(\d+) others +(\d+) ")
+        terminal.end()
+
+    values = [int(value) for value in re.findall(r"\d  s\d +(\d+) ", text_of(came))]
+    others, rest = map(int, found.groups())
+    assert len(values) + others == 8
+    assert values
+    assert sum(values) + rest == sum(100 - n for n in range(8))
 
 
 @given(st.floats(0, 1), st.integers(1, 40))

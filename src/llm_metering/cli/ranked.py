@@ -67,14 +67,12 @@ class RankingTable:
         top: The answer.
         human: Whether large numbers are shown in three digits.
         changes: What has changed since the look before, if there was one.
-        most: How many places to show at most.
     """
 
     ranking: Ranking
     top: Top
     human: bool = False
     changes: Changes | None = None
-    most: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         exact = self.listing(options)
@@ -84,7 +82,7 @@ class RankingTable:
     def listing(self, options: ConsoleOptions) -> Listing:
         """The table for a window of this width."""
         top, key = self.top, plain(self.ranking.key)
-        rows = [self._place(each) for each in top.places[: self.most]]
+        rows = [self._place(each) for each in top.places]
         if top.others:
             noun = "other" if top.others == 1 else "others"
             rows.append(self._cells("", f"{amount(top.others)} {noun}", top.rest))
@@ -94,7 +92,7 @@ class RankingTable:
         wide = self._bar_width(lines, options.max_width)
         if wide:
             largest = max((float(each.value) for each in top.places), default=0.0)
-            values = [each.value for each in top.places[: self.most]]
+            values = [each.value for each in top.places]
             bars = [
                 bar(value / largest if largest > 0 else 0.0, wide, ascii_only=options.ascii_only)
                 for value in values
@@ -231,8 +229,8 @@ class WatchedTop:
             return
         tail = [Text(), period_of(self._ranking), *remarks]
         # Two lines above the places, the others, two below.
-        room = max(height - lines_taken(tail, width) - 6, 1)
+        room = max(height - lines_taken(tail, width) - 5, 1)
         yield RankingTable(
-            ranking=self._ranking, top=top, human=self._human, changes=self._changes, most=room
+            ranking=self._ranking, top=top.cut(room), human=self._human, changes=self._changes
         )
         yield from tail

@@ -68,6 +68,18 @@ class Top:
     total: Sums
     rest: Sums
 
+    def cut(self, most: int) -> Top:
+        """The same with so many places; what is cut off is among the others."""
+        named, hidden = self.places[:most], self.places[most:]
+        rest = self.rest
+        for place in hidden:
+            rest = Sums(
+                value=None if rest.value is None else rest.value + place.value,
+                calls=rest.calls + (place.calls or 0),
+                before=None if rest.before is None else rest.before + (place.before or 0),
+            )
+        return replace(self, places=named, others=self.others + len(hidden), rest=rest)
+
     def share(self, value: Value | None) -> float | None:
         """Which part of the total that is."""
         return value / self.total.value if value is not None and self.total.value else None
