@@ -29,10 +29,10 @@ from .common import (
     stopping,
 )
 from .drain import LEFT
+from .periods import moment
 from .render import amount, plain
 from .replayed import replayed_view
 from .tally import delivery_notes
-from .usage import moment
 
 if TYPE_CHECKING:
     from ..ledger import Ledger

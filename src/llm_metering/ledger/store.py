@@ -78,10 +78,19 @@ class Ledger:
             QueryError: If the question groups by a key that cannot be looked up.
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
+        return self.query_all([query])[0]
+
+    def query_all(self, queries: Iterable[UsageQuery]) -> list[UsageReport]:
+        """Answer several questions at one moment: what is recorded meanwhile is in no answer.
+
+        Raises:
+            QueryError: As in `query`.
+            LedgerError: As in `query`.
+        """
         with self._reading() as connection:
             if connection is None:
-                return UsageReport(query=query)
-            return UsageReport(query=query, rows=answer(connection, query))
+                return [UsageReport(query=query) for query in queries]
+            return [UsageReport(query=query, rows=answer(connection, query)) for query in queries]
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str
