@@ -46,15 +46,19 @@ def test_estimates_can_be_left_out(remote):
 
 def test_events_that_lack_a_key_are_found(remote):
     """Alone, with others, and where the key is one of the groups."""
+    period = {"start": TEN, "end": "2026-11-22T00:00:00Z"}
     for wanted, total in ((["", "b"], 23), ([""], 3), (["nothing", "a"], 100)):
-        report = remote.query(usage_query(filters={"model": wanted}))
+        report = remote.query(usage_query(filters={"model": wanted}, **period))
         assert (report.total, len(report)) == (total, 1)
-    report = remote.query(usage_query(filters={"model": ["", "b"]}, group_by="model"))
-    assert [row.group_by["model"] for row in report] == ["b", None]
+    report = remote.query(usage_query(filters={"model": ["", "b"]}, group_by="model", **period))
+    assert [row.group_by["model"] for row in report] == [None, "b"]
 
 
-def test_v3_cannot_join_averages(built_in):
-    """What lacks a key and what does not is two groups there, of which no average is made."""
+def test_v3_cannot_join_averages_or_times(built_in):
+    """What lacks a key and what does not is two groups there, of which no average is made.
+
+    Nor is it told when the events of a group without a value were.
+    """
     meter = {**built_in[0], "aggregation": "AVG"}
     query = usage_query(
         MeterDefinition(
@@ -72,6 +76,11 @@ def test_v3_cannot_join_averages(built_in):
 
         assert remote_of(server.url, "v1").query(query).rows[0].value == 2
         with pytest.raises(QueryError, match="v3 cannot ask AVG"):
+            remote_of(server.url, "v3").query(query)
+    with OpenMeterServer(meters=built_in) as server:
+        query = usage_query(filters={"model": ["", "a"]}, start=TEN)
+        assert remote_of(server.url, "v1").query(query).rows == ()
+        with pytest.raises(QueryError, match="give start and end"):
             remote_of(server.url, "v3").query(query)
 
 
