@@ -87,8 +87,8 @@ _FOLD: Final = (
     SELECT subject, time, place FROM recent WHERE place <= :through ORDER BY 1, 2, 3
     """,
     """
-    INSERT INTO spans (through_place, first_time, last_time)
-    SELECT :through, min(time), max(time) FROM recent WHERE place <= :through
+    INSERT INTO spans (through_place, first_time, last_time, mark)
+    SELECT :through, min(time), max(time), random() FROM recent WHERE place <= :through
     """,
 )
 _EMPTY: Final = "DELETE FROM recent"

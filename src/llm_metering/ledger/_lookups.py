@@ -90,9 +90,11 @@ def number(path: str, parameters: Parameters) -> str:
         return column
     step = parameters(_path(path))
     found = f"json_extract(payload, {step})"
+    # An integer of hundreds of digits is infinite, too.
+    finite = f"CASE WHEN {found} BETWEEN -{_LARGEST} AND {_LARGEST} THEN {found} END"
     return f"""CASE WHEN json_valid(payload) THEN CASE json_type(payload, {step})
-        WHEN 'integer' THEN {found}
-        WHEN 'real' THEN CASE WHEN abs({found}) <= {_LARGEST} THEN {found} END
+        WHEN 'integer' THEN {finite}
+        WHEN 'real' THEN {finite}
         WHEN 'text' THEN number_in({found})
         END END"""
 

@@ -185,7 +185,10 @@ CREATE TABLE places (
 CREATE TABLE spans (
     through_place INTEGER PRIMARY KEY,
     first_time INTEGER NOT NULL,
-    last_time INTEGER NOT NULL
+    last_time INTEGER NOT NULL,
+    -- A random number. What is kept of a span outside the ledger is known by it: another ledger, or this
+    -- one after a backup was put back, has other events in the same places, be it with the same ids.
+    mark INTEGER NOT NULL
 );
 
 -- What older libraries know of rollups: they read a table of this name and add up what they find in

@@ -155,7 +155,10 @@ CREATE TABLE places (
 CREATE TABLE spans (
     through_place INTEGER PRIMARY KEY,
     first_time INTEGER NOT NULL,
-    last_time INTEGER NOT NULL
+    last_time INTEGER NOT NULL,
+    -- A random number. What is kept of a span outside the ledger is known by it: another ledger, or this
+    -- one after a backup was put back, has other events in the same places, be it with the same ids.
+    mark INTEGER NOT NULL
 );
 
 -- What older libraries know of rollups: they read a table of this name and add up what they find in
@@ -241,7 +244,7 @@ INSERT INTO places (subject, time, place)
 SELECT subject, time, rowid FROM events ORDER BY 1, 2, 3;
 
 -- As many side by side as are folded at once later on.
-INSERT INTO spans (through_place, first_time, last_time)
-SELECT max(rowid), min(time), max(time) FROM events GROUP BY (rowid - 1) / 30000;
+INSERT INTO spans (through_place, first_time, last_time, mark)
+SELECT max(rowid), min(time), max(time), random() FROM events GROUP BY (rowid - 1) / 30000;
 
 PRAGMA user_version = 3;
