@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import sqlite3
 import stat
 import subprocess
@@ -179,6 +180,19 @@ def test_csv_is_the_same_table(ledger, tmp_path):
     assert row["reasoning_output_tokens"] == ""
 
 
+def test_odd_names_stay_in_their_cells_of_csv(ledger, tmp_path):
+    """Line breaks of every kind, quotes and signs are in the cell that they belong to."""
+    names = ["a\rb", "c\nd", "e\r\nf", 'g "h", i', " j", "=1+2", "\u2028é"]
+    ledger.deliver(batch_of([make_event(subject=name, model=name) for name in names]))
+
+    export_events(ledger, tmp_path / "t.csv")
+
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [row["model"] for row in rows] == names
+    assert {row["pruned"] for row in rows} == {"false"}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_what_is_of_another_type_stays_as_it_is(ledger, tmp_path, suffix):
     """A value that its column cannot hold without a change stays in `data`, digit for digit."""
@@ -253,6 +267,39 @@ def test_a_file_is_private_and_not_overwritten(ledger, tmp_path):
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(each.name for each in tmp_path.iterdir()) == ["all.jsonl", "home"]
+
+
+def test_a_link_stays_a_link(ledger, tmp_path):
+    """What a link leads to is written, as any program would, and the link is left."""
+    ledger.deliver([envelope_of(make_event())])
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "all.jsonl"
+    link.symlink_to(tmp_path / "data" / "real.jsonl")
+
+    export_events(ledger, link)
+    with pytest.raises(ExportError, match=r"real\.jsonl is there"):
+        export_events(ledger, link)
+    export_events(ledger, link, overwrite=True)
+
+    assert link.is_symlink()
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["real.jsonl"]
+    assert len(list(read_events(link))) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwriting"])
+def test_what_is_no_file_is_left_alone(ledger, tmp_path, overwrite):
+    """A device or a pipe does not give way to a file of its name, whoever may do that."""
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    link = tmp_path / "null.jsonl"
+    link.symlink_to("/dev/null")
+
+    for path in (pipe, link):
+        with pytest.raises(ExportError, match="is no file; name one, or -"):
+            export_events(ledger, path, overwrite=overwrite)
+
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stat.S_ISCHR(link.stat().st_mode)
 
 
 def test_a_file_made_meanwhile_stays(ledger, tmp_path):

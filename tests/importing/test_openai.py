@@ -334,6 +334,14 @@ def test_a_line_twice_in_a_table_is_refused(importing, tmp_path):
         importing(write(tmp_path / "u.csv", table(OPENAI_TABLE, {}, {})), subject="acme")
 
 
+def test_a_number_of_thousands_of_digits_is_refused(importing, tmp_path):
+    """It is an error with its line, as any other number that is none."""
+    content = table(OPENAI_TABLE, {"input_tokens": "9" * 5000})
+
+    with pytest.raises(ImportFileError, match="line 2: its input_tokens is no whole number"):
+        importing(write(tmp_path / "u.csv", content), subject="acme")
+
+
 def test_lines_of_one_bucket_and_keys_are_one(importing, total, tmp_path):
     """Two lines of a table that differ in their numbers are both meant."""
     content = table(OPENAI_TABLE, {}, {"num_model_requests": "1.0"})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -81,7 +81,7 @@ _ANY: Final = """
 _BESIDE: Final = """
     SELECT source, count(*) FROM main.events AS stored
     WHERE provider = :provider AND time >= :before AND time < :end
-        AND ifnull(status, '') <> 'cached'
+        AND stored.rowid > :after AND ifnull(status, '') <> 'cached'
         AND (ifnull(operation, '') IN ('embeddings', 'moderations')) = :apart
         AND (:apart = 0 OR operation = :operation)
         AND (time >= :start OR CASE WHEN json_valid(payload) THEN
@@ -170,6 +170,7 @@ class Staging:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         connection.executescript(_MAKE)
+        self._compared = 0
         self.staged = 0
 
     def __repr__(self) -> str:
@@ -199,6 +200,7 @@ class Staging:
         execute = self._connection.execute
         execute("CREATE INDEX IF NOT EXISTS temp.staged_by_id ON staged (source, id)")
         execute("DELETE FROM passed")
+        (self._compared,) = execute("SELECT ifnull(max(rowid), 0) FROM main.events").fetchone()
         repeated = execute(_REPEATED).rowcount
         known = execute(_KNOWN).rowcount
         return Counts(self.staged - repeated - known, known, repeated)
@@ -222,7 +224,13 @@ class Staging:
         return [Sum(*found) for found in self._connection.execute(_SUMS)]
 
     def beside(
-        self, provider: str, operation: str | None, start: datetime, end: datetime
+        self,
+        provider: str,
+        operation: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        is_new: bool = False,
     ) -> list[tuple[str, int]]:
         """By source, how many events of a provider and period the ledger has that are not among these.
 
@@ -231,6 +239,7 @@ class Staging:
             operation: Embeddings and moderations are apart from all other calls.
             start: The first moment. A bucket that began before it may reach into the period.
             end: The first moment after the period.
+            is_new: Of those alone that were taken in since `compare` looked.
         """
         first = microseconds(start)
         asked = {
@@ -241,17 +250,19 @@ class Staging:
             "start_text": rfc3339(start),
             "before": first - first % _DAY - _DAY,
             "end": microseconds(end),
+            "after": self._compared if is_new else 0,
         }
         # By the sums of days first: mostly there is none, and then no event has to be looked at.
         if self._connection.execute(_ANY, asked).fetchone() is None:
             return []
         return self._connection.execute(_BESIDE, asked).fetchall()
 
-    def take(self, expected: int) -> bool:
+    def take(self, expected: int, check: Callable[[], None] | None = None) -> bool:
         """Take in the new ones, all of them or none.
 
         Args:
             expected: How many are new.
+            check: Called when nobody else can write any more; what it raises leaves nothing behind.
 
         Returns:
             Whether they were; if not, somebody took in some of them meanwhile: compare again.
@@ -261,6 +272,8 @@ class Staging:
         """
         self._begin()
         check_version(self._connection)
+        if check is not None:
+            check()
         taken = self._connection.execute(_TAKE).rowcount
         if taken != expected:
             self._connection.execute("ROLLBACK")
