@@ -98,7 +98,7 @@ def import_file(
         source: The CloudEvents source of the events that are made of a provider's usage;
             `import:openai` or `import:anthropic`, unless named.
         beside_recorded: Import a provider's usage although the ledger has other events of this
-            provider and period, which may be the same calls.
+            provider and period, which may be the same calls, or the file the same time in two ways.
         skip_unreadable: Pass over lines that hold no event, and count them, as a crash may leave
             them in the file of a `jsonl` sink.
         dry_run: Say what would be imported, and write nothing.
