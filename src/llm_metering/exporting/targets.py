@@ -61,9 +61,16 @@ def opened(path: Path | None, *, compressed: bool, overwrite: bool) -> Iterator[
         ExportError: If it cannot be written, or is there.
     """
     if path is None:
-        with _through_gzip(sys.stdout.buffer, compressed) as file:
-            yield file
-        sys.stdout.buffer.flush()
+        try:
+            with _through_gzip(sys.stdout.buffer, compressed) as file:
+                yield file
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise  # the reader has enough
+        except OSError as error:
+            raise ExportError(
+                f"cannot write the standard output: {error.strerror or error}; what it has is a part"
+            ) from error
         return
     try:
         # Events name customers: it is made for its owner alone.

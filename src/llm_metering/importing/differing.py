@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..ledger.staging import Differing
+from ..ledger.staging_values import Differing
 
 __all__ = ["differences", "is_same"]
 

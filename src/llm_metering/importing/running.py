@@ -13,7 +13,8 @@ from typing import Final
 
 from ..errors import ImportFileError
 from ..ledger import Ledger
-from ..ledger.staging import Staging, Sum, staging
+from ..ledger.staging import Staging, staging
+from ..ledger.staging_values import Sum
 from ..meters.moments import rfc3339
 from .differing import differences, is_same
 from .fields import RowError

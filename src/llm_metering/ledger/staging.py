@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..meters.moments import rfc3339
 from ..sinks._payload import UnusableEventError
-from ._files import check_version, make_schema
+from ._files import UnavailableError, check_version, make_schema
 from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
 from ._rows import COLUMNS, microseconds, read_row
+from .staging_values import Counts, Differing, Sum
 
-__all__ = ["Counts", "Differing", "Staging", "Sum", "staging"]
+__all__ = ["Staging", "staging"]
 
 PATIENCE: Final = 30.0
 """Seconds to wait for others who write."""
@@ -93,42 +94,10 @@ _BESIDE: Final = """
     """
 
 _DAY: Final = 86_400_000_000
-
-
-class Differing(NamedTuple):
-    """An event that is there under the same source and id, with another content.
-
-    Attributes:
-        place: Of the new one.
-        payload: The new one.
-        stored: The one that is there; empty if its body was pruned.
-        columns: The columns in which they differ.
-    """
-
-    place: int
-    payload: bytes
-    stored: bytes
-    columns: tuple[str, ...]
-
-
-class Counts(NamedTuple):
-    """How many events are new, known to the ledger, or in the file before."""
-
-    new: int
-    known: int
-    repeated: int
-
-
-class Sum(NamedTuple):
-    """What new events of a subject and a model add up to; `None` is what none of them knows."""
-
-    subject: str
-    model: str | None
-    events: int
-    input_tokens: int | None
-    output_tokens: int | None
-    total_tokens: int | None
-    calls: int | None
+_NO_SPACE: Final = (
+    "no space is left for what is gathered of the file, in the folder of temporary files "
+    "(SQLITE_TMPDIR or TMPDIR names another one)"
+)
 
 
 @contextlib.contextmanager
@@ -189,9 +158,14 @@ class Staging:
                 placed.append((place, *read_row(payload)))
             except UnusableEventError as error:
                 refused.append((place, str(error)))
-        self._connection.execute("BEGIN")
-        self._connection.executemany(_STAGE, placed)
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(_STAGE, placed)
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise UnavailableError(_NO_SPACE, hold=False) from error
+            raise
         self.staged += len(placed)
         return refused
 
