@@ -82,7 +82,7 @@ class Conversation:
         if reply.status in (405, 501):
             raise self._error(f"it takes no such question ({reply.status})", _OLDEST)
         if reply.status in (400, 422):
-            raise RefusedError(_detail(reply))
+            raise RefusedError(_detail(reply, self._sink.token) or f"status {reply.status}")
         document = self._document(reply)
         rows = document.get("data") if isinstance(document, dict) else None
         if not isinstance(rows, list):
@@ -140,7 +140,7 @@ class Conversation:
         if status == 429 or status >= 500:
             wait = f" in {reply.retry_after:g} s" if reply.retry_after else ""
             return self._error(f"it cannot answer now ({status})", f"ask again{wait}")
-        said = _detail(reply)
+        said = _detail(reply, self._sink.token)
         return self._error(
             f"it does not answer ({status}{f': {said}' if said else ''})",
             "`llm-metering doctor` looks at the server",
@@ -156,7 +156,9 @@ def _error(sink: OpenMeterSink, found: str, advice: str) -> RemoteUsageError:
     )
 
 
-def _detail(reply: Reply) -> str:
+def _detail(reply: Reply, token: str | None) -> str:
     # A server's words: of a length and kind that any terminal and log can take.
-    said = "; ".join(problem_texts("json", reply.content)[1:] or ["a bad request, it says"])
+    said = "; ".join(problem_texts("json", reply.content)[1:])
+    if token:
+        said = said.replace(token, "…")
     return "".join(sign for sign in said if sign.isprintable())[:_LONGEST_DETAIL]

@@ -6,22 +6,24 @@ for. Sources: `MeterQueryRequest` of `api/openapi.yaml` and `api/v3/openapi.yaml
 `pkg/filter/filter.go`, https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c:
 
 - A filter with an empty text in it is refused. v1 finds what lacks a key by comparing: nothing but
-  the empty text is less than U+0001. v3 has no such comparison, so we group by the key and choose.
+  the empty text is less than U+0001. v3 has no such comparison, so we group by the key and choose;
+  of several groups one has to be made, of which those without any value are not told.
 - A list has at most 100 items in v3, and `or` at most 10 of them.
 - v1 knows `advancedMeterGroupByFilters` from v1.0.0-beta.225 on; older servers pass over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import QueryError
-from ..meters import UsageQuery, rfc3339
+from ..meters import UsageQuery, Value, rfc3339
+from ..meters.definitions import Aggregation
 from ..meters.windows import Window
 
-__all__ = ["MOST_SUBJECTS", "Question", "questions_of"]
+__all__ = ["JOINED", "MOST_SUBJECTS", "Question", "questions_of"]
 
 MOST_SUBJECTS: Final = 100
 """That a server takes in one request, in both APIs."""
@@ -34,6 +36,14 @@ _GRANULARITIES: Final[Mapping[Window, str]] = {
     "DAY": "P1D",
     "MONTH": "P1M",
 }
+JOINED: Final[Mapping[Aggregation, Callable[[Value, Value], Value]]] = {
+    "SUM": lambda one, other: one + other,
+    "COUNT": lambda one, other: one + other,
+    "MIN": min,
+    "MAX": max,
+}
+"""How the values of two groups make that of both."""
+
 _LEAST: Final = "\x01"
 """The least text besides the empty one, but for those that begin with a zero byte."""
 
@@ -103,6 +113,8 @@ def _v3(query: UsageQuery, subjects: Sequence[str], provenance: str | None) -> Q
     conditions: dict[str, list[Any]] = {}
     for key, values in query.filters:
         if "" in values:
+            if len(values) > 1:
+                _check_joining(query)
             choose[key] = frozenset(values)
         else:
             conditions[key] = [_one_of(key, values)]
@@ -121,6 +133,20 @@ def _v3(query: UsageQuery, subjects: Sequence[str], provenance: str | None) -> Q
     if dimensions:
         body["filters"] = {"dimensions": dimensions}
     return Question(body=body, choose=choose)
+
+
+def _check_joining(query: UsageQuery) -> None:
+    instead = 'ask for "" by itself, or by API v1'
+    if query.meter.aggregation not in JOINED:
+        raise QueryError(
+            f"filters: OpenMeter's API v3 cannot ask {query.meter.aggregation} for events that lack a "
+            f"key and others at once; {instead}"
+        )
+    if query.window is None and (query.start is None or query.end is None):
+        raise QueryError(
+            "filters: OpenMeter's API v3 cannot say when the first and the last event was of those "
+            f"that lack a key and others at once; give start and end, {instead}"
+        )
 
 
 def _one_of(key: str, values: Sequence[str]) -> Any:

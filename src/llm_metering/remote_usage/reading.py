@@ -8,26 +8,17 @@ up to 2^53.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from ..errors import QueryError
 from ..meters import UsageQuery, UsageRow, Value, time_zone_of, window_bounds
-from ..meters.definitions import Aggregation
+from .questions import JOINED
 
 __all__ = ["in_order", "read_rows"]
-
-_JOINED: Final[Mapping[Aggregation, Callable[[Value, Value], Value]]] = {
-    "SUM": lambda one, other: one + other,
-    "COUNT": lambda one, other: one + other,
-    "MIN": min,
-    "MAX": max,
-}
-"""How the values of two groups make that of both."""
 
 _Place = tuple[datetime | None, str | None, tuple[str | None, ...]]
 
@@ -43,7 +34,6 @@ def read_rows(
         choose: By key, what an event may have of it.
 
     Raises:
-        QueryError: If values would have to be made of others that do not add up.
         ValueError: If they are in no known form; also `KeyError`, `TypeError`, `ArithmeticError`.
     """
     found: dict[_Place, UsageRow] = {}
@@ -124,15 +114,5 @@ def _place(row: UsageRow, query: UsageQuery) -> _Place:
 
 
 def _joined(one: UsageRow, other: UsageRow, query: UsageQuery) -> UsageRow:
-    join = _JOINED.get(query.meter.aggregation)
-    if join is None:
-        raise QueryError(
-            f"filters: OpenMeter's API v3 cannot ask {query.meter.aggregation} for events that lack a "
-            'key and others at once; ask for "" by itself, or by API v1'
-        )
-    return msgspec.structs.replace(
-        one,
-        value=join(one.value, other.value),
-        window_start=min(one.window_start, other.window_start),
-        window_end=max(one.window_end, other.window_end),
-    )
+    value = JOINED[query.meter.aggregation](one.value, other.value)
+    return msgspec.structs.replace(one, value=value)

@@ -123,8 +123,6 @@ class RemoteUsage:
                 f"the OpenMeter server of sink {self._sink.name} does not take the question: {error} "
                 f"(keys of its meter {listed.slug}: {keys})"
             ) from None
-        except QueryError:
-            raise
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
             raise server.unreadable() from None
 
