@@ -101,6 +101,16 @@ def test_a_dry_run_makes_nothing(home, run, events):
     assert not home.exists()
 
 
+def test_a_dry_run_of_two_files_knows_the_ledger_alone(home, run, events):
+    """What the first file would bring is not there for the second one, which is said."""
+    result = run("import", events, events, "--dry-run")
+
+    assert [line.split()[-4:] for line in result.stdout.splitlines()[2:4]] == [
+        ["2", "2", "0", "0"]
+    ] * 2
+    assert "each file compared with the ledger alone" in result.stdout
+
+
 def test_a_file_that_is_refused_ends_it(home, run, events, tmp_path):
     """Files before it are imported and said; it and those behind it are not."""
     bad = tmp_path / "bad.jsonl"

@@ -89,7 +89,8 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
             "calls that come into it later may be in the imported usage as well, and count twice then"
         )
     if report["dry_run"]:
-        yield "nothing was written: this is what would be"
+        beside = ", each file compared with the ledger alone" if len(report["files"]) > 1 else ""
+        yield f"nothing was written: this is what would be{beside}"
 
 
 def _places(places: list[int], total: int) -> str:

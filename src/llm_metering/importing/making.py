@@ -177,7 +177,8 @@ def _subject(file: UsageFile, row: UsageRow, payers: Payers) -> str:
             + f"; name a subject, or the key that does: {_choices(file.subject_keys, row.keys)}"
         )
     if not is_unicode(subject):
-        raise RowError(f"{row.where}: its {payers.key} holds half a character")
+        named = f"its {payers.key}" if found else "the subject for it"
+        raise RowError(f"{row.where}: {named} holds half a character")
     return subject
 
 

@@ -16,6 +16,7 @@ from ..ledger import Ledger
 from ..ledger.staging import Staging, staging
 from ..ledger.staging_values import Sum
 from ..meters.moments import rfc3339
+from ..settings.sources import source_problem
 from .differing import differences, is_same
 from .fields import RowError
 from .files import read_file, written_at
@@ -111,8 +112,11 @@ def import_file(
             has; nothing of it was imported.
         LedgerError: If the ledger cannot be read or written.
     """
-    found = read_file(Path(path), skip_unreadable=skip_unreadable)
     name = os.fspath(path)
+    if source is not None and (problem := source_problem(source)) is not None:
+        # OpenMeter refuses its events, and no setting could ever name it to send them.
+        raise ImportFileError(name, f"{source!r} cannot be a source: {problem}")
+    found = read_file(Path(path), skip_unreadable=skip_unreadable)
     with staging(ledger.path, dry_run=dry_run) as stage:
         if isinstance(found, EventsFile):
             if subject or subject_from or source:
