@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -143,3 +145,21 @@ def test_calls_that_arrive_meanwhile_are_seen(
         importing(path, subject="acme")
 
     assert total() == 120 + (0 if is_refused else 1200)
+
+
+@pytest.mark.parametrize("source", [None, "team-a"], ids=["", "of another source"])
+def test_a_pruned_bucket_is_seen(ledger, importing, tmp_path, source):
+    """Of a day whose body is gone nobody knows the end, so that it may reach into what comes."""
+    day = write(tmp_path / "d.json", openai_page(openai_bucket(completions())))
+    asked = {"subject": "acme", "source": source}
+    importing(day, **asked)
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        connection.execute("UPDATE events SET payload = ''")
+    within = write(tmp_path / "h.json", openai_page(*by_hour(completions(), [5, 6])))
+    behind = write(tmp_path / "b.json", openai_page(*by_hour(completions(), [24, 25])))
+
+    with pytest.raises(ImportFileError, match="would count twice"):
+        importing(within, **asked)
+
+    assert importing(behind, **asked).new == 2
+    assert importing(day, **asked).known == 1

@@ -79,6 +79,7 @@ _ANY: Final = """
     WHERE grain = 86400 AND window_start >= :before AND window_start < :end AND provider = :provider
     LIMIT 1
     """
+# Where an imported bucket ends that was pruned nobody knows: it may be a day long, as none is longer.
 _BESIDE: Final = """
     SELECT source, count(*) FROM main.events AS stored
     WHERE provider = :provider AND time >= :before AND time < :end
@@ -86,7 +87,9 @@ _BESIDE: Final = """
         AND (ifnull(operation, '') IN ('embeddings', 'moderations')) = :apart
         AND (:apart = 0 OR operation = :operation)
         AND (time >= :start OR CASE WHEN json_valid(payload) THEN
-            ifnull(json_extract(payload, '$.data.bucket_end') > :start_text, false) END)
+            ifnull(json_extract(payload, '$.data.bucket_end') > :start_text, false)
+            ELSE payload = '' AND time > :start - 86400000000 AND time % 60000000 = 0
+                AND (source LIKE 'import:%' OR source IN (SELECT source FROM staged)) END)
         AND NOT EXISTS (
             SELECT 1 FROM staged WHERE staged.source = stored.source AND staged.id = stored.id
         )
