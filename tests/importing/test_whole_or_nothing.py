@@ -21,7 +21,7 @@ from llm_metering.errors import ImportFileError
 from llm_metering.events import UsageEvent, encode
 from llm_metering.exporting import export_events
 from llm_metering.importing import import_file
-from llm_metering.ledger import Ledger, _files, staging
+from llm_metering.ledger import Ledger, _files, _folding, staging
 from llm_metering.meters import usage_query
 from llm_metering.sinks import Envelope
 from llm_metering.token_usage import TokenUsage
@@ -260,3 +260,19 @@ def test_a_ledger_that_was_exported_and_imported_answers_the_same(tmp_path_facto
             query = usage_query(meter, window=window, group_by=["subject", "model"])
             assert first.query(query).rows == second.query(query).rows
     first.close()
+
+
+def test_what_was_imported_is_added_up(ledger, tmp_path, monkeypatch):
+    """After a large import no question has to read all of its events."""
+    monkeypatch.setattr(_folding, "FOLD_AT", 10)
+    monkeypatch.setattr(staging, "FOLD_AT", 10)
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(encode(make_event()) + b"\n" for _ in range(45)))
+
+    import_file(ledger, path)
+
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        (recent,) = connection.execute("SELECT count(*) FROM recent").fetchone()
+    assert (recent < 10, count(ledger)) == (True, 45)
+    assert ledger.recount() == []
+    assert ledger.query(usage_query("calls_total")).rows[0].value == 45

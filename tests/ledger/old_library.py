@@ -111,8 +111,9 @@ def deliver(connection: sqlite3.Connection, schema: int, rows: list[tuple[object
 
 def read(path: Path, until: Path) -> None:
     """Ask as long as there is no such file: what rollups say has to be what events say, each time."""
-    last, asked = 0, 0
-    while not until.exists() or not asked:
+    last, asked, is_last = 0, 0, False
+    while not is_last:
+        is_last = until.exists()  # then all is written
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=2.0)) as connection:
             connection.isolation_level = None

@@ -31,8 +31,9 @@ if what == "write":
             time.sleep(0.01)
         ledger.deliver(batch)
 else:
-    asked = 0
-    while not Path(rest).exists() or not asked:
+    asked, is_last = 0, False
+    while not is_last:
+        is_last = Path(rest).exists()
         differences = ledger.recount()
         if differences:
             sys.exit(str(differences[:3]))

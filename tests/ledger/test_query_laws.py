@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_metering.events import new_event_id
-from llm_metering.ledger import Ledger, _folding
+from llm_metering.ledger import Ledger, _folding, _from_columns, _from_events
 from llm_metering.ledger._files import SCHEMA_VERSION, open_for_writing
 from llm_metering.ledger._folding import fold_if_due
 from llm_metering.ledger._queries import ways
@@ -150,7 +150,7 @@ def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[UsageQuery]]:
         # Again, with other content: what was there first stays.
         for each in draw(st.lists(st.sampled_from(delivered), max_size=3)):
             delivered.append({**each, "data": {"total_tokens": 77}})
-    return delivered, draw(st.lists(questions(zone), min_size=1, max_size=10))
+    return delivered, draw(st.lists(questions(zone), min_size=1, max_size=8))
 
 
 def payload(event: dict[str, Any]) -> bytes:
@@ -163,6 +163,7 @@ def ledger_of(events: list[dict[str, Any]], *, fold_at: int) -> Iterator[Ledger]
     with (
         tempfile.TemporaryDirectory() as folder,
         patch.object(_folding, "FOLD_AT", fold_at),
+        patch.object(_from_columns, "FEWEST", 0),
     ):
         path = Path(folder) / "ledger.db"
         with closing(open_for_writing(path)) as connection:
@@ -184,27 +185,32 @@ def insert(connection: sqlite3.Connection, events: list[dict[str, Any]], *, at_o
             fold_if_due(connection)
 
 
-def check_every_way(ledger: Ledger, events: list[dict[str, Any]], query: UsageQuery) -> None:
+def check_every_way(ledger: Ledger, events: list[dict[str, Any]], query: UsageQuery) -> int:
+    """Compare the answers with the expected one; how many ways there are to it."""
     expected = answer_of(events, query)
     assert list(ledger.query(query)) == expected
     with ledger._reading() as connection:
-        if connection is not None:
-            for rows in ways(connection, query):
-                assert list(rows) == expected
+        if connection is None:
+            return 0
+        answers = [list(rows) for rows in ways(connection, query)]
+        assert answers == [expected] * len(answers)
+        return len(answers)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=cases(), fold_at=st.integers(1, 12))
 def test_every_way_to_an_answer_gives_the_same(case, fold_at):
     """Days, quarters of an hour, what is recent, columns and bodies of events agree with plain Python."""
     events, asked = case
     with ledger_of(events, fold_at=fold_at) as ledger:
         for query in asked:
-            check_every_way(ledger, events, query)
+            is_of_bodies = _from_events.needs_bodies(query)
+            is_found_by_duckdb = is_of_bodies and query.subjects is None
+            assert check_every_way(ledger, events, query) >= (2 if is_found_by_duckdb else 1)
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=cases())
 def test_a_ledger_of_an_older_schema_answers_unchanged(version, case):
     """Whoever may not write it gets the same answers, and it stays as it is."""

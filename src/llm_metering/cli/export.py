@@ -11,8 +11,8 @@ import typer
 from ..errors import ExportError, LedgerError
 from ..settings import Settings, load_settings
 from .common import HomeOption, console, existing_spool, exists, progress
+from .periods import moment
 from .render import amount, plain
-from .usage import moment
 
 if TYPE_CHECKING:
     from ..exporting import Exported

@@ -44,6 +44,10 @@ CHECKPOINT_AT: Final = 4_000
 """Pages of the log that are copied into the file at once. With SQLite's 1,000 a batch alone would make
 them due, so that pages which the next batch writes again are copied with each one."""
 
+LOG_LIMIT: Final = 64 << 20
+"""Bytes that the log may keep when it begins anew: more than a fold writes, and far less than a
+migration does."""
+
 OPEN_AGAIN_AFTER: Final = 0.005
 """Seconds; those who make a ledger, or are the last to close it, take about as long."""
 
@@ -138,6 +142,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_AT}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if not is_current:
             connection.execute("BEGIN IMMEDIATE")
             # Looked at again: somebody may have been faster.

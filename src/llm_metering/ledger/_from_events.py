@@ -15,7 +15,7 @@ from ..meters import MeterDefinition, UsageQuery
 from ._lookups import NAMES, Parameters, column_of, number, text
 from ._windows import Windows
 
-__all__ = ["needs_bodies", "select"]
+__all__ = ["needs_bodies", "select", "stretches"]
 
 _HALF: Final = 1 << 32
 
@@ -71,7 +71,7 @@ def select(
             "CROSS JOIN events ON events.rowid = those.place"
         )
     else:
-        listed = ", ".join(str(each) for each in _stretches(connection, start, end))
+        listed = ", ".join(str(each) for each in stretches(connection, start, end))
         tables = (
             f"(WITH stretches(behind, through) AS (VALUES {listed}) SELECT * FROM stretches) "
             "AS those CROSS JOIN events "
@@ -86,29 +86,31 @@ def select(
         conditions.append(
             f"{text(query.path_of(key), parameters)} IN (SELECT value FROM json_each({among}))"
         )
+    told_apart = ["slot", "payer", *(f"key{position}" for position in range(len(query.keys)))]
     columns = [
-        f"{windows.key('time')} AS slot",
-        f"{'subject' if query.by_subject else 'NULL'} AS payer",
-        *(
-            f"{text(query.path_of(key), parameters)} AS key{position}"
-            for position, key in enumerate(query.keys)
-        ),
+        windows.key("time"),
+        "subject" if query.by_subject else "NULL",
+        *(text(query.path_of(key), parameters) for key in query.keys),
     ]
-    told_apart = ", ".join(["slot", "payer", *(f"key{n}" for n in range(len(query.keys)))])
-    values, condition = _aggregates(meter, parameters)
-    statement = (
-        f"SELECT {', '.join(columns)}, min(time) AS first, max(time) AS last, {values} "
-        f"FROM {tables} WHERE {' AND '.join(conditions)} "
-        f"GROUP BY {', '.join(str(n + 1) for n in range(len(columns)))} {condition}"
-    )
-    if meter.aggregation == "LATEST":
-        assert meter.value_property is not None
-        statement = (
-            f"SELECT {told_apart}, first, last, {number(meter.value_property, parameters)} "
-            f"FROM ({statement}) AS groups CROSS JOIN events "
-            "ON events.rowid = CAST(substr(latest, 21) AS INTEGER)"
+    value = _value(meter, parameters)
+    grouped = ", ".join(told_apart)
+    made, condition = _aggregates(meter)
+    # The limit keeps SQLite from working out a body's value anew wherever it is named.
+    statement = f"""
+        SELECT {grouped}, min(time) AS first, max(time) AS last, {made}
+        FROM (
+            SELECT {", ".join(f"{each} AS {name}" for each, name in zip(columns, told_apart, strict=True))},
+                time, events.rowid AS place, {value} AS value
+            FROM {tables} WHERE {" AND ".join(conditions)} LIMIT -1
         )
-    return f"{statement} ORDER BY {told_apart}"
+        GROUP BY {grouped} {condition}
+        """
+    if meter.aggregation == "LATEST":
+        statement = f"""
+            SELECT {grouped}, first, last, {value} FROM ({statement}) AS groups
+            CROSS JOIN events ON events.rowid = CAST(substr(latest, 21) AS INTEGER)
+            """
+    return f"{statement} ORDER BY {grouped}"
 
 
 def _texts(query: UsageQuery) -> Iterator[str]:
@@ -118,46 +120,47 @@ def _texts(query: UsageQuery) -> Iterator[str]:
         yield query.meter.value_property
 
 
-def _aggregates(meter: MeterDefinition, parameters: Parameters) -> tuple[str, str]:
-    """What a group's value is made of, and what a group has to have for it."""
+def _value(meter: MeterDefinition, parameters: Parameters) -> str:
+    """What of each event the meter aggregates."""
     if meter.value_property is None:
+        return "NULL"
+    if meter.aggregation == "UNIQUE_COUNT":
+        return f"nullif({text(meter.value_property, parameters)}, 'null')"
+    return number(meter.value_property, parameters)
+
+
+def _aggregates(meter: MeterDefinition) -> tuple[str, str]:
+    """What a group's value is made of, and what a group has to have for it."""
+    if meter.aggregation == "COUNT":
         return "count(*)", ""
     if meter.aggregation == "UNIQUE_COUNT":
-        return f"count(DISTINCT nullif({text(meter.value_property, parameters)}, 'null'))", ""
-    value = number(meter.value_property, parameters)
-    has_value = f"HAVING count({value}) > 0"
+        return "count(DISTINCT value)", ""
+    has_value = "HAVING count(value) > 0"
     if meter.aggregation in ("MIN", "MAX"):
-        return f"{meter.aggregation}({value})", has_value
+        return f"{meter.aggregation}(value)", has_value
     if meter.aggregation == "LATEST":
         # The later in time, and of those that are as late the one that came last.
-        moment = (
-            f"CASE WHEN ({value}) IS NOT NULL THEN printf('%020d%020d', time, events.rowid) END"
-        )
+        moment = "CASE WHEN value IS NOT NULL THEN printf('%020d%020d', time, place) END"
         return f"max({moment}) AS latest", has_value
     # Whole numbers in halves, since a sum beyond 64 bits would be an error; others apart, since
     # with one of them in it a sum of SQLite's is inexact as a whole.
-    whole = f"CASE typeof({value}) WHEN 'integer' THEN ({value})"
+    whole = "CASE typeof(value) WHEN 'integer' THEN value"
     parts = (
         f"sum({whole} / {_HALF} END), sum({whole} % {_HALF} END), "
-        f"total(CASE typeof({value}) WHEN 'real' THEN {value} END), count({value})"
+        "total(CASE typeof(value) WHEN 'real' THEN value END), count(value)"
     )
     return parts, has_value
 
 
-def _stretches(
+def stretches(
     connection: sqlite3.Connection, start: int | None, end: int | None
-) -> list[tuple[int, int]]:
-    """Where events of a period may be: behind one place, through another."""
-    found: list[tuple[int, int]] = []
+) -> Iterator[tuple[int, int]]:
+    """Where events of a period may be: behind one place, through another; at last what is recent."""
     behind = 0
     for through, first, last in connection.execute(
         "SELECT through_place, first_time, last_time FROM spans ORDER BY through_place"
     ):
         if (start is None or last >= start) and (end is None or first < end):
-            if found and found[-1][1] == behind:
-                found[-1] = (found[-1][0], through)
-            else:
-                found.append((behind, through))
+            yield behind, through
         behind = through
-    found.append((behind, 1 << 62))
-    return found
+    yield behind, 1 << 62

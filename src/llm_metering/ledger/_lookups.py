@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ..meters import parse_path
 
-__all__ = ["COUNTS", "NAMES", "Parameters", "column_of", "number", "prepare", "text"]
+__all__ = ["COUNTS", "NAMES", "Parameters", "column_of", "number", "number_in", "prepare", "text"]
 
 NAMES: Final = ("provider", "model", "operation", "framework", "provenance", "status")
 """Columns with the text of the key in `data` of the same name; NULL where it is lacking or no text."""
@@ -34,19 +34,27 @@ COUNTS: Final = (
 """Columns with the whole number under the key of the same name; NULL where it is lacking."""
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,4000}", re.ASCII)
 _LARGEST: Final = "1.7976931348623157e308"
 _EXPONENT_FROM: Final = 1e21
 
 
 class Parameters(dict[str, Any]):
-    """What a caller wrote: it reaches SQLite as a parameter only."""
+    """What a caller wrote: it reaches a database as a parameter only.
+
+    Args:
+        prefix: What its SQL marks parameters with.
+    """
+
+    def __init__(self, prefix: str = ":") -> None:
+        super().__init__()
+        self._prefix = prefix
 
     def __call__(self, value: object) -> str:
         """The parameter that stands for a value."""
         name = f"p{len(self)}"
         self[name] = value
-        return f":{name}"
+        return f"{self._prefix}{name}"
 
 
 def column_of(path: str) -> str | None:
@@ -92,7 +100,7 @@ def number(path: str, parameters: Parameters) -> str:
 def prepare(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that `text` and `number` call for what is rare."""
     connection.create_function("json_number", 1, _json_number, deterministic=True)
-    connection.create_function("number_in", 1, _number_in, deterministic=True)
+    connection.create_function("number_in", 1, number_in, deterministic=True)
 
 
 def _path(path: str) -> str:
@@ -108,10 +116,11 @@ def _json_number(number: float) -> str:
     return repr(number)
 
 
-def _number_in(text: str) -> int | float | None:
-    if _WHOLE.fullmatch(text):
-        return int(text)
+def number_in(text: str) -> int | float | None:
+    """The number that a text is; a whole one as an `int` as far as SQLite's integers go."""
     if _NUMBER.fullmatch(text) is None:
         return None
+    if _WHOLE.fullmatch(text) and -(2**63) <= (whole := int(text)) < 2**63:
+        return whole
     found = float(text)
     return found if math.isfinite(found) else None

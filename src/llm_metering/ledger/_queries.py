@@ -7,13 +7,13 @@ only. All of an answer is read at one moment.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..errors import QueryError
 from ..meters import UsageQuery, UsageRow, rfc3339
-from . import _from_events, _from_rollups
-from ._answers import rows_of, value_of
+from . import _from_columns, _from_events, _from_rollups
+from ._answers import Group, rows_of, value_of
 from ._lookups import Parameters, prepare
 from ._rows import microseconds
 from ._windows import DAY, SECOND, Windows, moment_of
@@ -66,29 +66,28 @@ def ways(connection: sqlite3.Connection, query: UsageQuery) -> Iterator[tuple[Us
     if _from_events.needs_bodies(query):
         _check_bodies(connection, start)
         prepare(connection)
+        if is_current and query.subjects is None:
+            groups = _from_columns.read(connection, query, windows, start, end)
+            if groups is not None:
+                yield rows_of(query, windows, _something(query, groups))
     parameters = Parameters()
     statement = _from_events.select(
         connection, query, windows, start, end, parameters, has_places=is_current
     )
     behind = 4 + len(query.keys)
-    yield rows_of(
-        query,
-        windows,
-        (
-            (*found[:behind], value)
-            for found in connection.execute(statement, parameters)
-            # One number of nothing, of no window, is no row on OpenMeter either.
-            if (value := value_of(query, found[behind:])) or not _is_nothing(query)
-        ),
+    found = (
+        (*each[:behind], value_of(query, each[behind:]))
+        for each in connection.execute(statement, parameters)
     )
+    yield rows_of(query, windows, _something(query, found))
 
 
-def _is_nothing(query: UsageQuery) -> bool:
-    return (
-        query.meter.aggregation == "UNIQUE_COUNT"
-        and query.window is None
-        and not (query.keys or query.by_subject)
-    )
+def _something(query: UsageQuery, groups: Iterable[Group]) -> Iterable[Group]:
+    # One number of nothing, of no window, is no row on OpenMeter either.
+    is_one = query.window is None and not query.keys and not query.by_subject
+    if query.meter.aggregation == "UNIQUE_COUNT" and is_one:
+        return (group for group in groups if group[-1])
+    return groups
 
 
 def _check_bodies(connection: sqlite3.Connection, start: int | None) -> None:

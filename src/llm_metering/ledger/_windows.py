@@ -7,17 +7,17 @@ told apart by a number, and Python turns each number into the bounds of its wind
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from ..meters import Window, time_zone_of, window_bounds
 from ._rows import EPOCH, microseconds
 
-__all__ = ["DAY", "HOUR", "MINUTE", "QUARTER", "SECOND", "Windows", "moment_of"]
+__all__ = ["DAY", "HOUR", "MINUTE", "QUARTER", "SECOND", "Dialect", "Windows", "moment_of"]
 
 SECOND: Final = 1_000_000
 MINUTE: Final = 60 * SECOND
@@ -27,6 +27,17 @@ DAY: Final = 24 * HOUR
 
 _YEAR_ONE: Final = EPOCH.date().toordinal()
 _MONTHS: Final = 12
+
+Dialect = Literal["sqlite", "duckdb"]
+"""Whose SQL it is."""
+
+_MONTH_OF: Final[Mapping[Dialect, str]] = {
+    "sqlite": (
+        "CAST(strftime('%Y', {time} / 1000000, 'unixepoch') AS INTEGER) * 12 "
+        "+ CAST(strftime('%m', {time} / 1000000, 'unixepoch') AS INTEGER) - 1"
+    ),
+    "duckdb": "year(make_timestamp({time})) * 12 + month(make_timestamp({time})) - 1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +83,22 @@ class Windows:
         self.bounds = _Bounds(self._bounds_of)
         """When the window of a key begins, and the first moment after it."""
 
-    def key(self, column: str) -> str:
+    def key(self, column: str, dialect: Dialect = "sqlite") -> str:
         """The SQL of a number that tells the window of a time, and orders windows."""
         if self._window is None:
             return "NULL"
         if self._window == "MINUTE":
             return f"{column} - {column} % {MINUTE}"
-        # A day more, for division and remainder round towards 0, and 1970 is before 1970 in the
-        # West.
+        # A day more, for a remainder is of the sign of what it is left of, and 1970 is before 1970
+        # in the West.
+        ahead = self._ahead(column, DAY)
         if self._window == "HOUR":
-            return f"{column} - ({column} + {self._ahead(column, DAY)}) % {HOUR}"
-        local = f"({column} + {self._ahead(column, DAY)}) / {DAY} - 1"
+            return f"{column} - ({column} + {ahead}) % {HOUR}"
+        day = f"{column} + {ahead} - ({column} + {ahead}) % {DAY} - {DAY}"
         if self._window == "DAY":
-            return local
+            return day
         if self._window == "MONTH":
-            year, month = (
-                f"CAST(strftime('{part}', ({local}) * 86400, 'unixepoch') AS INTEGER)"
-                for part in ("%Y", "%m")
-            )
-            return f"{year} * {_MONTHS} + {month} - 1"
+            return _MONTH_OF[dialect].format(time=f"({day})")
         assert_never(self._window)
 
     def cuts(self) -> tuple[int, ...] | None:
@@ -143,7 +151,7 @@ class Windows:
         if self._window == "MONTH":
             year, month = divmod(key, _MONTHS)
             return _around(date(year, month + 1, 15), "MONTH", self._zone)
-        return _around(date.fromordinal(_YEAR_ONE + key), "DAY", self._zone)
+        return _around(date.fromordinal(_YEAR_ONE + key // DAY), "DAY", self._zone)
 
 
 def moment_of(microseconds: int) -> datetime:

@@ -22,7 +22,7 @@ from ._files import check_version
 from ._handle import Handle
 from ._rows import COLUMNS, microseconds
 
-__all__ = ["Extract", "StoredEvent", "Wanted"]
+__all__ = ["Bodies", "Extract", "StoredEvent", "Wanted", "bodies_before"]
 
 PAGE: Final = 5_000
 """Events that are read at once, which takes some milliseconds and megabytes."""
@@ -93,6 +93,34 @@ class StoredEvent(NamedTuple):
     columns: Mapping[str, str | int | None]
 
 
+class Bodies(NamedTuple):
+    """Bodies of events.
+
+    Attributes:
+        events: How many.
+        size: Their bytes.
+    """
+
+    events: int
+    size: int
+
+
+def bodies_before(path: Path, moment: datetime) -> Bodies:
+    """The bodies that a ledger has of events of before a moment. All events are looked at.
+
+    Raises:
+        LedgerError: If the file cannot be read, or a newer library wrote it.
+    """
+    sql = """
+        SELECT count(*), ifnull(sum(length(CAST(payload AS BLOB))), 0) FROM events
+        WHERE time < ? AND payload <> ''
+        """
+    with _reading(Handle(path)) as connection:
+        if connection is None:
+            return Bodies(0, 0)
+        return Bodies(*connection.execute(sql, (microseconds(moment),)).fetchone())
+
+
 class Extract:
     """The events of a ledger that there are when this is made.
 
@@ -116,7 +144,7 @@ class Extract:
         self.last = 0
         self.has_pruned = False
         self.pruned_before: int | None = None
-        with self._reading() as connection:
+        with _reading(self._handle) as connection:
             if connection is None:
                 return
             (self.last,) = connection.execute("SELECT ifnull(max(rowid), 0) FROM events").fetchone()
@@ -144,7 +172,7 @@ class Extract:
         asked = self._wanted.parameters() | {"last": self.last}
         after = 0
         while after < self.last:
-            with self._reading() as connection:
+            with _reading(self._handle) as connection:
                 if connection is None:
                     raise LedgerError("the ledger was removed while it was read")
                 found = connection.execute(sql, asked | {"after": after}).fetchall()
@@ -157,11 +185,13 @@ class Extract:
                 ],
             )
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        with self._handle.reading() as connection:
-            if connection is None:
-                yield None
-                return
-            connection.execute("BEGIN")
-            yield connection if check_version(connection) else None
+
+@contextlib.contextmanager
+def _reading(handle: Handle) -> Iterator[sqlite3.Connection | None]:
+    """Lend the ledger as it is at this moment; `None` while nothing was delivered to it."""
+    with handle.reading() as connection:
+        if connection is None:
+            yield None
+            return
+        connection.execute("BEGIN")
+        yield connection if check_version(connection) else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "differences", "has_rollups"]
 
 Value = str | int | None
 
@@ -63,6 +63,12 @@ class _Question:
     key: tuple[str, ...]
     values: tuple[str, ...]
     counted: str
+
+
+def has_rollups(connection: sqlite3.Connection) -> bool:
+    """Whether a ledger has what is counted here: one of an older schema has not."""
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'recent'"
+    return connection.execute(there).fetchone() is not None
 
 
 def differences(connection: sqlite3.Connection, most: int) -> list[Difference]:

@@ -271,9 +271,10 @@ class Staging:
 
     def _fold(self, taken: int) -> None:
         """Add up what was taken in: until that is done, questions read all of it."""
-        for _ in range(0, taken, FOLD_AT):
+        for done in range(0, taken, FOLD_AT):
+            if done:
+                time.sleep(PAUSE)
             fold_if_due(self._connection)
-            time.sleep(PAUSE)
 
     def _begin(self) -> None:
         deadline = time.monotonic() + PATIENCE
