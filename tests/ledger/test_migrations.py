@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_metering.ledger import Ledger, _files
+from llm_metering.ledger import Ledger, _files, _folding
 from llm_metering.meters import usage_query
 from llm_metering.token_usage import TokenUsage
 from tests.factories import NOON, batch_of, make_event
@@ -107,7 +107,7 @@ def test_the_events_of_a_big_ledger_lie_in_spans(tmp_path):
         connection.execute(
             """
             INSERT INTO events (source, id, type, subject, time, payload)
-            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120000)
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
             SELECT 's', i, 'llm.usage', 'c', i, '{}' FROM n
             """
         )
@@ -116,7 +116,8 @@ def test_the_events_of_a_big_ledger_lie_in_spans(tmp_path):
         assert ledger.recount() == []
     with closing(sqlite3.connect(path)) as connection:
         spans = connection.execute("SELECT * FROM spans").fetchall()
-    assert spans == [(50000, 1, 50000), (100000, 50001, 100000), (120000, 100001, 120000)]
+    assert _folding.FOLD_AT == 30_000
+    assert spans == [(30000, 1, 30000), (60000, 30001, 60000), (70000, 60001, 70000)]
 
 
 def test_answers_stay_the_same(tmp_path):
