@@ -45,9 +45,10 @@ def test_windows_where_clocks_are_set(zone):
     quarter = change.replace(minute=15, second=0)
     periods = [
         {},
-        {"start": max(quarter - DAY, earliest), "end": quarter + 2 * DAY + 3 * HOUR},
+        {"start": max(quarter - DAY, earliest), "end": quarter + DAY + 3 * HOUR},
         {"start": max(quarter - 3000 * HOUR, earliest), "end": quarter + 3000 * HOUR},
         {"start": quarter, "end": quarter + HOUR},
+        {"end": max(change.replace(minute=0, second=0), earliest + HOUR)},
         {"start": max(change - 31 * MINUTE, earliest)},
     ]
     with ledger_of(events, fold_at=40) as ledger:
