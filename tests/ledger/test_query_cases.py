@@ -79,6 +79,10 @@ def test_values_of_every_kind(aggregation, path):
         event(f"alone {number}", noon, v=value, k=f"alone {number}", w=value)
         for number, value in enumerate(ODDITIES)
     ]
+    events += [
+        event(f"tie {value}", noon, k="tie", v=value if path == "$.v" else {"b": [value]})
+        for value in (1, 3, 2)
+    ]
     events += [event("nothing", noon, k="nothing"), event("guess", noon, k="0", v=1e6)]
     events[-1]["data"]["provenance"] = "partial"
     meter = MeterDefinition(
