@@ -148,7 +148,7 @@ def flink(session):
 
 @nox.session(default=False)
 def clickhouse(session):
-    """The documentation's statements for ClickHouse, by its engine in a process of Python."""
+    """The documentation's statements for ClickHouse, and OpenMeter's, by its engine in a process of Python."""
     session.install("--editable", ".", "--group", "clickhouse")
     session.run("pytest", "tests/clickhouse", *session.posargs)
 

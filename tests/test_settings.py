@@ -78,6 +78,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("subject_from_metadata", "trust", "default"),
         ("subject_token_secrets", "not set", "default"),
         ("metadata_dimensions", (), "default"),
+        ("meters", (), "default"),
     )
 
 
@@ -468,7 +469,7 @@ def test_secrets_of_tokens_are_shown_to_nobody(monkeypatch):
     assert given.subject_token_secrets == (secrets[0].encode(),)
     assert "first" not in shown
     assert "other" not in shown
-    assert settings.describe()[-2] == (
+    assert settings.describe()[-3] == (
         "subject_token_secrets",
         "set",
         "environment LLM_METERING_SUBJECT_TOKEN_SECRETS",

@@ -74,13 +74,13 @@ def some_events(number: int, *, seed: int) -> list[UsageEvent]:
 
 
 def ledger_hours(ledger: Ledger) -> Hours:
-    """What a ledger says; it adds nothing for a count that nobody knows."""
+    """What a ledger says; a sum of nothing that is known has no row there."""
     hours: Hours = {}
     for column, meter in METERS.items():
         query = usage_query(meter, window="HOUR", group_by=("subject", "model"))
         for row in ledger.query(query).rows:
             key = key_of(row.window_start, row.subject, row.group_by["model"])
-            hours.setdefault(key, {})[column] = row.value
+            hours.setdefault(key, dict.fromkeys(METERS))[column] = row.value
     return hours
 
 
@@ -105,9 +105,10 @@ def added_up(events: Iterable[UsageEvent]) -> Hours:
     return hours
 
 
-def with_unknown_as_nothing(hours: Hours) -> Hours:
-    """The sums as a ledger has them."""
-    return {key: {column: row[column] or 0 for column in METERS} for key, row in hours.items()}
+def of_meters(hours: Hours) -> Hours:
+    """What meters of a ledger say of the same: nothing, where nothing is known."""
+    rows = {key: {column: row[column] for column in METERS} for key, row in hours.items()}
+    return {key: row for key, row in rows.items() if any(each is not None for each in row.values())}
 
 
 def key_of(hour: datetime, subject: str | None, model: str | None) -> Key:

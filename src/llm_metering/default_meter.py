@@ -17,7 +17,7 @@ from .recording.keywords import RecordArguments
 from .subjects import check_subject
 
 if TYPE_CHECKING:
-    from .meters import UsageReport
+    from .meters import MeterDefinition, UsageReport
 
 __all__ = [
     "aclose",
@@ -219,7 +219,7 @@ def metered_stream(
 
 
 def usage(
-    meter: str = "tokens_total",
+    meter: str | MeterDefinition = "tokens_total",
     subject: str | Iterable[str] | None = None,
     window: str | None = None,
     start: datetime | str | None = None,
@@ -228,8 +228,17 @@ def usage(
     time_zone: str = "UTC",
     *,
     filters: Mapping[str, str | Iterable[str]] | None = None,
+    backend: str | None = None,
 ) -> UsageReport:
     """`Meter.usage` of the default meter."""
     return get_meter().usage(
-        meter, subject, window, start, end, group_by, time_zone, filters=filters
+        meter,
+        subject,
+        window,
+        start,
+        end,
+        group_by,
+        time_zone,
+        filters=filters,
+        backend=backend,
     )

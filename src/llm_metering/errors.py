@@ -13,7 +13,9 @@ from typing import Final, Literal
 
 __all__ = [
     "ConfigurationError",
+    "ExportError",
     "HomeError",
+    "ImportFileError",
     "IngestError",
     "InvalidArgumentError",
     "InvalidUsageError",
@@ -26,6 +28,7 @@ __all__ = [
     "ProblemKind",
     "QueryError",
     "ReconcileError",
+    "RemoteUsageError",
     "SinkURLError",
     "SubjectError",
     "SubjectTokenError",
@@ -85,8 +88,28 @@ class ReconcileError(MeteringError, RuntimeError):
     """A server cannot be compared with what was recorded; the message says what it answered."""
 
 
+class RemoteUsageError(MeteringError, RuntimeError):
+    """An OpenMeter server does not say what was used; the message says why, and what to do."""
+
+
 class IngestError(MeteringError, RuntimeError):
     """A topic cannot be read into the ledger until a person mends something."""
+
+
+class ExportError(MeteringError, RuntimeError):
+    """Events cannot be exported, and no file was written; the message says what can."""
+
+
+class ImportFileError(MeteringError, ValueError):
+    """A file of usage cannot be imported, and nothing of it was; the message says what is wrong where.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}; nothing of it was imported")
+        self.path = path
 
 
 class SubjectError(MeteringError, ValueError):

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
 
 from . import system
 from .at_exit import EXIT_TIMEOUT, close_at_exit, is_closed
+from .backends import Backends
 from .calls import CallStart, CallTable, Waits
 from .counting import CountingQueue, TokenCounters
 from .errors import ConfigurationError, LedgerError, NotDurableError, TransportProblem
 from .events import UsageEvent
 from .guard import Guard
-from .opening import open_ledger, open_sinks, retention_of, rules_of
+from .opening import open_ledger, open_sinks, retention_of, rules_of, urls_and_objects
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
 from .settings import Settings, load_settings, require_destination
@@ -29,7 +30,7 @@ from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
 if TYPE_CHECKING:
-    from .meters import UsageReport
+    from .meters import MeterDefinition, UsageReport
 
 __all__ = ["DRAIN_TIMEOUT", "EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
@@ -74,11 +75,7 @@ class Meter:
         on_error: Callable[[TransportProblem], object] | None = None,
         **settings: Any,
     ) -> None:
-        given = () if sinks is None or isinstance(sinks, str) else tuple(sinks)
-        objects = [sink for sink in given if not isinstance(sink, str)]
-        urls: object = sinks
-        if not isinstance(sinks, str) and sinks is not None:
-            urls = [sink for sink in given if isinstance(sink, str)]
+        urls, objects = urls_and_objects(sinks)
         self.settings: Settings = load_settings(
             home=home, sinks=urls, source=source, subject=subject, **settings
         )
@@ -97,6 +94,7 @@ class Meter:
             on_error=on_error,
             retention=retention_of(self.settings),
         )
+        self._backends = Backends(self._ledger, all_sinks, self._ship)
         self._journal = self._transport.journal
         self._counting = CountingQueue(
             TokenCounters(download=self.settings.tokenizer_download),
@@ -461,13 +459,16 @@ class Meter:
         """
         if self._ledger is None:
             raise LedgerError("the ledger is switched off; usage is kept where your sinks keep it")
+        return self._ship(self._ledger, timeout)
+
+    def _ship(self, sink: Sink, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         counted = self._counting.wait(deadline)
-        return bool(self._transport.drain(self._ledger, deadline=deadline)) and counted
+        return bool(self._transport.drain(sink, deadline=deadline)) and counted
 
     def usage(
         self,
-        meter: str = "tokens_total",
+        meter: str | MeterDefinition = "tokens_total",
         subject: str | Iterable[str] | None = None,
         window: str | None = None,
         start: datetime | str | None = None,
@@ -477,12 +478,16 @@ class Meter:
         *,
         filters: Mapping[str, str | Iterable[str]] | None = None,
         allow_incomplete: bool = False,
+        backend: str | None = None,
     ) -> UsageReport:
-        """What was used, from the ledger, everything this process recorded so far included.
+        """What was used, everything this process recorded so far included.
+
+        An OpenMeter server shows some seconds later what it has acknowledged.
 
         Args:
             meter: Slug of a meter: `tokens_total`, `tokens_input`, `tokens_output`,
-                `tokens_cached`, `tokens_reasoning`, `calls_total`.
+                `tokens_cached`, `tokens_reasoning`, `calls_total`, or one of the setting `meters`;
+                or a `MeterDefinition` that is in no setting.
             subject: One or several subjects; all of them if left out.
             window: `MINUTE`, `HOUR`, `DAY` or `MONTH`; one row for the whole time if left out.
             start: First moment that counts: an aware datetime, or ISO 8601 with an offset.
@@ -492,12 +497,16 @@ class Meter:
             time_zone: Where hours, days and months begin: a name of the IANA database.
             filters: By such a key, the value or values of which an event must have one; `""` for a
                 key that it lacks.
-            allow_incomplete: Answer even while the ledger does not take what was recorded.
+            allow_incomplete: Answer even while the back end does not take what was recorded.
+            backend: Who answers: `ledger`, or the name of an OpenMeter sink, whose server is asked.
+                Left out, the ledger, and where that is off the only such sink.
 
         Raises:
-            QueryError: If the question makes no sense.
+            QueryError: If the question makes no sense, or the server's meter cannot answer it.
             LedgerError: If the ledger is switched off, or does not take what was recorded: the
                 answer would be short.
+            RemoteUsageError: If the server does not take what was recorded, gives no answer, or
+                counts something else under the meter's name.
         """
         from .meters import usage_query
 
@@ -510,15 +519,9 @@ class Meter:
             group_by=group_by,
             filters=filters,
             time_zone=time_zone,
+            meters=self.settings.meters,
         )
-        complete = self.take_in(1.0 if allow_incomplete else FLUSH_TIMEOUT)
-        assert self._ledger is not None  # or `take_in` had raised
-        if not complete and not allow_incomplete:
-            raise LedgerError(
-                "the ledger has not taken all that was recorded, so usage would be short; "
-                "`llm-metering status` says why; allow_incomplete=True shows what there is"
-            )
-        return self._ledger.query(query)
+        return self._backends.usage(query, backend, allow_incomplete=allow_incomplete)
 
     def note_failure(self, where: str, error: Exception) -> None:
         """Count and log that something of ours failed; the work of `guard`."""

@@ -15,7 +15,7 @@ from .transport.spool import debt_of
 if TYPE_CHECKING:
     from .ledger import Ledger
 
-__all__ = ["open_ledger", "open_sinks", "retention_of", "rules_of"]
+__all__ = ["open_ledger", "open_sinks", "retention_of", "rules_of", "urls_and_objects"]
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -42,6 +42,15 @@ def open_ledger(settings: Settings) -> Ledger | None:
     from .ledger import Ledger
 
     return Ledger(settings.home / "ledger.db")
+
+
+def urls_and_objects(sinks: Iterable[str | Sink] | None) -> tuple[object, list[Sink]]:
+    """Sinks as they were given: those that settings name, if any, and those that are objects."""
+    if sinks is None or isinstance(sinks, str):
+        return sinks, []
+    given = tuple(sinks)
+    urls = [sink for sink in given if isinstance(sink, str)]
+    return urls, [sink for sink in given if not isinstance(sink, str)]
 
 
 def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink]) -> list[Sink]:

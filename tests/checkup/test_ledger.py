@@ -42,8 +42,10 @@ def test_a_whole_ledger_is_well(home, path):
     assert {check: each.level for check, each in found.items()} == {
         "ledger.opens": "ok",
         "ledger.whole": "ok",
+        "ledger.sums": "ok",
     }
-    assert "schema 2, for writers of schema 1 and later" in found["ledger.opens"].found
+    assert found["ledger.sums"].found == "they are what the events say"
+    assert "schema 3, for writers of schema 1 and later" in found["ledger.opens"].found
     assert list(home.iterdir()) == [path]
 
 
@@ -54,7 +56,7 @@ def test_a_ledger_in_use_is_looked_at(home):
         found = look(home)
 
         assert found["ledger.whole"].level == "ok"
-        assert "schema 2," in found["ledger.opens"].found
+        assert "schema 3," in found["ledger.opens"].found
         assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 
@@ -133,3 +135,28 @@ def test_what_was_passed_over_in_a_topic_is_a_warning_for_a_week(home, kinds, da
 
     assert (shown.level if shown else None) == ("warning" if found else None)
     assert found is None or found in shown.found
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("UPDATE recent SET total_tokens = 7 WHERE place = 3", id="what is recent"),
+        pytest.param("DELETE FROM recent WHERE place = 3", id="an event that is not counted"),
+        pytest.param(
+            "INSERT INTO kind_days VALUES (0, 1, 9, 9, 9, 0, 0, 0, 1, 1, 0, 0)", id="a rollup"
+        ),
+    ],
+)
+def test_sums_that_are_not_those_of_the_events_are_a_failure(home, path, statement):
+    """Whatever made them so."""
+    change(path, statement)
+
+    assert look(home)["ledger.sums"].level == "failure"
+
+
+def test_sums_are_counted_again_as_far_as_there_is_time(home, path):
+    """No time is no failure: it says so."""
+    found = look(home, limit=0.0)
+
+    assert {each.level for each in found.values()} == {"ok", "warning"}
+    assert "ledger.sums" not in found

@@ -15,6 +15,7 @@ import pytest
 
 from llm_metering.events import encode
 from llm_metering.ledger import Ledger
+from llm_metering.meters import usage_query
 from llm_metering.sinks import open_sink
 from llm_metering.sinks.base import Envelope
 from llm_metering.testing import OpenMeterServer
@@ -362,3 +363,32 @@ def test_a_terminal_sees_progress(site, home, server):
 
     assert "3/3" in seen
     assert "openmeter has 3 of 3 events" in seen
+
+
+def test_what_has_no_body_any_more_is_counted_and_not_sent(site, home, server):
+    """The ledger was pruned: the server gets the others, and no empty event."""
+    fill_ledger(home, *calls(30))
+    with contextlib.closing(Ledger(home / "ledger.db")) as ledger:
+        assert ledger.prune(NOON + timedelta(minutes=12)).events == 12
+
+    report = site.ask("replay", *SINCE, "--sink", "openmeter", "--yes", code=3)
+
+    assert (report["events"], report["taken"], report["gone"], report["left"]) == (30, 18, 12, 0)
+    assert [note for note in report["notes"] if "bodies of events" in note] == [
+        "bodies of events before 2026-11-21T12:12:00Z were given up: the ledger cannot send these"
+    ]
+    assert len(server.events) == 18
+    assert all(server.events)
+
+
+def test_a_pruned_ledger_takes_no_body_from_the_journal(site, home, server):
+    """What the journal still has of such an event is a repetition: nothing counts twice."""
+    deliver(site, home, server, *calls(10))
+    with contextlib.closing(Ledger(home / "ledger.db")) as ledger:
+        ledger.prune(NOON + timedelta(hours=1))
+
+        report = site.ask("replay", *SINCE, "--sink", "ledger", "--from", "journal", "--yes")
+
+        assert report["taken"] == 10
+        assert ledger.query(usage_query()).total == 10 * TOKENS
+        assert ledger.recount() == []

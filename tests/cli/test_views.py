@@ -1,12 +1,10 @@
-"""What people see of status, usage and settings, in a terminal of 80 columns."""
+"""What people see of status and settings, in a terminal of 80 columns."""
 
 import pytest
 from rich.console import Group
 
-from llm_metering.cli.tally import Line
-from llm_metering.cli.views import settings_view, status_view, usage_view
+from llm_metering.cli.views import settings_view, status_view
 
-from .conftest import NOON
 from .test_render import draw
 
 LEDGER = {
@@ -111,28 +109,6 @@ def test_counts_added_by_a_later_version_are_shown():
 
     assert "ignored signals  late_usage 2\n" in drawn
     assert "damage           none\n" in drawn
-
-
-COLUMNS = {"tokens_input": "input", "calls_total": "calls"}
-
-
-def test_usage_with_windows():
-    """Windows are named by their start in UTC, as exactly as their size asks for."""
-    lines = [Line(NOON, ("acme", None), {"tokens_input": 1234, "calls_total": 2})]
-
-    for window, shown in [
-        ("MINUTE", "2026-11-21 12:00"),
-        ("HOUR", "2026-11-21 12:00"),
-        ("DAY", "2026-11-21 "),
-        ("MONTH", "2026-11 "),
-    ]:
-        drawn = draw(Group(*usage_view(lines, COLUMNS, ("subject", "model"), window, ["x"])))
-        head, _, first, _, total, _, note = drawn.splitlines()
-        assert head.startswith(f"{window.lower()} (UTC) ")
-        assert first.startswith(shown)
-        assert first.split()[-4:] == ["acme", "-", "1,234", "2"]
-        assert total.split() == ["total", "1,234", "2"]
-        assert note == "note: x"
 
 
 def test_settings_are_readable():

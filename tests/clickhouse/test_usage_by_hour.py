@@ -20,8 +20,8 @@ from tests.usage_by_hour import (
     added_up,
     key_of,
     ledger_hours,
+    of_meters,
     some_events,
-    with_unknown_as_nothing,
 )
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to" / "stream-processing"
@@ -79,7 +79,7 @@ def test_hours_are_those_of_the_ledger(clickhouse, tmp_path):
         insert(clickhouse, [encode(event) for event in block], tmp_path / "events.jsonl")
     hours = usage_by_hour(clickhouse)
 
-    assert with_unknown_as_nothing(hours) == ledger_hours(ledger)
+    assert of_meters(hours) == ledger_hours(ledger)
     assert hours == added_up(events)
     assert any(row["input_tokens"] is None for row in hours.values())
     assert any(not model for _, _, model in hours)

@@ -22,7 +22,7 @@ from tests.usage_by_hour import (
     added_up,
     key_of,
     ledger_hours,
-    with_unknown_as_nothing,
+    of_meters,
 )
 
 from .servers import PARTITIONS, Job, Servers
@@ -112,7 +112,7 @@ class Bench:
 
     def expect_what_the_ledger_has(self, hours: Hours) -> None:
         """Compare with the ledger, and with the events added up one by one."""
-        assert with_unknown_as_nothing(hours) == ledger_hours(self._ledger)
+        assert of_meters(hours) == ledger_hours(self._ledger)
         assert hours == added_up(self._sent)
 
     def close(self) -> None:

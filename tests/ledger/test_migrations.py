@@ -6,25 +6,26 @@ import re
 import sqlite3
 import threading
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from llm_metering.ledger import Ledger, _files
+from llm_metering.ledger import Ledger, _files, _folding
 from llm_metering.meters import usage_query
-from tests.factories import batch_of, make_event
+from llm_metering.token_usage import TokenUsage
+from tests.factories import NOON, batch_of, make_event
 
-SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text("utf-8")
 
-
-def old_ledger(path: Path, *events) -> Path:
-    """A ledger as a library of schema 1 has left it, with these events."""
+def old_ledger(path: Path, *events, schema: int = 1) -> Path:
+    """A ledger as a library of an older schema has left it, with these events."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(SCHEMA_1)
+        script = Path(__file__).with_name(f"schema_{schema}.sql")
+        connection.executescript(script.read_text("utf-8"))
     with pytest.MonkeyPatch.context() as patch, closing(Ledger(path)) as ledger:
-        patch.setattr(_files, "SCHEMA_VERSION", 1)
+        patch.setattr(_files, "SCHEMA_VERSION", schema)
         assert len(ledger.deliver(batch_of(events)).accepted) == len(events)
-    assert version(path) == 1
+    assert version(path) == schema
     return path
 
 
@@ -56,9 +57,10 @@ def test_a_reader_asks_an_old_ledger_for_topics(tmp_path):
     assert version(tmp_path / "old.db") == 1
 
 
-def test_a_migrated_ledger_is_as_a_new_one(tmp_path):
-    """Tables, indexes, triggers, who may write; and each version has its step."""
-    old = old_ledger(tmp_path / "old.db", make_event())
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_migrated_ledger_is_as_a_new_one(tmp_path, before):
+    """Tables, indexes, triggers, views, who may write; and each version has its step."""
+    old = old_ledger(tmp_path / "old.db", make_event(), schema=before)
     new = tmp_path / "new.db"
 
     for path in (old, new):
@@ -69,6 +71,53 @@ def test_a_migrated_ledger_is_as_a_new_one(tmp_path):
     assert version(old) == version(new) == _files.SCHEMA_VERSION
     assert set(_files._STEPS) == set(range(2, _files.SCHEMA_VERSION + 1))
     assert {name for _, name, _ in schema(new)} > {"ingest_positions", "ingest_omissions"}
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_all_is_counted_anew_from_the_events(tmp_path, before):
+    """What was known then is folded, and a count that nobody knows is none; also of an empty ledger."""
+    days = [timedelta(days=number % 4, minutes=7 * number) for number in range(60)]
+    events = [
+        make_event(
+            time=NOON - day,
+            subject=f"customer-{number % 5}",
+            model=("m", None)[number % 2],
+            usage=None if number % 6 == 0 else TokenUsage(input_tokens=number),
+        )
+        for number, day in enumerate(days)
+    ]
+    for name, some in (("filled", events), ("empty", ())):
+        path = old_ledger(tmp_path / name, *some, schema=before)
+        with closing(Ledger(path)) as ledger:
+            with ledger._handle.writing():
+                pass
+            assert ledger.recount() == []
+            with closing(sqlite3.connect(path)) as connection:
+                folded = connection.execute("SELECT count(*) FROM places").fetchone()
+                recent = connection.execute("SELECT count(*) FROM recent").fetchone()
+            assert (folded, recent) == ((len(some),), (0,))
+            ledger.deliver(batch_of([*some[:3], make_event()]))
+            assert ledger.recount() == []
+
+
+def test_the_events_of_a_big_ledger_lie_in_spans(tmp_path):
+    """As many side by side as are folded together, whether they were migrated or folded."""
+    path = old_ledger(tmp_path / "ledger.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            """
+            INSERT INTO events (source, id, type, subject, time, payload)
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
+            SELECT 's', i, 'llm.usage', 'c', i, '{}' FROM n
+            """
+        )
+    with closing(Ledger(path)) as ledger:
+        ledger.deliver(batch_of([make_event()]))
+        assert ledger.recount() == []
+    with closing(sqlite3.connect(path)) as connection:
+        spans = connection.execute("SELECT * FROM spans").fetchall()
+    assert _folding.FOLD_AT == 30_000
+    assert spans == [(30000, 1, 30000), (60000, 30001, 60000), (70000, 60001, 70000)]
 
 
 def test_answers_stay_the_same(tmp_path):

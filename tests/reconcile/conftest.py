@@ -134,7 +134,7 @@ class Shop:
         return [event.id for event in events]
 
     @contextlib.contextmanager
-    def reconciling(self, *, lag=0.0, settle=0.0, sink=None, **options):
+    def reconciling(self, *, lag=0.0, settle=0.0, sink=None, start=START, **options):
         """A reconciliation of all of it."""
         ledger = Ledger(self.home / "ledger.db")
         sink = sink or self.sink()
@@ -144,7 +144,7 @@ class Shop:
                 sink=sink,
                 ledger=ledger,
                 source=self.source,
-                start=START,
+                start=start,
                 end=END,
                 retention=Retention(),
                 settle=settle,

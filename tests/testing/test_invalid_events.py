@@ -129,7 +129,7 @@ def test_everything_that_is_wrong_is_said(client):
 
 def test_a_path_that_the_server_does_not_know(client):
     """501: it cannot tell whether the event is valid."""
-    with OpenMeterServer(meters=meters(valueProperty="$.items[0].tokens")) as server:
+    with OpenMeterServer(meters=meters(valueProperty="$.items[*].tokens")) as server:
         server.preload([wire_event("1")])
         answer = client.get(f"{server.url}/api/v2/events", params={"filter": json.dumps({})})
 

@@ -61,6 +61,40 @@ def test_v3_lists_meters_in_its_words(ask):
 
 
 @pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param({"slug": "tokens_total"}, 409, id="there"),
+        pytest.param({"slug": "No Slug"}, 400, id="slug"),
+        pytest.param({"aggregation": "TOTAL"}, 400, id="aggregation"),
+        pytest.param({"aggregation": "COUNT"}, 400, id="property of a count"),
+        pytest.param({"valueProperty": "tokens"}, 400, id="path"),
+        pytest.param({"groupBy": {"model": "model"}}, 400, id="path of a key"),
+        pytest.param({"colour": "red"}, 200, id="unknown"),
+        pytest.param({}, 200, id="right"),
+    ],
+)
+def test_a_meter_can_be_created(server, client, body, status):
+    """What OpenMeter refuses is refused, and adds none."""
+    answer = client.post(f"{server.url}/api/v1/meters", json={**TOKENS, "slug": "new", **body})
+
+    assert answer.status_code == status
+    slugs = [each["slug"] for each in client.get(f"{server.url}/api/v1/meters").json()]
+    assert slugs == ["tokens_total", "calls", *(["new"] if status == 200 else [])]
+
+
+def test_v3_creates_meters_in_its_words(server, client):
+    """The names and the small letters of v3, and no others."""
+    url = f"{server.url}/api/v3/openmeter/meters"
+    right = {"key": "new", "name": "New", "event_type": "t", "aggregation": "count"}
+
+    wrong = [{**right, "aggregation": "COUNT"}, {**right, "slug": "x"}, {"key": "new"}]
+    statuses = [client.post(url, json=body).status_code for body in (*wrong, right, right)]
+
+    assert statuses == [400, 400, 400, 201, 409]
+    assert client.get(f"{url}/new").json()["name"] == "New"
+
+
+@pytest.mark.parametrize(
     ("name", "path"),
     [
         pytest.param("", "/api/v1/meters", id="v1"),

@@ -30,7 +30,7 @@ def meters() -> list[dict[str, Any]]:
         {**TOKENS, "slug": "later", "eventFrom": "2026-11-21T10:01:00Z"},
         {**TOKENS, "slug": "nothing", "eventType": "other"},
         {**TOKENS, "slug": "no_events", "eventType": "other", "aggregation": "COUNT"},
-        {**TOKENS, "slug": "strange", "valueProperty": "$.items[0]"},
+        {**TOKENS, "slug": "strange", "valueProperty": "$.items[*]"},
     ]
 
 

@@ -112,7 +112,9 @@ def test_totals_are_what_a_meter_says(server, post):
     assert server.total("$.nothing", ["subject"]) == {}
 
 
-@pytest.mark.parametrize("path", ["tokens", "$", "$.", "$..tokens", "$.items[0]", "$.*", "subject"])
+@pytest.mark.parametrize(
+    "path", ["tokens", "$", "$.", "$..tokens", "$.items[*]", "$.items[-1]", "$.*", "subject"]
+)
 def test_a_path_that_is_not_simple_is_refused(server, path):
     """Rather than to be misunderstood."""
     with pytest.raises(ValueError, match="a path is"):

@@ -6,16 +6,20 @@ writes no longer checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, assert_type
 
+import pandas
+import polars
+import pyarrow
 from langchain_core.embeddings import Embeddings
 
 import llm_metering
 from llm_metering import Meter, MeteringError, TokenUsage, UsageEvent, UsageReport, subject
 from llm_metering.langchain import MeteringHandler, metered_embeddings
+from llm_metering.meters import MeterDefinition
 from llm_metering.sinks.base import Delivery, Envelope, Sink, SinkLimits
 
 
@@ -120,6 +124,28 @@ def asking() -> None:
         assert_type(row.value, int | float)
         assert_type(row.subject, str | None)
         assert_type(row.window_start, datetime)
+
+
+def tabulating(report: UsageReport) -> None:
+    """A report becomes what its reader's library has."""
+    assert_type(report.to_pandas(), pandas.DataFrame)
+    assert_type(report.to_polars(), polars.DataFrame)
+    assert_type(report.to_arrow(), pyarrow.Table)
+    assert_type(report.to_csv(), str)
+    assert_type(report.to_json(indent=2), str)
+    assert_type(report.to_dict(), dict[str, Any])
+
+
+def defining() -> None:
+    """Meters of one's own are asked for by their slug, or as they are."""
+    images = MeterDefinition(
+        slug="images", value_property="$.quantity", group_by={"unit": "$.unit"}
+    )
+    with Meter(meters=[images]) as meter:
+        assert_type(meter.usage("images", group_by="unit"), UsageReport)
+        assert_type(meter.usage(images), UsageReport)
+        assert_type(meter.settings.meters, Mapping[str, MeterDefinition])
+    assert_type(llm_metering.usage(images, filters={"unit": "images"}), UsageReport)
 
 
 def reading(event: UsageEvent) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..meters import MeterDefinition
 from ..settings import Settings
 from ..sinks.asking import NETWORK_LIMIT
 from ..sinks.base import Sink
@@ -40,6 +41,7 @@ class _Looking:
     """How sinks are looked at: see `examine`."""
 
     source: str
+    meters: tuple[MeterDefinition, ...]
     send: bool
     wait: float
 
@@ -103,7 +105,7 @@ def _late_disk(name: str) -> Finding:
 
 
 def _network(settings: Settings, sinks: list[Sink], send: bool, wait: float) -> Iterator[Task]:
-    looking = _Looking(source=settings.source, send=send, wait=wait)
+    looking = _Looking(source=settings.source, meters=settings.own_meters, send=send, wait=wait)
     for sink in sinks:
         makers = (make for kind, make in _TASKS.items() if isinstance(sink, kind))
         make = next(makers, _unasked)
@@ -115,7 +117,9 @@ def _openmeter(sink: OpenMeterSink, looking: _Looking) -> Task:
     send, wait = looking.send, looking.wait
     return Task(
         name="sink",
-        run=lambda: check_openmeter(sink, source=looking.source, send=send, wait=wait),
+        run=lambda: check_openmeter(
+            sink, source=looking.source, meters=looking.meters, send=send, wait=wait
+        ),
         # One request, or the two that send, and then looks until the time is up.
         limit=NETWORK_LIMIT + (3 * NETWORK_LIMIT + wait + _SETTLE if send else 1.0),
         late=_no_answer(sink),

@@ -64,6 +64,26 @@ def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iter
         )
     else:
         yield ok("ledger.whole", "PRAGMA quick_check finds nothing wrong")
+        yield from _sums(found.wrong_sums, limit)
+
+
+def _sums(wrong: int | None, limit: float) -> Iterator[Finding]:
+    """Whether what was added up is what the events say, if there was time to count again."""
+    if wrong:
+        yield failure(
+            "ledger.sums",
+            f"{wrong} or more sums are not those of the events",
+            means="`llm-metering usage` may show too much or too little",
+            advice="the events are whole, and `llm-metering export` writes them; ask for help with "
+            "what `Ledger.recount()` says",
+        )
+    elif wrong is None:
+        yield ok(
+            "ledger.sums",
+            f"not counted again within {limit:g} s, or not made yet; `Ledger.recount()` takes its time",
+        )
+    else:
+        yield ok("ledger.sums", "they are what the events say")
 
 
 def _omitted(omitted: Mapping[str, int]) -> Iterator[Finding]:

@@ -6,15 +6,17 @@ https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ..meters import MeterDefinition
 from ..sinks.asking import NETWORK_LIMIT, Reply, UnreachableError, ask
 from ..sinks.openmeter import OpenMeterSink
 from ..sinks.server_meters import METER_LISTS, read_meters
 from .deduplication import check_deduplication
 from .finding import Finding, failure, ok, unreachable, warning
 from .meters import judge_meters
+from .own_meters import judge_own_meters
 
 __all__ = ["check_openmeter"]
 
@@ -22,13 +24,20 @@ _KEY: Final = "put its key into OPENMETER_API_KEY; `llm-metering config` shows w
 
 
 def check_openmeter(
-    sink: OpenMeterSink, *, source: str, send: bool, wait: float, limit: float = NETWORK_LIMIT
+    sink: OpenMeterSink,
+    *,
+    source: str,
+    meters: Iterable[MeterDefinition] = (),
+    send: bool,
+    wait: float,
+    limit: float = NETWORK_LIMIT,
 ) -> Iterator[Finding]:
     """Ask a server, as the sink would.
 
     Args:
         sink: The sink.
         source: The application's, for what is sent.
+        meters: The user's own.
         send: Whether two events may be sent, which stay there.
         wait: Seconds to wait for them to be listed.
         limit: Seconds for each request.
@@ -43,9 +52,10 @@ def check_openmeter(
     yield found
     if found.level == "failure":
         return
-    meters = read_meters(reply.document)
-    if reply.status == 200 and meters is not None:
-        yield from judge_meters(meters, sink)
+    listed = read_meters(reply.document)
+    if reply.status == 200 and listed is not None:
+        yield from judge_meters(listed, sink)
+        yield from judge_own_meters(meters, listed, sink)
     if send:
         yield from check_deduplication(sink, source=source, wait=wait, limit=limit)
     else:

@@ -14,12 +14,17 @@ from . import (
     demo,
     doctor,
     drain,
+    export,
     forget,
+    importing,
     ingest,
     late,
+    meters,
+    prune,
     reconcile,
     replay,
     status,
+    top,
     usage,
 )
 from .render import plain
@@ -46,6 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("usage")(usage.usage)
+app.command("top")(top.top)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)
@@ -55,6 +61,10 @@ app.command("replay")(replay.replay)
 app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
+app.command("meters")(meters.meters)
+app.command("export")(export.export)
+app.command("import")(importing.import_files)
+app.command("prune")(prune.prune)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

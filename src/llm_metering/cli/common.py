@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,7 @@ __all__ = [
 
 # Wider than any line: output that is read by a program or kept in a file is not wrapped.
 _UNBOUNDED = 1_000_000
+_COERCED = frozenset(["C.UTF-8", "C.UTF8", "UTF-8"])
 
 
 class OutputFormat(StrEnum):
@@ -64,10 +66,22 @@ HomeOption = Annotated[
 ]
 
 
+class _Console(Console):
+    """Draws lines and bars in ASCII where the locale, or the encoding, has no other signs."""
+
+    @property
+    def encoding(self) -> str:
+        # Python makes LC_CTYPE of a C locale C.UTF-8 (PEP 538); LANG still says what was asked for.
+        kind = os.environ.get("LC_CTYPE", "")
+        asked = "" if kind.upper() in _COERCED else kind
+        locale = os.environ.get("LC_ALL") or asked or os.environ.get("LANG")
+        return "ascii" if locale in ("C", "POSIX") else super().encoding
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where a command writes for people: text stays as it is, without markup or highlighting."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+    return _Console(
         stderr=stderr,
         width=None if stream.isatty() else _UNBOUNDED,
         markup=False,

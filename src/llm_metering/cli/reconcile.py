@@ -27,9 +27,9 @@ from .common import (
     stopping,
 )
 from .drain import LEFT
+from .periods import moment
 from .reconciled import reconciled_view
 from .render import amount, plain
-from .usage import moment
 
 if TYPE_CHECKING:
     from ..ledger import Ledger

@@ -11,18 +11,30 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["UNKNOWN", "Listing", "amount", "duration", "plain"]
+__all__ = [
+    "UNKNOWN",
+    "Listing",
+    "amount",
+    "duration",
+    "lines_taken",
+    "plain",
+    "short_amount",
+    "shortened",
+]
 
 UNKNOWN: Final = "-"
 """Stands where a number would be and nobody knows it, which is not 0."""
 
 _NARROWEST_TEXT = 10
 _GAP = 2
+_EXACT_BELOW = 10_000
+_UNITS: Final = ("", " k", " M", " B", " T")
 
 
 def plain(text: str) -> str:
@@ -38,13 +50,46 @@ def plain(text: str) -> str:
     return shown if shown == shown.strip() and shown else f'"{shown}"'
 
 
+def shortened(text: str, width: int, dots: str = "…") -> str:
+    """`text` in so many cells at most, without its middle: names differ at both ends.
+
+    >>> shortened("gpt-5-mini-2026-08-07", 13)
+    'gpt-5-…-08-07'
+    """
+    if cell_len(text) <= width:
+        return text
+    room = max(width - cell_len(dots), 0)
+    head = chop_cells(text, (room + 1) // 2)[0] if room else ""
+    tail = chop_cells(text[::-1], room // 2)[0][::-1] if room > 1 else ""
+    return f"{head}{dots}{tail}"
+
+
 def amount(value: object) -> str:
     """A number to be read by people; `None` is one that nobody knows.
 
-    >>> amount(1234567), amount(None)
-    ('1,234,567', '-')
+    >>> amount(1234567), amount(None), amount(0.1 + 0.2)
+    ('1,234,567', '-', '0.3')
     """
-    return UNKNOWN if value is None else format(value, ",")
+    if value is None:
+        return UNKNOWN
+    # More digits than a float is exact to would be noise; an int has all of its own.
+    return format(value, ",.15g" if isinstance(value, float) else ",")
+
+
+def short_amount(value: float | None) -> str:
+    """A number in three digits, where it is large.
+
+    >>> short_amount(9876), short_amount(1_234_567), short_amount(999_950)
+    ('9,876', '1.23 M', '1.00 M')
+    """
+    if value is None or abs(value) < _EXACT_BELOW:
+        return amount(value)
+    # Rounded before the unit is chosen: 999,950 is no thousand thousands.
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    unit, places = divmod(int(exponent), 3)
+    if unit >= len(_UNITS):
+        return amount(value)
+    return f"{float(digits) * 10**places:.{2 - places}f}{_UNITS[unit]}"
 
 
 def duration(seconds: float) -> str:
@@ -63,6 +108,12 @@ def duration(seconds: float) -> str:
     return " ".join(shown) or "0 s"
 
 
+def lines_taken(parts: Sequence[RenderableType], width: int) -> int:
+    """How many lines something takes in a window of this width."""
+    paper = Console(width=width, color_system=None)
+    return len(paper.render_lines(Group(*parts), pad=False)) if parts else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Rows with columns of text, which may wrap, and then of numbers, which are never cut.
@@ -74,27 +125,77 @@ class Listing:
         numbers: Titles of the columns of numbers.
         rows: A cell for each column.
         total: The cells of the last line, which stands apart.
+        one_line: Whether text is cut in its middle instead of wrapped.
+        bars: Which of the columns of numbers, if any, has bars: they stand left.
     """
 
     texts: Sequence[str]
     numbers: Sequence[str]
     rows: Sequence[Sequence[str]]
     total: Sequence[str] | None = None
+    one_line: bool = False
+    bars: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self.numbers or self._narrowest() <= options.max_width:
+        widest = self._widest()
+        room = options.max_width - _GAP * (len(widest) - 1)
+        if any("\n" in cell for row in self.rows for cell in row[: len(self.texts)]):
             yield self._as_table()
-        else:
+        elif sum(widest) <= room:
+            yield from self._as_lines(widest, console, options)
+        elif self.numbers and not self.fits(options.max_width):
             yield from self._as_blocks()
+        elif self.one_line:
+            rest = room - sum(widest[len(self.texts) :])
+            yield from self._as_lines(self._cut(widest, rest), console, options)
+        else:
+            yield self._as_table()
 
-    def _narrowest(self) -> int:
-        needed = 0
+    def fits(self, width: int) -> bool:
+        """Whether it can be a table in so many cells."""
+        widest = self._widest()
+        count = len(self.texts)
+        needed = sum(min(each, _NARROWEST_TEXT) for each in widest[:count]) + sum(widest[count:])
+        return needed + _GAP * (len(widest) - 1) <= width
+
+    def _widest(self) -> list[int]:
         lines = [(*self.texts, *self.numbers), *self.rows, *([self.total] if self.total else [])]
-        for index, cells in enumerate(zip(*lines, strict=True)):
-            widest = max(cell_len(cell) for cell in cells)
-            is_text = index < len(self.texts)
-            needed += min(widest, _NARROWEST_TEXT) if is_text else widest
-        return needed + _GAP * (len(self.texts) + len(self.numbers) - 1)
+        return [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+
+    def _cut(self, widths: list[int], room: int) -> list[int]:
+        """Widths of the columns, with the widest of the texts narrowed until all have room."""
+        texts, numbers = widths[: len(self.texts)], widths[len(self.texts) :]
+        while sum(texts) > room and max(texts) > 1:
+            texts[texts.index(max(texts))] -= 1
+        return texts + numbers
+
+    def _as_lines(
+        self, widths: Sequence[int], console: Console, options: ConsoleOptions
+    ) -> Iterator[Segment]:
+        """Where nothing has to be wrapped: as the table, without its price for thousands of rows."""
+        bold = console.get_style("bold")
+        dots, rule = ("...", "-") if options.ascii_only else ("…", "─")
+        last = len(widths) - 1
+        lefts = [place < len(self.texts) for place in range(len(widths))]
+        if self.bars is not None:
+            lefts[len(self.texts) + self.bars] = True
+
+        def line(cells: Sequence[str]) -> str:
+            shown = []
+            for place, (cell, width, left) in enumerate(zip(cells, widths, lefts, strict=True)):
+                text = shortened(cell, width, dots) if place < len(self.texts) else cell
+                blank = " " * (width - cell_len(text))
+                shown.append(blank + text if not left else text if place == last else text + blank)
+            return (" " * _GAP).join(shown)
+
+        across = Segment(rule * (sum(widths) + _GAP * last) + "\n")
+        yield Segment(line([*self.texts, *self.numbers]) + "\n", bold)
+        yield across
+        for row in self.rows:
+            yield Segment(line(row) + "\n")
+        if self.total is not None:
+            yield across
+            yield Segment(line(self.total) + "\n", bold)
 
     def _as_table(self) -> Table:
         # The gap is a padding of 1 and the box's own divider, a space.

@@ -29,10 +29,10 @@ from .common import (
     stopping,
 )
 from .drain import LEFT
+from .periods import moment
 from .render import amount, plain
 from .replayed import replayed_view
 from .tally import delivery_notes
-from .usage import moment
 
 if TYPE_CHECKING:
     from ..ledger import Ledger
@@ -131,6 +131,8 @@ def replay(
             **_report(target, replayed),
             "notes": _notes(settings, source, records.unreadable),
         }
+        if replayed.gone and source is Origin.LEDGER and ledger is not None:
+            report["notes"] += _pruned(ledger)
     if output is OutputFormat.JSON:
         print_json(report)
     else:
@@ -260,6 +262,15 @@ def _notes(settings: Settings, origin: Origin, unreadable: int) -> list[str]:
     if origin is Origin.LEDGER:
         return delivery_notes(home_status(settings.home))
     return [f"{amount(unreadable)} records or segments cannot be read"] if unreadable else []
+
+
+def _pruned(ledger: Ledger) -> list[str]:
+    """Why events were gone."""
+    with contextlib.closing(ledger):
+        before = ledger.pruned_before()
+    if before is None:
+        return []
+    return [f"bodies of events before {_text(before)} were given up: the ledger cannot send these"]
 
 
 def _text(time: datetime | None) -> str | None:

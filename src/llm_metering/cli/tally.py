@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ..events import UNATTRIBUTED
-from ..meters import UsageRow, Value
+from ..meters import UsageQuery, UsageRow, Value
 
 __all__ = [
     "CALLS",
     "LEDGER_URL",
+    "Group",
     "Line",
     "call_notes",
     "delivery_notes",
     "key_notes",
+    "names_of",
+    "note_queries",
     "tally",
     "total_notes",
     "totals",
@@ -26,7 +29,7 @@ __all__ = [
 CALLS: Final = "calls_total"
 LEDGER_URL: Final = "ledger:"
 
-_Group: TypeAlias = tuple[datetime | None, tuple[str | None, ...]]
+Group: TypeAlias = tuple[datetime | None, tuple[str | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,56 +53,56 @@ def tally(
     """Put several meters' answers to one question side by side.
 
     Args:
-        reports: Rows by the meter's slug, grouped by `keys` and by provenance: a meter's sum
-            is 0 also where nobody reported anything, and only the provenance says so.
+        reports: Rows by the meter's slug, grouped by `keys`.
         keys: The columns to group by, in their order.
         windowed: Whether the question had a window.
     """
-    groups: dict[_Group, dict[str, Value]] = {}
+    groups: dict[Group, dict[str, Value]] = {}
     for slug, rows in reports.items():
         for row in rows:
-            group = (
-                row.window_start if windowed else None,
-                tuple(row.subject if key == "subject" else row.group_by[key] for key in keys),
-            )
-            values = groups.setdefault(group, {})
-            if _is_known(slug, row):
-                values[slug] = values.get(slug, 0) + row.value
+            group = (row.window_start if windowed else None, names_of(row, keys))
+            groups.setdefault(group, {})[slug] = row.value
     return [Line(*group, values) for group, values in sorted(groups.items(), key=_order)]
 
 
-def _is_known(slug: str, row: UsageRow) -> bool:
-    # Of calls that are not fully reported, a sum of 0 says that nobody named that count. Of
-    # missing ones it is always 0.
-    return slug == CALLS or row.value != 0 or row.group_by["provenance"] == "reported"
+def names_of(row: UsageRow, keys: Sequence[str]) -> tuple[str | None, ...]:
+    """The value of each key a row is grouped by."""
+    return tuple(row.subject if key == "subject" else row.group_by[key] for key in keys)
 
 
-def _order(item: tuple[_Group, object]) -> tuple[float, list[tuple[bool, str]]]:
+def _order(item: tuple[Group, object]) -> tuple[float, list[tuple[bool, str]]]:
     (start, names), _ = item
     # What has no name comes last.
     return start.timestamp() if start else 0.0, [(name is None, name or "") for name in names]
 
 
-def totals(lines: Iterable[Line]) -> Counter[str]:
+def totals(lines: Iterable[Line]) -> dict[str, Value]:
     """The sum of each meter."""
-    sums: Counter[str] = Counter()
+    sums: dict[str, Value] = {}
     for line in lines:
-        sums.update(line.values)
+        for slug, value in line.values.items():
+            sums[slug] = sums.get(slug, 0) + value
     return sums
 
 
-def call_notes(calls: Iterable[UsageRow]) -> list[str]:
+def note_queries(calls: UsageQuery) -> list[UsageQuery]:
+    """What to ask for `call_notes`, beside a question about calls."""
+    queries = [replace(calls, window=None, group_by=("provenance",))]
+    if calls.subjects is None or UNATTRIBUTED in calls.subjects:
+        queries.append(replace(calls, window=None, group_by=(), subjects=(UNATTRIBUTED,)))
+    return queries
+
+
+def call_notes(reports: Sequence[Iterable[UsageRow]]) -> list[str]:
     """What the sums do not show: counts that are not the provider's, calls nobody pays for.
 
     Args:
-        calls: Rows of `calls_total`, grouped by subject and provenance.
+        reports: The answers to `note_queries`; none, if nobody asked.
     """
     by_provenance: Counter[str | None] = Counter()
-    unattributed = 0
-    for row in calls:
+    for row in reports[0] if reports else ():
         by_provenance[row.group_by["provenance"]] += int(row.value)
-        if row.subject == UNATTRIBUTED:
-            unattributed += int(row.value)
+    unattributed = sum(int(row.value) for report in reports[1:] for row in report)
     remarks = [
         f"{_count(by_provenance[name], 'call')} {meaning}"
         for name, meaning in _PROVENANCE.items()
@@ -134,13 +137,22 @@ def total_notes(sums: Mapping[str, Value]) -> list[str]:
     return ["total is not input + output: a call whose input or output nobody knows has no total"]
 
 
-def delivery_notes(statistics: Mapping[str, Any]) -> list[str]:
-    """What was recorded and is not in the ledger, from what `status` knows."""
+def delivery_notes(
+    statistics: Mapping[str, Any], *, url: str = LEDGER_URL, place: str = "the ledger"
+) -> list[str]:
+    """What was recorded and is not where the answers come from, from what `status` knows.
+
+    Args:
+        statistics: Of the home.
+        url: Of the sink that is asked.
+        place: What to call it.
+    """
     return [
-        f"{_count(sink[outcome], 'event')} {meaning}"
+        f"{_count(sink[outcome], 'event')} {meaning.format(place=place)}; "
+        "`llm-metering status` says more"
         for sink in statistics["sinks"]
-        if sink["url"] == LEDGER_URL
-        for outcome, meaning in _NOT_IN_LEDGER.items()
+        if sink["url"] == url
+        for outcome, meaning in _NOT_THERE.items()
         if sink[outcome]
     ]
 
@@ -156,8 +168,8 @@ _PROVENANCE: Final = {
     "partial": "partial: the provider reported only some of the counts",
     "missing": "missing: how many tokens were used is not known, and no sum has them",
 }
-_NOT_IN_LEDGER: Final = {
-    "pending": "recorded and not in the ledger yet; `llm-metering status` says more",
-    "dead": "refused by the ledger; `llm-metering status` says more",
-    "dropped": "dropped before they reached the ledger; `llm-metering status` says more",
+_NOT_THERE: Final = {
+    "pending": "recorded and not in {place} yet",
+    "dead": "refused by {place}",
+    "dropped": "dropped before they reached {place}",
 }

@@ -2,84 +2,49 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import partial
-from typing import Annotated, Any, Final, Protocol, TypedDict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 
-from ..errors import LedgerError
-from ..meters import UsageReport, usage_query
-from ..settings import Settings, load_settings
-from .common import (
-    FormatOption,
-    HomeOption,
-    OutputFormat,
-    existing_spool,
-    exists,
-    print_json,
-    show,
+from ..errors import QueryError
+from ..meters import UsageQuery
+from ..settings import load_settings
+from .answers import Answers, answers_from
+from .asking import (
+    BackendOption,
+    EveryOption,
+    FilterOption,
+    FromOption,
+    HumanOption,
+    Question,
+    SubjectOption,
+    TimeZoneOption,
+    ToOption,
+    WatchOption,
+    question_of,
 )
-from .tally import CALLS, call_notes, delivery_notes, key_notes, tally, total_notes, totals
-from .views import no_usage_found, nothing_recorded, remarks_view, usage_view
+from .common import HomeOption, print_json, show
+from .overtime import OverTime
+from .tables import COLUMNS, DEFAULT_METER, UsageTable
+from .views import no_usage_found, nothing_recorded, remarks_view
+from .watched import WatchedUsage
+from .watching import watch as watch_it
 
-__all__ = ["moment", "usage", "usage_table"]
+__all__ = ["usage", "usage_table"]
 
-DEFAULT_METER: Final = "tokens_total"
-COLUMNS: Final = {
-    "tokens_input": "input",
-    "tokens_output": "output",
-    "tokens_cached": "cached",
-    "tokens_reasoning": "reasoning",
-    "tokens_total": "total",
-    CALLS: "calls",
-}
-"""Meters of the table that is shown when no meter is asked for, with their titles."""
-
-_ATTEMPTS = 5
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_KEYS = ("subject", "model")
 
 
-class Question(TypedDict):
-    """Which events to count, as `Meter.usage` takes it."""
+class UsageFormat(StrEnum):
+    """What `--format` offers."""
 
-    subject: list[str] | None
-    window: str | None
-    start: str | None
-    end: str | None
-
-
-class Reader(Protocol):
-    """What the table needs of a `Meter`."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    def usage(
-        self,
-        meter: str,
-        subject: list[str] | None,
-        window: str | None,
-        start: str | None,
-        end: str | None,
-        group_by: tuple[str, ...],
-        *,
-        allow_incomplete: bool,
-    ) -> UsageReport: ...
-
-    def statistics(self) -> dict[str, Any]: ...
-
-
-class WindowSize(StrEnum):
-    """What `--window` offers."""
-
-    MINUTE = "MINUTE"
-    HOUR = "HOUR"
-    DAY = "DAY"
-    MONTH = "MONTH"
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 def usage(
@@ -88,40 +53,23 @@ def usage(
         typer.Option(
             "--meter",
             metavar="METER",
-            help="Show this meter alone, such as tokens_total; JSON shows tokens_total by default.",
+            help="Show this meter alone, such as tokens_total; JSON and CSV show tokens_total by "
+            "default.",
             show_default=False,
         ),
     ] = None,
-    subject: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--subject",
-            metavar="SUBJECT",
-            help="Only this subject; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    subject: SubjectOption = None,
     window: Annotated[
-        WindowSize | None,
-        typer.Option(
-            "--window", help="One row per window, in UTC.", case_sensitive=False, show_default=False
-        ),
-    ] = None,
-    start: Annotated[
         str | None,
         typer.Option(
-            "--from",
-            metavar="TIME",
-            help="First moment: a day in UTC, or ISO 8601 with offset.",
+            "--window",
+            metavar="SIZE",
+            help="One row per MINUTE, HOUR, DAY or MONTH.",
             show_default=False,
         ),
     ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option(
-            "--to", metavar="TIME", help="First moment after the period.", show_default=False
-        ),
-    ] = None,
+    start: FromOption = None,
+    end: ToOption = None,
     group_by: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,96 +80,94 @@ def usage(
             show_default=False,
         ),
     ] = None,
+    filters: FilterOption = None,
+    time_zone: TimeZoneOption = "UTC",
+    backend: BackendOption = None,
+    sparkline: Annotated[
+        bool,
+        typer.Option(
+            "--sparkline", help="One line per group, with a bar per window.", show_default=False
+        ),
+    ] = False,
+    human: HumanOption = False,
+    watch: WatchOption = False,
+    every: EveryOption = 2.0,
     home: HomeOption = None,
-    output: FormatOption = OutputFormat.TABLE,
+    output: Annotated[
+        UsageFormat, typer.Option("--format", help="For people, or for programs.")
+    ] = UsageFormat.TABLE,
 ) -> None:
-    """Show the tokens and calls of each subject, from the ledger on this machine."""
+    """Show the tokens and calls of each subject."""
     settings = load_settings(home=home)
-    _require_ledger(settings)
-    question = Question(
-        subject=subject or None,
-        window=window.value if window else None,
-        start=moment(start),
-        end=moment(end),
+    question = question_of(
+        settings.meters, subject=subject, start=start, end=end, filters=filters, time_zone=time_zone
     )
-    keys = tuple(group_by or ())
-    # A question that makes no sense is refused even where there is nobody to ask.
-    empty = UsageReport(query=usage_query(meter or DEFAULT_METER, group_by=keys, **question))
-    if not exists(settings.home):
-        if output is OutputFormat.JSON:
-            print_json(empty.to_dict())
+    with answers_from(settings, backend) as answers:
+        # A question that makes no sense is refused even where there is nobody to ask.
+        query = question.about(
+            meter or DEFAULT_METER, group_by or (), window=window.upper() if window else None
+        )
+        if sparkline and query.window is None:
+            raise QueryError("--sparkline shows usage over time; say --window hour, day or month")
+        if output is not UsageFormat.TABLE:
+            if watch or sparkline or human:
+                raise QueryError(
+                    f"--format {output} is for programs; leave out --watch, --sparkline and --human"
+                )
+            report = answers.report(query)
+            if output is UsageFormat.JSON:
+                print_json(report.to_dict())
+            else:
+                typer.echo(report.to_csv(), nl=False)
+            return
+        look = _look(question, query, meter, sparkline=sparkline, human=human)
+        if watch:
+            watch_it(WatchedUsage(answers, look, settings.home), "llm-metering usage", every=every)
         else:
-            show([nothing_recorded(settings.home)])
-        return
-    # Imported here, so that `--help` and a mistyped option answer at once.
-    from ..meter import Meter
+            answers.take_in()
+            show(usage_table(answers, look, settings.home))
 
-    # It takes in what finished processes left, with the ledger alone: to look at usage must
-    # send none of it anywhere. A home that only has a ledger, as `ingest` fills it, gets no journal:
-    # it would be this user's, who may not be the one that an application runs as.
-    has_journal = existing_spool(settings.home) is not None
-    with Meter(
-        home=settings.home,
-        sinks=(),
-        source=settings.source,
-        ledger=True,
-        durability="process" if has_journal else "memory",
-    ) as reader:
-        if output is OutputFormat.JSON:
-            print_json(reader.usage(meter or DEFAULT_METER, group_by=keys, **question).to_dict())
-        else:
-            show(usage_table(reader, meter, keys, question))
+
+def _look(
+    question: Question, query: UsageQuery, meter: str | None, *, sparkline: bool, human: bool
+) -> UsageTable | OverTime:
+    keys = query.group_by or (_KEYS[:1] if sparkline else _KEYS)
+    if question.subjects:
+        # The rows tell chosen subjects apart, so the table has to as well.
+        keys = tuple(dict.fromkeys(("subject", *keys)))
+    if sparkline and query.window is not None:
+        return OverTime(
+            question=question,
+            meter=query.meter.slug,
+            title=meter or COLUMNS[DEFAULT_METER],
+            keys=keys,
+            window=query.window,
+            human=human,
+        )
+    return UsageTable(
+        question=question,
+        columns=COLUMNS if meter is None else {meter: meter},
+        keys=keys,
+        window=query.window,
+        human=human,
+    )
 
 
 def usage_table(
-    reader: Reader, meter: str | None, keys: tuple[str, ...], question: Question
+    answers: Answers, look: UsageTable | OverTime, home: Path
 ) -> Iterable[RenderableType]:
-    """Ask for all columns of the table.
+    """Ask for all that the table shows.
 
     Args:
-        reader: Whom to ask.
-        meter: The only column; the usual ones, if absent.
-        keys: What to group by; subject and model, if empty.
-        question: Which events to count.
+        answers: Whom to ask.
+        look: What to ask, and how to show it.
+        home: Where usage is recorded.
     """
-    columns = COLUMNS if meter is None else {meter: meter}
-    keys = keys or ("subject", "model")
-    if question["subject"]:
-        # The rows tell chosen subjects apart, so the table has to as well.
-        keys = tuple(dict.fromkeys(("subject", *keys)))
-    groups = (*keys, "provenance")
-    # A note says what is not in the ledger yet; a table for people is better than none.
-    ask = partial(reader.usage, allow_incomplete=True)
-    for _ in range(_ATTEMPTS):
-        calls = ask(CALLS, group_by=("subject", *groups), **question)
-        reports = {slug: ask(slug, group_by=groups, **question) for slug in columns}
-        # Each meter is asked by itself. Calls recorded meanwhile would be in some of the answers
-        # alone, and the columns of a row would contradict each other.
-        if calls.rows == ask(CALLS, group_by=("subject", *groups), **question).rows:
-            break
-    lines = tally(reports, keys, windowed=question["window"] is not None)
-    remarks = [
-        *key_notes(lines, keys),
-        *call_notes(calls),
-        *(total_notes(totals(lines)) if meter is None else ()),
-        *delivery_notes(reader.statistics()),
-    ]
+    reports = answers.ask(look.queries(), main=look.main_place)
+    lines = look.lines(reports)
+    remarks = [*look.remarks(reports, lines), *answers.remarks()]
     if lines:
-        return usage_view(lines, columns, keys, question["window"], remarks)
-    if remarks or meter is not None or any(question.values()):
+        return look.view(reports, lines, remarks)
+    if remarks or look.question.is_narrow or look.main != DEFAULT_METER:
         return [no_usage_found(), *remarks_view(remarks)]
-    return [nothing_recorded(reader.settings.home)]
-
-
-def _require_ledger(settings: Settings) -> None:
-    if not settings.ledger:
-        raise LedgerError(
-            f"the ledger is switched off ({settings.origins['ledger']}), so there is no usage to "
-            "show here; ask the system the sinks deliver to"
-        )
-
-
-def moment(text: str | None) -> str | None:
-    """What a person wrote, with the time and the offset that a day in UTC lacks."""
-    # A day has no offset to write; windows are in UTC, and so is it.
-    return f"{text}T00:00:00Z" if text and _DATE.fullmatch(text) else text
+    return [nothing_recorded(home)]

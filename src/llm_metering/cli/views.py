@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.text import Text
 
 from ..settings import mask_url
 from .render import UNKNOWN, Listing, amount, duration, plain
-from .tally import Line, totals
 
 __all__ = [
     "drained_view",
@@ -26,7 +24,6 @@ __all__ = [
     "retried_view",
     "settings_view",
     "status_view",
-    "usage_view",
 ]
 
 _STATE_STYLES = {"ok": "green", "backoff": "yellow", "paused": "red"}
@@ -229,52 +226,9 @@ def no_usage_found() -> Text:
     return Text("No usage found that fits the question")
 
 
-def usage_view(
-    lines: Sequence[Line],
-    columns: Mapping[str, str],
-    keys: Sequence[str],
-    window: str | None,
-    remarks: Sequence[str],
-) -> Iterator[RenderableType]:
-    """Usage by group, the sums, and what must be known about them.
-
-    Args:
-        lines: The groups.
-        columns: Title of each meter's column by the meter's slug.
-        keys: What the groups are by.
-        window: Size of the windows, if there are any.
-        remarks: Sentences to be read with the numbers.
-    """
-    headings = [f"{window.lower()} (UTC)"] if window else []
-    headings += [plain(key) for key in keys]
-    sums = totals(lines)
-    yield Listing(
-        headings,
-        list(columns.values()),
-        [
-            (
-                *([_moment(line.window_start, window)] if line.window_start and window else []),
-                *(UNKNOWN if name is None else plain(name) for name in line.keys),
-                *(amount(line.values.get(slug)) for slug in columns),
-            )
-            for line in lines
-        ],
-        total=(*_total_title(len(headings)), *(amount(sums.get(slug)) for slug in columns)),
-    )
-    yield from remarks_view(remarks)
-
-
 def remarks_view(remarks: Sequence[str]) -> Iterator[RenderableType]:
     """Sentences that belong to the numbers above them."""
     if remarks:
         yield Text()
     for remark in remarks:
         yield Text(f"note: {remark}", style="yellow")
-
-
-def _total_title(headings: int) -> list[str]:
-    return ["total", *[""] * (headings - 1)] if headings else []
-
-
-def _moment(start: datetime, window: str) -> str:
-    return start.strftime({"MONTH": "%Y-%m", "DAY": "%Y-%m-%d"}.get(window, "%Y-%m-%d %H:%M"))

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["PAGE", "is_fed_by_topics", "moments_after", "payloads_of", "sources_of"]
+__all__ = ["PAGE", "is_fed_by_topics", "moments_after", "payloads_of", "sources_of", "without_body"]
 
 PAGE: Final = 10_000
 """Events of which time and id are read at once, which takes some milliseconds."""
@@ -21,7 +21,11 @@ _MOMENTS: Final = f"""
     """
 _PAYLOADS: Final = """
     SELECT id, payload FROM events
-    WHERE source = :source AND id IN (SELECT value FROM json_each(:ids))
+    WHERE source = :source AND id IN (SELECT value FROM json_each(:ids)) AND payload <> ''
+    """
+_WITHOUT_BODY: Final = """
+    SELECT id FROM events
+    WHERE source = :source AND id IN (SELECT value FROM json_each(:ids)) AND payload = ''
     """
 # From one source to the next by the same index: a DISTINCT would look at every event.
 _SOURCES: Final = """
@@ -57,6 +61,12 @@ def payloads_of(
     """The CloudEvents of those ids that there are, as they were delivered."""
     asked = {"source": source, "ids": json.dumps(list(ids))}
     return {each: payload.encode() for each, payload in connection.execute(_PAYLOADS, asked)}
+
+
+def without_body(connection: sqlite3.Connection, source: str, ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are of events whose body was given up."""
+    asked = {"source": source, "ids": json.dumps(list(ids))}
+    return {each for (each,) in connection.execute(_WITHOUT_BODY, asked)}
 
 
 def sources_of(connection: sqlite3.Connection) -> list[str]:

@@ -22,6 +22,7 @@ __all__ = [
     "UnavailableError",
     "check_version",
     "explain",
+    "make_schema",
     "open_for_reading",
     "open_for_writing",
 ]
@@ -42,6 +43,10 @@ much again saves nothing, since the system keeps what was read."""
 CHECKPOINT_AT: Final = 4_000
 """Pages of the log that are copied into the file at once. With SQLite's 1,000 a batch alone would make
 them due, so that pages which the next batch writes again are copied with each one."""
+
+LOG_LIMIT: Final = 64 << 20
+"""Bytes that the log may keep when it begins anew: more than a fold writes, and far less than a
+migration does."""
 
 OPEN_AGAIN_AFTER: Final = 0.005
 """Seconds; those who make a ledger, or are the last to close it, take about as long."""
@@ -137,13 +142,14 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_AT}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if not is_current:
             connection.execute("BEGIN IMMEDIATE")
             # Looked at again: somebody may have been faster.
             if check_version(connection):
                 _migrate(connection)
             else:
-                _run(connection, "schema.sql")
+                make_schema(connection)
             connection.execute("COMMIT")
     except BaseException:
         connection.close()
@@ -188,6 +194,11 @@ def check_version(connection: sqlite3.Connection) -> bool:
             hold=True,
         )
     return True
+
+
+def make_schema(connection: sqlite3.Connection) -> None:
+    """Make an empty ledger of a database that has nothing in it."""
+    _run(connection, "schema.sql")
 
 
 def _make_private(path: Path) -> None:

@@ -15,7 +15,7 @@ from ._files import UnavailableError, check_version, explain
 
 __all__ = ["FOLD_AT", "fold_if_due"]
 
-FOLD_AT: Final = 50_000
+FOLD_AT: Final = 30_000
 """Recent events that are folded together. Of more, a question that reads them all is slower, and a
 fold keeps others waiting for longer; of fewer, each page is written for fewer events."""
 
@@ -58,12 +58,11 @@ def _adding(table: str, *, grain: int, keys: tuple[str, ...], together: bool) ->
     sums = [
         f"{each} = coalesce({each} + excluded.{each}, {each}, excluded.{each})" for each in _COUNTS
     ]
-    # In the order of the key each page is written once. Not by the index of subjects: it would
-    # look up each event where it stands.
+    # In the order of the key each page is written once.
     return f"""
         INSERT INTO {table} ({", ".join((*keys, *_COUNTS))}, events, first_time, last_time)
         SELECT {", ".join(columns)}, {values}
-        FROM recent NOT INDEXED {kinds}
+        FROM recent {kinds}
         WHERE place <= :through
         {"GROUP" if together else "ORDER"} BY {positions}
         ON CONFLICT ({", ".join(keys)}) DO UPDATE SET
@@ -85,7 +84,7 @@ _FOLD: Final = (
     _adding("kind_days", grain=_DAY, keys=("window_start", "kind"), together=True),
     """
     INSERT INTO places (subject, time, place)
-    SELECT subject, time, place FROM recent NOT INDEXED WHERE place <= :through ORDER BY 1, 2, 3
+    SELECT subject, time, place FROM recent WHERE place <= :through ORDER BY 1, 2, 3
     """,
     """
     INSERT INTO spans (through_place, first_time, last_time)

@@ -20,11 +20,15 @@ from typing import Final
 from .. import system
 from ..handoff import Turn
 from ._files import UnavailableError, explain, open_for_reading, open_for_writing
+from ._folding import fold_if_due
 
 __all__ = ["Handle"]
 
 IMPATIENCE: Final = 0.05
 """Seconds that a fork waits for a ledger that an earlier one has waited for in vain."""
+
+_LOOK_AGAIN_AFTER: Final = 0.005
+"""Seconds between two attempts to interrupt a fold."""
 
 _SPOILED: Final = (
     "this process was forked while the ledger was open and cannot use it; its events stay in "
@@ -47,6 +51,7 @@ class Handle:
         self._lock = Turn()
         self._forker: int | None = None
         self._patience = system.FORK_PATIENCE
+        self._folding: sqlite3.Connection | None = None
         system.guard_fork(self)
 
     @contextlib.contextmanager
@@ -64,6 +69,14 @@ class Handle:
                 if isinstance(error, sqlite3.Error | OSError):
                     raise explain(error) from error
                 raise
+
+    def fold(self, connection: sqlite3.Connection) -> None:
+        """Fold what is recent, if it is due; call it with what `writing` lends, after a commit."""
+        self._folding = connection
+        try:
+            fold_if_due(connection)
+        finally:
+            self._folding = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -92,10 +105,22 @@ class Handle:
         patience = min(deadline - time.monotonic(), self._patience)
         # A ledger that keeps one fork waiting for nothing would do so with all of them.
         self._patience = IMPATIENCE
-        if self._lock.acquire(timeout=max(patience, 0.0)):
+        if self._acquire(max(patience, 0.0)):
             self._patience = system.FORK_PATIENCE
             self._forker = threading.get_ident()
             self._disconnect()
+
+    def _acquire(self, patience: float) -> bool:
+        """Wait for the ledger, but for no fold, which can be done another time."""
+        until = time.monotonic() + patience
+        while (folding := self._folding) is not None and time.monotonic() < until:
+            # Again and again, since between two statements nobody hears it. At worst it hits a batch
+            # that has come meanwhile, which is offered again.
+            with contextlib.suppress(sqlite3.Error):
+                folding.interrupt()
+            if self._lock.acquire(timeout=_LOOK_AGAIN_AFTER):
+                return True
+        return self._lock.acquire(timeout=max(until - time.monotonic(), 0.0))
 
     def after_fork_in_parent(self) -> None:
         """Let the others go on."""
@@ -107,6 +132,7 @@ class Handle:
         """Begin anew in a forked child, spoiled if anything was open or in use at the fork."""
         at_rest = self._forker == threading.get_ident() or not self._lock.locked()
         self._forker = None
+        self._folding = None
         self._lock = Turn()
         if self._connection is not None or not at_rest:
             self._spoiled = True

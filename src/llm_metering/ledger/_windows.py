@@ -110,7 +110,9 @@ class Windows:
         if self._window != "MONTH":
             return None
         cuts = []
-        moment = self._first
+        # From the beginning of the first day on: it may be cut before its first event, and all of it
+        # would be taken for the month before.
+        moment = self._first // DAY * DAY
         while moment <= self._last:
             _, end = window_bounds(moment_of(moment), "MONTH", self._zone)
             moment = microseconds(end)

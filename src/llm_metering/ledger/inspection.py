@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ._files import BUSY_TIMEOUT, SCHEMA_VERSION, UnavailableError, check_version, explain
 from ._rows import microseconds
 from .intake import omitted_since
+from .recounting import differences, has_rollups
 
 __all__ = ["Inspection", "inspect_ledger"]
 
 _RECENTLY: Final = timedelta(days=7)
+
+_MOST: Final = 10
+"""Wrong sums that are looked for in each table."""
+
+Found = TypeVar("Found")
 
 _STEPS: Final = 10_000
 """Steps of SQLite's machine between two looks at the clock; about a millisecond."""
@@ -35,6 +41,8 @@ class Inspection:
         supported: The version of this library's schema.
         damage: What SQLite's `quick_check` found; none of it if nothing is wrong.
         is_checked: Whether that came to its end in time.
+        wrong_sums: How many rows say something else than the events, of those that were named; `None`
+            if they were not counted again in time, or the ledger has no such sums yet.
         omitted: Of a broker's records that made no events, how many times each kind was seen within
             a week.
     """
@@ -46,6 +54,7 @@ class Inspection:
     supported: int = SCHEMA_VERSION
     damage: tuple[str, ...] = ()
     is_checked: bool = False
+    wrong_sums: int | None = None
     omitted: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -54,7 +63,8 @@ def inspect_ledger(path: Path, *, limit: float) -> Inspection | None:
 
     Args:
         path: Its file.
-        limit: Seconds that `quick_check`, which reads all of it, may take.
+        limit: Seconds that may be taken by `quick_check`, which reads all of it, and then by
+            counting again all that was added up.
 
     Returns:
         What was found; `None` if there is no ledger.
@@ -100,7 +110,11 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
                 ).fetchone()
                 since = microseconds(datetime.now(UTC) - _RECENTLY)
                 omitted = omitted_since(connection, since)
-            damage = _quick_check(connection, limit)
+            deadline = time.monotonic() + limit
+            damage = _in_time(connection, deadline, _quick_check)
+            wrong_sums = None
+            if damage == () and has_rollups(connection):
+                wrong_sums = _in_time(connection, deadline, _wrong_sums)
     except UnavailableError as error:
         return Inspection(size=size, problem=str(error), schema=schema)
     except sqlite3.Error as error:
@@ -111,19 +125,30 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
         oldest_writer=oldest,
         damage=damage or (),
         is_checked=damage is not None,
+        wrong_sums=wrong_sums,
         omitted=omitted,
     )
 
 
-def _quick_check(connection: sqlite3.Connection, limit: float) -> tuple[str, ...] | None:
-    deadline = time.monotonic() + limit
+def _quick_check(connection: sqlite3.Connection) -> tuple[str, ...]:
+    lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(10)")]
+    return () if lines == ["ok"] else tuple(lines)
+
+
+def _wrong_sums(connection: sqlite3.Connection) -> int:
+    return len(differences(connection, _MOST))
+
+
+def _in_time(
+    connection: sqlite3.Connection, deadline: float, work: Callable[[sqlite3.Connection], Found]
+) -> Found | None:
+    """What is found, unless it takes too long."""
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:
-        lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(10)")]
+        return work(connection)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return None
         raise
     finally:
         connection.set_progress_handler(None, 0)
-    return () if lines == ["ok"] else tuple(lines)

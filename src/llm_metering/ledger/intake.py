@@ -16,7 +16,6 @@ from typing import Any, Final
 from ..errors import LedgerError
 from ..sinks._payload import UnusableEventError
 from ._files import UnavailableError, check_version
-from ._folding import fold_if_due
 from ._handle import Handle
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
 from .intake_values import Bookmark, Omission, OmissionKind, PartitionBooks, Stretch, Taken
@@ -125,7 +124,7 @@ class Intake:
                 for each in omissions:
                     _omit(connection, place, each, microseconds(now))
             connection.execute("COMMIT")
-            fold_if_due(connection)
+            self._handle.fold(connection)
         return taken
 
     def books(self) -> list[PartitionBooks]:

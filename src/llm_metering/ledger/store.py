@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ..errors import LedgerError, QueryError
 from ..meters import UsageQuery, UsageReport
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
-from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of
+from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
-from ._folding import fold_if_due
 from ._handle import Handle
 from ._queries import answer
-from ._rows import Row, inserts, microseconds, read_row
+from ._rows import EPOCH, Row, inserts, microseconds, read_row
+from .pruning import Pruned, prune, pruned_before, sizes
+from .pruning import compact as give_back
+from .recounting import Difference, differences, has_rollups
 
 __all__ = ["Ledger"]
 
@@ -75,10 +78,19 @@ class Ledger:
             QueryError: If the question groups by a key that cannot be looked up.
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
+        return self.query_all([query])[0]
+
+    def query_all(self, queries: Iterable[UsageQuery]) -> list[UsageReport]:
+        """Answer several questions at one moment: what is recorded meanwhile is in no answer.
+
+        Raises:
+            QueryError: As in `query`.
+            LedgerError: As in `query`.
+        """
         with self._reading() as connection:
             if connection is None:
-                return UsageReport(query=query)
-            return UsageReport(query=query, rows=answer(connection, query))
+                return [UsageReport(query=query) for query in queries]
+            return [UsageReport(query=query, rows=answer(connection, query)) for query in queries]
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str
@@ -107,11 +119,22 @@ class Ledger:
     def payloads(self, ids: Iterable[str], *, source: str) -> dict[str, bytes]:
         """The CloudEvents of those ids that there are, as they were delivered, by id.
 
+        An event whose body was given up by `prune` is none of them.
+
         Raises:
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
         with self._reading() as connection:
             return payloads_of(connection, source, ids) if connection else {}
+
+    def without_body(self, ids: Iterable[str], *, source: str) -> set[str]:
+        """Those of the ids that are of events whose body was given up by `prune`.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return without_body(connection, source, ids) if connection else set()
 
     def sources(self) -> list[str]:
         """The CloudEvents sources that there are events of, sorted.
@@ -130,6 +153,72 @@ class Ledger:
         """
         with self._reading() as connection:
             return connection is not None and is_fed_by_topics(connection)
+
+    def pruned_before(self) -> datetime | None:
+        """The moment before which events may have no body; `None` if none was ever given up.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            moment = pruned_before(connection) if connection else None
+        return None if moment is None else EPOCH + timedelta(microseconds=moment)
+
+    def prune(self, before: datetime, *, compact: bool = False) -> Pruned:
+        """Give up the bodies of events of before a moment; what they counted stays.
+
+        Sums stay as they are, and an event that comes again is known. What only a body says is
+        gone: such an event cannot be sent again, and a question that needs a body of before that
+        moment is refused. Older libraries (schema 2 and before) can no longer use the ledger: their
+        events wait in the journal until they are upgraded.
+
+        It takes the ledger for some tens of milliseconds at a time, with pauses. If it is broken off,
+        what was done stays done; call it again.
+
+        Args:
+            before: The moment.
+            compact: Whether to give the space back to the disk. All others wait for as long as that
+                takes, and it needs as much free space as the ledger has in the end, twice. Without,
+                new events use the space.
+
+        Raises:
+            QueryError: If the moment has no time zone or is still to come.
+            LedgerError: If the file cannot be written, or a newer library wrote it.
+        """
+        if before.tzinfo is None:
+            raise QueryError(f"before ({before.isoformat()}) needs a time zone")
+        if before > datetime.now(UTC):
+            raise QueryError(f"before ({before.isoformat()}) is still to come")
+        events = prune(self._handle, microseconds(before)) if self.path.exists() else 0
+        if compact and self.path.exists():
+            give_back(self._handle)
+        free, size = sizes(self._handle) if self.path.exists() else (0, 0)
+        return Pruned(events=events, free=free, size=size)
+
+    def recount(self, *, most: int = 100) -> list[Difference]:
+        """Count again from the events all that was ever added up, and say what differs.
+
+        It reads all of the ledger as it is at one moment, which takes seconds for each million
+        events; nobody who writes or reads waits for it.
+
+        Args:
+            most: How many rows of each table are named at most.
+
+        Returns:
+            Nothing, if every sum is right.
+
+        Raises:
+            LedgerError: If the file cannot be read, or if it is of an older schema still: then it
+                is counted anew when something is delivered to it.
+        """
+        with self._reading() as connection:
+            if connection is None:
+                return []
+            if not has_rollups(connection):
+                raise LedgerError(
+                    "the ledger has an older schema; all is counted anew when something is delivered"
+                )
+            return differences(connection, most)
 
     def close(self) -> None:
         self._handle.close()
@@ -153,4 +242,4 @@ class Ledger:
             for statement, parameters in inserts(rows, most_parameters=most):
                 connection.execute(statement, parameters)
             connection.execute("COMMIT")
-            fold_if_due(connection)
+            self._handle.fold(connection)

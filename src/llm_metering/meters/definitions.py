@@ -94,14 +94,19 @@ class MeterDefinition:
         return self.aggregation in ("SUM", "COUNT")
 
     def to_dict(self) -> dict[str, Any]:
-        """The meter as OpenMeter's API takes it; that has no word for `estimates`."""
+        """The meter as OpenMeter's API takes it.
+
+        That has no word for `estimates`: a meter that leaves them out can be grouped by
+        `provenance`, so that a query of it can.
+        """
+        told_apart = {} if self.estimates else {"provenance": "$.provenance"}
         return {
             "slug": self.slug,
             "description": self.description,
             "eventType": self.event_type,
             "aggregation": self.aggregation,
             **({"valueProperty": self.value_property} if self.value_property else {}),
-            "groupBy": dict(self.group_by),
+            "groupBy": {**self.group_by, **told_apart},
         }
 
 

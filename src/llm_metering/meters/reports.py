@@ -6,13 +6,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from ..errors import QueryError
+from . import frames
 from .moments import rfc3339
 from .queries import UsageQuery
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 __all__ = ["UsageReport", "UsageRow", "Value"]
 
@@ -55,6 +61,17 @@ class UsageReport:
     """The answer to a question about usage: rows by time, then subject, then group.
 
     A window or group without any event that has the meter's value has no row.
+
+    As a table, for `to_pandas`, `to_polars`, `to_arrow` and `to_csv`, it has these columns from left
+    to right, also when it has no row:
+
+    - `window_start` and `window_end`, in microseconds and in the time zone that was asked in: the
+      instants are those of the rows.
+    - `subject`, if the question told subjects apart.
+    - each key that was asked for under its name, as text, missing where the events had none. A key
+      called like a column before it or like `value` has `data.` before its name.
+    - `value`, a whole number of 64 bits where all values are whole and the meter is no mean
+      (`AVG`), else a float. Whole numbers that 64 bits do not hold stay exact.
 
     Attributes:
         query: The question.
@@ -103,3 +120,48 @@ class UsageReport:
     def to_json(self, *, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
+
+    def to_csv(self) -> str:
+        """The report as CSV text with a line of titles, as OpenMeter's API v1 writes one.
+
+        Times are written with their offset, a missing value of a key as nothing, and numbers with
+        all their digits.
+
+        >>> from llm_metering.meters import usage_query
+        >>> print(UsageReport(query=usage_query(group_by="model")).to_csv(), end="")
+        window_start,window_end,model,value
+        """
+        return frames.to_csv(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The report as a data frame of pandas.
+
+        The columns are `datetime64[us, <zone>]`, `string` and `int64` or `float64`; `object` of
+        Python's own integers where 64 bits do not hold them. A missing value of a key is `pandas.NA`.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        return frames.to_pandas(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The report as a data frame of Polars.
+
+        The columns are `Datetime("us", <zone>)`, `String` and `Int64` or `Float64`; `Decimal(38, 0)`
+        where 64 bits do not hold the numbers. A missing value of a key is null.
+
+        Raises:
+            MissingExtraError: If Polars is not installed.
+        """
+        return frames.to_polars(self)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The report as a table of Apache Arrow, for DuckDB, Parquet files and much else.
+
+        The columns are `timestamp[us, tz=<zone>]`, `string` and `int64` or `double`;
+        `decimal128(38, 0)` where 64 bits do not hold the numbers. A missing value of a key is null.
+
+        Raises:
+            MissingExtraError: If pyarrow is not installed.
+        """
+        return frames.to_arrow(self)

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from ..errors import LedgerError
 from ..ledger import Ledger
 from ..sinks._payload import UnusableEventError
 from ..sinks.openmeter import OpenMeterSink
@@ -42,7 +43,7 @@ class Span:
         unusable: Recorded events that the sink sends nothing for: with the reason.
 
     Raises:
-        LedgerError: If it cannot be read.
+        LedgerError: If it cannot be read, or bodies of events of the span were given up.
         HomeError: If there is no room for temporary files.
     """
 
@@ -60,6 +61,13 @@ class Span:
         self._sink = sink
         self._source = source
         self._meters = meters
+        pruned = ledger.pruned_before()
+        if pruned is not None and start < pruned:
+            # What was sent is made of the bodies: sums without them would be too small.
+            raise LedgerError(
+                f"bodies of events before {pruned.isoformat()} were given up: what was sent of them "
+                "is not known any more; --since that time or later can be compared"
+            )
         self._records = LedgerRecords(ledger, source=source, start=start, end=end)
         self.sums: Sums = defaultdict(lambda: defaultdict(Decimal))
         self.sent = 0
@@ -113,6 +121,10 @@ class Span:
         # An id of ours is the record's, with or without a kind behind a colon.
         records = {each for wire_id in wire_ids for each in (wire_id, wire_id.rpartition(":")[0])}
         known: set[str] = set()
+        pruned = self._ledger.without_body(records - {""}, source=self._source)
+        known.update(
+            each for each in wire_ids if each in pruned or each.rpartition(":")[0] in pruned
+        )
         for record, payload in self._ledger.payloads(records - {""}, source=self._source).items():
             with contextlib.suppress(UnusableEventError):
                 known.update(event.id for event in wire_events(self._sink, record, payload))
@@ -135,7 +147,7 @@ class Span:
             piece = []
             for entry, payload in found:
                 if payload is None:
-                    continue  # the ledger is being pruned
+                    raise LedgerError("bodies of events were given up meanwhile; run it again")
                 try:
                     piece.append((entry.id, wire_events(self._sink, entry.id, payload)))
                 except UnusableEventError as error:

@@ -4,7 +4,7 @@ Source: `queryMeter` of `api/openapi.yaml`, `query-meter` of `api/v3/openapi.yam
 `openmeter/streaming/clickhouse/meter_query.go` of
 https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c: events
 count from `from` on and before `to`, in whole seconds, and not before the meter's own beginning. A
-sum is a float64 in v1, exact up to 2^53; v3 writes decimals.
+sum is a float64, exact up to 2^53; v3 writes the same number as a decimal.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def read_totals(
                 subjects=tuple(rows),
                 elsewhere=len(elsewhere),
                 elsewhere_counted=sum(elsewhere, Decimal(0)),
-                is_exact=sink.api == "v3" or all(abs(each.counted) <= _EXACT for each in rows),
+                is_exact=all(abs(each.counted) <= _EXACT for each in rows),
                 was_cut_short=others.was_cut_short,
             )
         )

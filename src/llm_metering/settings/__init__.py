@@ -50,7 +50,8 @@ def load_settings(**arguments: object) -> Settings:
             `event_type`, `event_id`, `openmeter_token`, `webhook_secret`, `webhook_token`,
             `kafka_username`, `kafka_password`, `kafka_properties`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
-            `subject_token_secrets`, `metadata_dimensions`.
+            `subject_token_secrets`, `metadata_dimensions`, `meters` (tables by slug, or an
+            iterable of `MeterDefinition` and of dicts).
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.
@@ -74,7 +75,8 @@ def load_settings(**arguments: object) -> Settings:
             values[name] = CHECKS[name](found)
     if "home" not in values:
         values["home"] = _default_home()
-    settings = Settings(**values, origins=origins)
+    own_meters = values.pop("meters", ())
+    settings = Settings(**values, own_meters=own_meters, origins=origins)
     if settings.subject_from_metadata == "signed" and not settings.subject_token_secrets:
         # Every token would be refused, and every call billed to nobody.
         raise ConfigurationError(

@@ -12,6 +12,7 @@ from ..errors import SubjectError
 from ..subjects import check_subject
 from .delivering import DELIVERING
 from .found import Found, expand_path, one_of, refusal
+from .meters import read_meters
 from .paying import PAYING
 from .sources import source_problem
 
@@ -146,6 +147,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "taps": partial(_switch, "taps"),
     "request_stream_usage": partial(_auto_or_switch, "request_stream_usage"),
     "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
+    "meters": read_meters,
     **DELIVERING,
     **PAYING,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..subjects import METADATA_KEYS, FromMetadata, OnMissing
 from .checks import (
@@ -17,6 +18,9 @@ from .checks import (
     Durability,
 )
 from .delivering import DEFAULT_EVENT_ID, mask_url
+
+if TYPE_CHECKING:
+    from ..meters import MeterDefinition
 
 __all__ = ["DEFAULT_SOURCE", "SECRETS", "VARIABLES", "SettingRow", "Settings"]
 
@@ -49,6 +53,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject_from_metadata": ("LLM_METERING_SUBJECT_FROM_METADATA",),
     "subject_token_secrets": ("LLM_METERING_SUBJECT_TOKEN_SECRETS",),
     "metadata_dimensions": ("LLM_METERING_METADATA_DIMENSIONS",),
+    # Tables, which no variable can hold.
+    "meters": (),
 }
 """The settings, in the order they are shown, and the environment variables of each."""
 
@@ -120,6 +126,7 @@ class Settings:
             token only (`signed`), or never (`ignore`).
         subject_token_secrets: The keys that may have signed such a token.
         metadata_dimensions: The keys of run metadata whose values become dimensions.
+        own_meters: The user's own meters.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
     """
@@ -150,6 +157,7 @@ class Settings:
     subject_from_metadata: FromMetadata = "trust"
     subject_token_secrets: tuple[bytes, ...] = ()
     metadata_dimensions: tuple[str, ...] = ()
+    own_meters: tuple[MeterDefinition, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -157,6 +165,14 @@ class Settings:
         """What sinks need to be let in, by the name of the setting; those that are set."""
         found = {name: getattr(self, name) for name in CREDENTIALS}
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def meters(self) -> Mapping[str, MeterDefinition]:
+        """All meters by slug: the built-in ones, then the user's own."""
+        # Here, not above: a process that only records asks for no meter.
+        from ..meters import METERS
+
+        return MappingProxyType({**METERS, **{meter.slug: meter for meter in self.own_meters}})
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""
@@ -190,6 +206,7 @@ class Settings:
             "subject_from_metadata": self.subject_from_metadata,
             "subject_token_secrets": "set" if self.subject_token_secrets else "not set",
             "metadata_dimensions": self.metadata_dimensions,
+            "meters": tuple(meter.slug for meter in self.own_meters),
         }
         return tuple(
             SettingRow(name, shown[name], self.origins.get(name, "default")) for name in VARIABLES

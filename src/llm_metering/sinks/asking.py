@@ -76,6 +76,7 @@ class Asker:
     Args:
         limit: Seconds for each request, but for the resolver, which cannot be stopped.
         token: The API key, if there is one.
+        most_bytes: The longest answer that is read.
         clock: A monotonic clock, in seconds.
     """
 
@@ -84,9 +85,11 @@ class Asker:
         *,
         limit: float,
         token: str | None = None,
+        most_bytes: int = _MAX_BODY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
+        self._most_bytes = most_bytes
         self._deadline = Deadline(clock)
         self._headers = {"User-Agent": f"llm-metering/{version('llm-metering')}"}
         if token is not None:
@@ -144,7 +147,7 @@ class Asker:
             ) as response:
                 return Reply(
                     status=response.status_code,
-                    content=_read(response),
+                    content=_read(response, self._most_bytes),
                     retry_after=retry_after(
                         response.headers.get("retry-after"), now=datetime.now(UTC)
                     ),
@@ -191,16 +194,22 @@ def ask(
         )
 
 
-def _read(response: httpx.Response) -> bytes:
+class _TooLongError(ValueError):
+    """An answer that does not end within what is read."""
+
+
+def _read(response: httpx.Response, most_bytes: int) -> bytes:
     content = bytearray()
     for piece in response.iter_bytes():
         content += piece
-        if len(content) > _MAX_BODY:
-            raise httpx.ReadTimeout("the answer does not end")
+        if len(content) > most_bytes:
+            raise _TooLongError(f"its answer is longer than {most_bytes >> 20} MiB")
     return bytes(content)
 
 
 def _explained(error: Exception, limit: float) -> UnreachableError:
+    if isinstance(error, _TooLongError):
+        return UnreachableError(str(error), "ask for less at once")
     causes = list(_causes(error))
     # The texts of these errors are left out: some repeat a header or a URL.
     if any(isinstance(each, socket.gaierror | UnicodeError) for each in causes):

@@ -7,7 +7,7 @@ https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 __all__ = ["METER_LISTS", "ServerMeter", "read_meters"]
@@ -30,6 +30,7 @@ class ServerMeter:
         value_property: A JSONPath.
         since: The first moment that counts, in RFC 3339.
         id: By which the server's API calls it.
+        group_by: A JSONPath by the key to group by.
     """
 
     slug: str
@@ -38,6 +39,7 @@ class ServerMeter:
     value_property: str
     since: str
     id: str = ""
+    group_by: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, listed: Mapping[str, Any]) -> Self:
@@ -54,6 +56,7 @@ class ServerMeter:
             value_property=text("valueProperty", "value_property"),
             since=text("eventFrom", "events_from"),
             id=text("id"),
+            group_by=_paths(listed.get("groupBy") or listed.get("dimensions")),
         )
 
     def __str__(self) -> str:
@@ -71,3 +74,8 @@ def read_meters(document: Any) -> list[ServerMeter] | None:
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         return None
     return [ServerMeter.read(each) for each in listed]
+
+
+def _paths(listed: object) -> dict[str, str]:
+    items = listed.items() if isinstance(listed, dict) else ()
+    return {key: path for key, path in items if isinstance(path, str)}

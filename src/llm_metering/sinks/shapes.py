@@ -28,7 +28,7 @@ from ..events import DATA_KEYS, EVENT_TYPE, MEASURES, CloudEvent, format_time
 from ..token_usage import TokenUsage
 from ._payload import UnusableEventError, read_event
 
-__all__ = ["NO_RESPONSE_ID", "SHAPES", "WireForm", "event_type_of", "wire_form"]
+__all__ = ["GROUP_KEYS", "NO_RESPONSE_ID", "SHAPES", "WireForm", "event_type_of", "wire_form"]
 
 NO_RESPONSE_ID: Final = "no_response_id"
 """The flag of an event that was to go under its response id and has none."""
@@ -39,10 +39,11 @@ _CACHED: Final = (
 )
 _REASONED: Final = (("reasoning", "reasoning_output_tokens"),)
 
-_GROUP_KEYS: Final = (
+GROUP_KEYS: Final = (
     *("model", "request_model", "provider", "operation", "framework"),
     *("provenance", "status", "count_method"),
 )
+"""What `kind` says of every kind of token, beside the dimensions."""
 _TOKEN_KEYS: Final = frozenset(
     ["total_tokens", "prompt_tokens", "completion_tokens", *(f.name for f in fields(TokenUsage))]
 )
@@ -156,7 +157,7 @@ def _known(pairs: Iterable[tuple[str, Any]]) -> _Data:
 
 
 def _by_kind(data: _Data) -> list[tuple[str, _Data]]:
-    common = _known((key, data.get(key)) for key in _GROUP_KEYS)
+    common = _known((key, data.get(key)) for key in GROUP_KEYS)
     common |= {k: v for k, v in data.items() if k not in DATA_KEYS and isinstance(v, str)}
     # What belongs to the call as a whole goes with its first event alone: sums stay right.
     whole = _known((key, data.get(key)) for key in ("calls", *sorted(MEASURES)))

@@ -192,7 +192,7 @@ def _exact(value: Any) -> int | float | None:
     return int(number) if number.is_integer() else number
 
 
-def _group(row: Row, path: Sequence[str] | None) -> str:
+def _group(row: Row, path: Sequence[str | int] | None) -> str:
     if path is None:
         subject: str = row.event["subject"]
         return subject

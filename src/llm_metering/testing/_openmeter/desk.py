@@ -27,7 +27,7 @@ from .ingest import API, PATHS, Answer, Event, problem_answer, read_events
 from .items import Shown
 from .listing import LISTS, list_events
 from .meter_api import METER_PATH, answer_meter
-from .meters import METER_LISTS, check_meters, list_meters
+from .meters import METER_LISTS, check_meters, create_meter, list_meters
 from .orders import Order, Orders, Target
 from .schema import ATTRIBUTES
 from .values import Meter
@@ -157,6 +157,8 @@ class Desk:
             return list_events(request.path, request.query, rows, shown, now=self._clock())
         if request.method == "GET" and request.path in METER_LISTS:
             return list_meters(request.path, request.query, self.meters)
+        if request.method == "POST" and request.path in METER_LISTS:
+            return create_meter(request, self.meters)
         if meter := METER_PATH.fullmatch(request.path):
             return answer_meter(request, meter, self.books.rows, self.meters)
         return self._wrong_address(request)

@@ -1,20 +1,23 @@
-"""The fake server's lists of meters: `GET /api/v1/meters` and `GET /api/v3/openmeter/meters`.
+"""The fake server's lists of meters, `/api/v1/meters` and `/api/v3/openmeter/meters`: GET and POST.
 
-Source: `Meter` of `api/openapi.yaml` (v1) and of `api/v3/openapi.yaml`,
+Source: `Meter` and what creates one in `api/openapi.yaml` (v1) and `api/v3/openapi.yaml`,
+`openmeter/meter/meter.go` and `openmeter/meter/adapter/manage.go`,
 https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from .ingest import Answer, problem_answer
+from ..received import Received
+from .ingest import API, Answer, problem_answer
 from .values import Meter
 
-__all__ = ["METER_LISTS", "check_meters", "described", "in_v3", "list_meters"]
+__all__ = ["METER_LISTS", "check_meters", "create_meter", "described", "in_v3", "list_meters"]
 
 _REQUIRED: Final = frozenset(["slug", "eventType", "aggregation"])
 _KNOWN: Final = _REQUIRED | {"valueProperty", "groupBy", "eventFrom", "name", "description"}
@@ -28,6 +31,7 @@ _V3_NAMES: Final = {
 }
 _SINCE: Final = "2026-01-01T00:00:00Z"
 _PAGE_SIZE: Final = 100
+_SLUG: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MAX_NUMBER: Final = 1000
 
 
@@ -67,6 +71,59 @@ def list_meters(path: str, query: str, meters: Sequence[Meter]) -> Answer:
     page = list(enumerate(meters))[(number - 1) * size : number * size]
     document = make([described(*each) for each in page], number, size, len(meters))
     return Answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+
+
+def create_meter(request: Received, meters: list[dict[str, Any]]) -> Answer:
+    """Answer a request to create a meter; one whose slug is there is refused.
+
+    Args:
+        request: The request.
+        meters: All there are; the new one is added.
+    """
+    api: API = "v3" if request.path.startswith("/api/v3/") else "v1"
+    if request.headers["Content-Type"] != "application/json":
+        return problem_answer(api, 400, "header Content-Type has unexpected value")
+    try:
+        asked = json.loads(request.body)
+        [meter] = check_meters([_from_v3(asked) if api == "v3" else _from_v1(asked)])
+        _check_strictly(meter)
+    except (ValueError, TypeError, AttributeError) as error:
+        return problem_answer(api, 400, f"validation error: {error}")
+    if meter["slug"] in [each["slug"] for each in meters]:
+        return problem_answer(api, 409, "meter with the same slug already exists")
+    meters.append(meter)
+    shown = described(len(meters) - 1, meter)
+    body = json.dumps(in_v3(shown) if api == "v3" else shown).encode()
+    # v1's document says 201, and `openmeter/meter/httphandler/meter.go` answers otherwise.
+    status = 201 if api == "v3" else 200
+    return Answer(status, {"Content-Type": "application/json"}, body)
+
+
+def _check_strictly(meter: Meter) -> None:
+    if not _SLUG.fullmatch(meter["slug"]):
+        raise ValueError("the slug does not match its pattern")
+    paths = [*(meter.get("groupBy") or {}).values(), meter.get("valueProperty", "$")]
+    if not all(path.startswith("$") for path in paths):
+        raise ValueError("value property and group by values must start with $")
+    if meter["aggregation"] == "COUNT" and "valueProperty" in meter:
+        raise ValueError("meter value property is not allowed when the aggregation is count")
+
+
+def _from_v1(asked: Mapping[str, Any]) -> dict[str, Any]:
+    # What it does not know it passes over.
+    return {name: value for name, value in asked.items() if name in _KNOWN}
+
+
+def _from_v3(asked: Mapping[str, Any]) -> dict[str, Any]:
+    if not {"name", "key", "aggregation", "event_type"} <= asked.keys():
+        raise ValueError("name, key, aggregation and event_type are required")
+    if rest := asked.keys() - {"name", "description", "aggregation", *_V3_NAMES.values()}:
+        raise ValueError(f"property {min(rest)!r} is unsupported")
+    if asked["aggregation"] != asked["aggregation"].lower():
+        raise ValueError("aggregation is none of those there are")
+    names = {name: ours for ours, name in _V3_NAMES.items()}
+    meter = {names.get(name, name): value for name, value in asked.items()}
+    return {**meter, "aggregation": asked["aggregation"].upper()}
 
 
 def _number(text: str) -> int:

@@ -136,7 +136,7 @@ def _order(item: tuple[tuple[_Window | None, _Group], _Sum]) -> tuple[_Window, _
 
 
 def _rows_of(
-    rows: Rows, meter: Meter, query: Query, paths: Mapping[str, tuple[str, ...]]
+    rows: Rows, meter: Meter, query: Query, paths: Mapping[str, tuple[str | int, ...]]
 ) -> Iterable[Row]:
     ordered = rows.sorted_by("time")
     starts = [each for each in (query.start, _event_from(meter)) if each is not None]
@@ -167,7 +167,7 @@ def _seconds(moment: datetime) -> int:
     return math.floor(moment.timestamp())
 
 
-def _group(event: Event, key: str, paths: Mapping[str, tuple[str, ...]]) -> str:
+def _group(event: Event, key: str, paths: Mapping[str, tuple[str | int, ...]]) -> str:
     if key == "subject":
         subject: str = event["subject"]
         return subject
@@ -190,7 +190,7 @@ def _add_text(gathered: _Sum, text: str) -> None:
         gathered.texts.add(text)
 
 
-def _add_number(gathered: _Sum, row: Row, path: Sequence[str]) -> None:
+def _add_number(gathered: _Sum, row: Row, path: Sequence[str | int]) -> None:
     found = look_up(row.event.get("data"), path)
     value = None if found is MISSING else number_in(found)
     if isinstance(value, float):  # anything else is passed over without a word
@@ -255,7 +255,9 @@ class _Windows:
             case "MINUTE":
                 return seconds, seconds + _MINUTE
             case "HOUR":
-                hour = int(time.replace(minute=0).timestamp())
+                # Within an offset: clocks may be set by half an hour.
+                offset = time.utcoffset() or timedelta()
+                hour = seconds - (seconds + int(offset.total_seconds())) % (60 * _MINUTE)
                 return hour, hour + 60 * _MINUTE
             case "DAY":
                 day = time.replace(hour=0, minute=0, fold=0)

@@ -4,7 +4,7 @@ Source: `openmeter/meter/parse.go`, `validateEvents` of `openmeter/meterevent/ad
 the SQL of `openmeter/streaming/clickhouse/meter_query.go`,
 https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c; for what is a
 number in a string, `readFloat` and `special` of Go 1.27.3's `strconv/atof.go`. Of JSONPath it
-knows keys: `$.a.b` and `$['a']["b"]`.
+knows keys and places in arrays: `$.a.b`, `$['a']["b"]` and `$.a[0]`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ Meter = Mapping[str, Any]
 """In the words of v1: `slug`, `eventType`, `aggregation`, `valueProperty`, `groupBy`, `eventFrom`."""
 
 MISSING: Final = object()
-_STEP: Final = re.compile(r"""\.([^.\[\]*@?()'"\s]+)|\['([^'\\]+)'\]|\["([^"\\]+)"\]""")
+_STEP: Final = re.compile(
+    r"""\.([^.\[\]*@?()'"\s]+)|\['([^'\\]+)'\]|\["([^"\\]+)"\]|\[([0-9]+)\]"""
+)
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _INFINITE: Final = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _GO_TYPES: Final = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
@@ -48,28 +50,33 @@ class UnknownError(ValueError):
 
 
 @functools.cache
-def path_of(text: str) -> tuple[str, ...]:
-    """The keys of a JSONPath.
+def path_of(text: str) -> tuple[str | int, ...]:
+    """The keys and places of a JSONPath.
 
     Raises:
         UnknownError: If it is of another kind.
     """
-    steps: list[str] = []
+    steps: list[str | int] = []
     at = 1
     while text.startswith("$") and (step := _STEP.match(text, at)):
-        steps.append(next(filter(None, step.groups())))
+        steps.append(int(step[4]) if step[4] else step[1] or step[2] or step[3])
         at = step.end()
     if not steps or at != len(text):
-        raise UnknownError(f"the path {text!r}; a path is $.key or $.key.key here")
+        raise UnknownError(f"the path {text!r}; a path is $.key, $.key.key or $.key[0] here")
     return tuple(steps)
 
 
-def look_up(data: object, path: Sequence[str]) -> object:
+def look_up(data: object, path: Sequence[str | int]) -> object:
     """What stands in `data` under a path; `MISSING` if nothing does."""
-    for key in path:
-        if not isinstance(data, Mapping) or key not in data:
+    for step in path:
+        if isinstance(step, int):
+            if not isinstance(data, list) or step >= len(data):
+                return MISSING
+            data = data[step]
+        elif not isinstance(data, Mapping) or step not in data:
             return MISSING
-        data = data[key]
+        else:
+            data = data[step]
     return data
 
 
@@ -108,7 +115,8 @@ def problems_of(event: Event, meters: Sequence[Meter], *, has_customer: bool) ->
 def number_text(number: float) -> str:
     """A number as Go writes it in JSON: 120 and not 120.0."""
     if number.is_integer() and abs(number) < _LARGE:
-        return str(int(number))
+        # Its shortest digits, and zeros behind them; 0 has no sign.
+        return format(Decimal(repr(number)), "f").removesuffix(".0") if number else "0"
     return repr(number)
 
 
@@ -118,7 +126,7 @@ def decimal_text(number: float) -> str:
     return text.removesuffix(".0")
 
 
-def json_value(data: object, path: Sequence[str]) -> str:
+def json_value(data: object, path: Sequence[str | int]) -> str:
     """What ClickHouse's `JSON_VALUE` gives: text, and none for what is missing or not a scalar."""
     found = look_up(data, path)
     if found is MISSING or isinstance(found, dict | list):
@@ -126,6 +134,7 @@ def json_value(data: object, path: Sequence[str]) -> str:
     if isinstance(found, str):
         return found
     if isinstance(found, int | float) and not isinstance(found, bool):
+        # Go has decoded it and written it anew before ClickHouse reads it.
         return number_text(float(found))
     return json.dumps(found)
 

@@ -1,0 +1,169 @@
+"""`llm-metering export`: the events of the ledger in a file."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ..errors import ExportError, LedgerError
+from ..settings import Settings, load_settings
+from .common import HomeOption, console, existing_spool, exists, progress
+from .periods import moment
+from .render import amount, plain
+
+if TYPE_CHECKING:
+    from ..exporting import Exported
+
+__all__ = ["export"]
+
+LEFT: Final = 3
+"""Exit code: what was recorded is not all in the ledger yet, and so not in the file."""
+
+PATIENCE: Final = 10.0
+"""Seconds that the ledger has to take in what finished processes left."""
+
+
+class ExportFormats(StrEnum):
+    """What `--format` offers here."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def export(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Where to: .jsonl, .csv or .parquet, the first two also with .gz; - is the "
+            "standard output.",
+            show_default=False,
+        ),
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="First moment: a day in UTC, or ISO 8601 with offset.",
+            show_default=False,
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="TIME", help="First moment after the period.", show_default=False
+        ),
+    ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subject",
+            metavar="SUBJECT",
+            help="Only this subject; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Only events of this CloudEvents type; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Only events of this CloudEvents source; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    output: Annotated[
+        ExportFormats | None,
+        typer.Option(
+            "--format",
+            help="The format, where the file's name does not say it.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Write the events of the ledger into a file; exit code 3 if the ledger lacks some of what was recorded."""
+    settings = load_settings(home=home)
+    if not settings.ledger:
+        raise LedgerError(
+            f"the ledger is switched off ({settings.origins['ledger']}), so there are no events to export"
+        )
+    # Imported here, so that `--help` and a mistyped option answer at once.
+    from ..exporting import export_events
+    from ..ledger import Ledger
+
+    to_output = file == "-"
+    if to_output and output is ExportFormats.PARQUET and sys.stdout.isatty():
+        raise ExportError("Parquet is nothing to read in a terminal; name a file")
+    is_complete = not exists(settings.home) or _take_in(settings)
+    with progress() as bars:
+        task = bars.add_task("events of the ledger", total=None)
+        exported = export_events(
+            Ledger(settings.home / "ledger.db"),
+            None if to_output else file,
+            format=output.value if output else None,
+            start=moment(start),
+            end=moment(end),
+            subjects=subject or None,
+            types=type or None,
+            sources=source or None,
+            overwrite=force,
+            on_progress=lambda done, total: bars.update(task, completed=done, total=total),
+        )
+    # The standard output may be the file.
+    out = console(stderr=True)
+    out.print(f"{_events(exported.events)} exported" + ("" if to_output else f" to {plain(file)}"))
+    for note in _notes(exported, is_complete):
+        out.print(note)
+    if not is_complete:
+        raise typer.Exit(LEFT)
+
+
+def _take_in(settings: Settings) -> bool:
+    """Have the ledger take what finished processes left; whether it has all of it."""
+    from ..meter import Meter
+
+    # As `usage` does: with the ledger alone, and without a journal where there is none.
+    has_journal = existing_spool(settings.home) is not None
+    with Meter(
+        home=settings.home,
+        sinks=(),
+        source=settings.source,
+        ledger=True,
+        durability="process" if has_journal else "memory",
+    ) as reader:
+        return reader.take_in(PATIENCE)
+
+
+def _notes(exported: Exported, is_complete: bool) -> list[str]:
+    notes = []
+    if exported.pruned:
+        notes.append(
+            f"of {_events(exported.pruned)} the body was pruned: there are the columns that the "
+            "ledger keeps"
+        )
+    if not is_complete:
+        notes.append(
+            "what was recorded is not all in the ledger, and so not in the file; "
+            "`llm-metering status` says why"
+        )
+    return notes
+
+
+def _events(count: int) -> str:
+    return f"{amount(count)} event" + ("" if count == 1 else "s")
