@@ -92,7 +92,11 @@ def files_of(
         OSError: If the folder cannot be written.
     """
     folder = folder_of(ledger)
-    files = [folder / _name(connection, *span) for span in spans]
+    (pruned,) = connection.execute(
+        "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'pruned_before'"
+    ).fetchone()
+    _sweep(folder, pruned)
+    files = [folder / _name(connection, *span, pruned) for span in spans]
     made = 0
     for file, (behind, through) in zip(files, spans, strict=True):
         if file.exists():
@@ -176,18 +180,21 @@ def _of_double(value: str) -> str:
     )
 
 
-def _name(connection: sqlite3.Connection, behind: int, through: int) -> str:
-    # Of the last event, for the ledger may have been deleted and made anew; and of the prune.
+def _name(connection: sqlite3.Connection, behind: int, through: int, pruned: int) -> str:
+    # Of the last event, for the ledger may have been deleted and made anew.
     (identity,) = connection.execute(
-        """
-        SELECT source || char(0) || id || char(0) || ifnull(
-            (SELECT value FROM meta WHERE key = 'pruned_before'), '')
-        FROM events WHERE rowid = ?
-        """,
-        (through,),
+        "SELECT source || char(0) || id FROM events WHERE rowid = ?", (through,)
     ).fetchone()
     digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-    return f"{behind}-{through}-{digest}{_ENDING}"
+    return f"{behind}-{through}-{digest}-{pruned}{_ENDING}"
+
+
+def _sweep(folder: Path, pruned: int) -> None:
+    """Delete what was made before a prune, by a reader who did not know of it yet."""
+    for each in folder.glob(f"*{_ENDING}"):
+        made = each.name.removesuffix(_ENDING).rpartition("-")[2]
+        if made.isdigit() and int(made) < pruned:
+            each.unlink(missing_ok=True)
 
 
 def _one(duckdb: DuckDBPyConnection, statement: str) -> tuple[Any, ...]:

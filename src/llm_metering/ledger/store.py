@@ -12,6 +12,7 @@ from ..errors import LedgerError, QueryError
 from ..meters import UsageQuery, UsageReport
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
+from ._columns import forget_columns
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
 from ._handle import Handle
@@ -190,6 +191,7 @@ class Ledger:
         if before > datetime.now(UTC):
             raise QueryError(f"before ({before.isoformat()}) is still to come")
         events = prune(self._handle, microseconds(before)) if self.path.exists() else 0
+        forget_columns(self.path)
         if compact and self.path.exists():
             give_back(self._handle)
         free, size = sizes(self._handle) if self.path.exists() else (0, 0)
