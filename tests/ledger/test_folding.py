@@ -27,7 +27,7 @@ from llm_metering.token_usage import TokenUsage
 from tests.factories import NOON, batch_of, envelope_of, make_event
 from tests.forking import in_child
 
-TABLES = ("quarters", "days", "subject_days", "kind_days")
+TABLES = ("quarters", "days", "subject_days", "kind_days", "kind_quarters")
 COUNTS = (
     "sum(total_tokens), sum(input_tokens), sum(output_tokens), sum(cache_read_input_tokens),"
     " sum(cache_creation_input_tokens), sum(reasoning_output_tokens), sum(calls)"

@@ -184,12 +184,23 @@ def _parts(
             is_whole=tables == "subject_days" and windows.are_days,
         )
     if ranges:
+        quarters = _of_subjects("quarters", ranges, among) if query.by_subject else _of_all(ranges)
         yield _Part(
-            tables=_of_subjects("quarters", ranges, among) + join,
+            tables=quarters + join,
             conditions=(kinds,),
             time="window_start",
             value=column,
         )
+
+
+def _of_all(stretches: list[tuple[int, int]]) -> str:
+    """Quarters of some stretches, of all subjects together."""
+    listed = ", ".join(f"({since}, {until})" for since, until in stretches)
+    return (
+        f"(WITH stretches(since, until) AS (VALUES {listed}) SELECT * FROM stretches) AS those "
+        "CROSS JOIN kind_quarters "
+        "ON window_start >= those.since AND window_start < those.until"
+    )
 
 
 def _of_subjects(table: str, stretches: list[tuple[int, int]], among: str) -> str:
