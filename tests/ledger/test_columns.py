@@ -171,15 +171,6 @@ def test_columns_of_what_a_backup_does_not_have_are_not_read(ledger, monkeypatch
     assert answer(ledger) == [("chat", 480), ("search", 360)]
 
 
-def test_a_prune_deletes_columns(ledger):
-    """They hold what bodies hold."""
-    answer(ledger)
-    assert files(ledger)
-
-    assert ledger.prune(NOON + timedelta(minutes=1)).events == 4
-    assert files(ledger) == []
-
-
 def test_a_prune_says_where_bodies_are_left(ledger):
     """Of what it cannot delete, such as a folder in the place of a file."""
     answer(ledger)
@@ -230,10 +221,19 @@ def test_columns_from_before_a_prune_are_not_read(ledger):
     before = files(ledger)
     ledger.query(usage_query(group_by="feature", start=NOON))
 
-    assert len(set(files(ledger)) - set(before)) == 3
+    assert len(files(ledger)) == 3
+    assert not set(files(ledger)) & set(before)
     _columns.forget_columns(ledger.path)
     assert files(ledger) == []
     _columns.forget_columns(ledger.path.with_name("none.db"))
+
+
+def test_a_prune_deletes_columns(ledger):
+    """What was in a body is nowhere any more."""
+    answer(ledger)
+    assert ledger.prune(NOON + timedelta(microseconds=1)).events == 4
+
+    assert files(ledger) == []
 
 
 @pytest.mark.parametrize(

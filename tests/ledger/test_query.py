@@ -223,7 +223,9 @@ def tables_of(ledger: Ledger, **question: Any) -> set[str]:
     with closing(open_for_reading(ledger.path)) as connection:
         connection.set_authorizer(note)
         answer(connection, usage_query(**question))
-    return seen & {"kind_days", "subject_days", "days", "quarters", "places", "events"}
+    return seen & {
+        *("kind_days", "kind_quarters", "subject_days", "days", "quarters", "places", "events")
+    }
 
 
 OWN = {"value_property": "$.cache_creation_input_tokens", "group_by": {"m": "$['model']"}}
@@ -245,10 +247,13 @@ BERLIN = {"time_zone": "Europe/Berlin"}
         pytest.param({"window": "DAY", "subject": "a"}, {"days"}, id="of one"),
         pytest.param({"filters": {"status": "completed"}}, {"kind_days"}, id="filtered"),
         pytest.param({"window": "HOUR", "subject": "a"}, {"quarters"}, id="hours of one"),
-        pytest.param({"window": "HOUR"}, {"subject_days", "quarters"}, id="hours"),
+        pytest.param({"window": "HOUR"}, {"kind_quarters"}, id="hours"),
         pytest.param(
-            {"start": NOON}, {"kind_days", "subject_days", "quarters"}, id="from noon, then by day"
+            {"window": "HOUR", "group_by": "subject"},
+            {"subject_days", "quarters"},
+            id="hours of all",
         ),
+        pytest.param({"start": NOON}, {"kind_days", "kind_quarters"}, id="from noon, then by day"),
         pytest.param(
             {"window": "MONTH", "subject": "a", **BERLIN}, {"days", "quarters"}, id="months there"
         ),

@@ -94,7 +94,11 @@ def files_of(
         OSError: If the folder cannot be written.
     """
     folder = folder_of(ledger)
-    files = [folder / _name(connection, *span) for span in spans]
+    (pruned,) = connection.execute(
+        "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'pruned_before'"
+    ).fetchone()
+    _sweep(folder, pruned)
+    files = [folder / _name(connection, *span, pruned) for span in spans]
     made = 0
     for file, (behind, through) in zip(files, spans, strict=True):
         if file.exists():
@@ -188,15 +192,19 @@ def _of_double(value: str) -> str:
     )
 
 
-def _name(connection: sqlite3.Connection, behind: int, through: int) -> str:
-    mark, pruned = connection.execute(
-        """
-        SELECT mark, ifnull((SELECT value FROM meta WHERE key = 'pruned_before'), 0)
-        FROM spans WHERE through_place = ?
-        """,
-        (through,),
+def _name(connection: sqlite3.Connection, behind: int, through: int, pruned: int) -> str:
+    (mark,) = connection.execute(
+        "SELECT mark FROM spans WHERE through_place = ?", (through,)
     ).fetchone()
     return f"{behind}-{through}-{mark & _UNSIGNED:016x}-{pruned}{_ENDING}"
+
+
+def _sweep(folder: Path, pruned: int) -> None:
+    """Delete what was made before a prune, by a reader who did not know of it yet."""
+    for each in folder.glob(f"*{_ENDING}"):
+        made = each.name.removesuffix(_ENDING).rpartition("-")[2]
+        if made.isdigit() and int(made) < pruned:
+            each.unlink(missing_ok=True)
 
 
 def _one(duckdb: DuckDBPyConnection, statement: str) -> tuple[Any, ...]:

@@ -82,6 +82,7 @@ _FOLD: Final = (
     _adding("days", grain=_DAY, keys=("subject", "window_start", "kind"), together=False),
     _adding("subject_days", grain=_DAY, keys=("type", "window_start", "subject"), together=True),
     _adding("kind_days", grain=_DAY, keys=("window_start", "kind"), together=True),
+    _adding("kind_quarters", grain=_QUARTER, keys=("window_start", "kind"), together=True),
     """
     INSERT INTO places (subject, time, place)
     SELECT subject, time, place FROM recent WHERE place <= :through ORDER BY 1, 2, 3

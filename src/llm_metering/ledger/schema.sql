@@ -170,6 +170,23 @@ CREATE TABLE kind_days (
     PRIMARY KEY (window_start, kind)
 ) WITHOUT ROWID;
 
+-- The same in windows of 15 minutes: everybody's hours, and their days where days are not those of UTC.
+CREATE TABLE kind_quarters (
+    window_start INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
+    events INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL,
+    PRIMARY KEY (window_start, kind)
+) WITHOUT ROWID;
+
 -- Where the events of a subject are that are no longer recent: what rollups do not tell apart is
 -- looked up in the events themselves. An index of the table would be written with each event.
 CREATE TABLE places (
