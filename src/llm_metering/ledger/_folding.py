@@ -15,7 +15,7 @@ from ._files import UnavailableError, check_version, explain
 
 __all__ = ["FOLD_AT", "fold_if_due"]
 
-FOLD_AT: Final = 30_000
+FOLD_AT: Final = 20_000
 """Recent events that are folded together. Of more, a question that reads them all is slower, and a
 fold keeps others waiting for longer; of fewer, each page is written for fewer events."""
 

@@ -271,6 +271,6 @@ SELECT subject, time, rowid FROM events ORDER BY 1, 2, 3;
 
 -- As many side by side as are folded at once later on.
 INSERT INTO spans (through_place, first_time, last_time, mark)
-SELECT max(rowid), min(time), max(time), random() FROM events GROUP BY (rowid - 1) / 30000;
+SELECT max(rowid), min(time), max(time), random() FROM events GROUP BY (rowid - 1) / 20000;
 
 PRAGMA user_version = 3;
