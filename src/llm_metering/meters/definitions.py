@@ -73,6 +73,11 @@ class MeterDefinition:
         if (self.aggregation == "COUNT") != (self.value_property is None):
             verb = "takes no" if self.aggregation == "COUNT" else "needs a"
             raise MeterError(f"meter {self.slug}: {self.aggregation} {verb} value_property")
+        if not isinstance(self.group_by, Mapping):
+            raise MeterError(
+                f"meter {self.slug}: group_by has a JSONPath for each key, such as "
+                f"{{'model': '$.model'}}, got {self.group_by!r}"
+            )
         for key in self.group_by:
             if not _KEY.fullmatch(key):
                 raise MeterError(
@@ -81,7 +86,8 @@ class MeterDefinition:
                 )
         if "subject" in self.group_by:
             raise MeterError(f"meter {self.slug}: subject is a key of every meter; leave it out")
-        for path in filter(None, (self.value_property, *self.group_by.values())):
+        paths = () if self.value_property is None else (self.value_property,)
+        for path in (*paths, *self.group_by.values()):
             try:
                 parse_path(path)
             except MeterError as error:
