@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import jsonschema
 import pytest
 
-from llm_metering.errors import MeteringError, QueryError
+from llm_metering.errors import MeterError, MeteringError, QueryError
 from llm_metering.meters import (
     METERS,
+    MeterDefinition,
     UsageQuery,
     UsageReport,
     UsageRow,
@@ -60,6 +61,28 @@ def test_a_question_is_checked_and_put_in_order():
     )
 
 
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        pytest.param({"value_property": ""}, "'' is no JSONPath of one place", id="empty path"),
+        pytest.param(
+            {"value_property": "$.a", "group_by": {"model": ""}},
+            "'' is no JSONPath of one place",
+            id="empty path of a key",
+        ),
+        pytest.param(
+            {"value_property": "$.a", "group_by": ["model"]},
+            r"JSONPaths by key is wanted for group_by, got \['model'\]",
+            id="a list of keys",
+        ),
+    ],
+)
+def test_a_meter_that_makes_no_sense_is_refused(attributes, message):
+    """The error names the meter, the value and what it may be."""
+    with pytest.raises(MeterError, match=f"meter mine: {message}"):
+        MeterDefinition(slug="mine", **attributes)
+
+
 def test_a_question_without_anything_is_about_everything():
     """All tokens of everybody, of all time."""
     assert usage_query() == UsageQuery(meter=METERS["tokens_total"])
@@ -82,7 +105,9 @@ def test_a_question_without_anything_is_about_everything():
             id="time zone",
         ),
         pytest.param({"start": datetime(2026, 11, 21)}, "names no time zone", id="naive"),
-        pytest.param({"start": "2026-11-21"}, "names no time zone; write it like", id="a day"),
+        pytest.param(
+            {"start": "2026-11-21"}, "start 2026-11-21 names no time zone; write it", id="a day"
+        ),
         pytest.param({"end": "yesterday"}, "end 'yesterday' is no ISO 8601 time", id="words"),
         pytest.param({"end": date(2026, 11, 21)}, "a datetime or an ISO 8601 string", id="a date"),
         pytest.param({"end": 1_795_262_400}, "a datetime or an ISO 8601 string", id="seconds"),
@@ -95,6 +120,11 @@ def test_a_question_without_anything_is_about_everything():
         pytest.param({"subject": ""}, "subject takes non-empty strings, got ''", id="nobody"),
         pytest.param({"subject": []}, "subject is an empty list", id="no subjects"),
         pytest.param({"subject": [42]}, "subject takes non-empty strings, got 42", id="a number"),
+        pytest.param({"subject": 42}, "subject takes non-empty strings, got 42", id="no text"),
+        pytest.param(
+            {"filters": {"model": None}}, "model takes one or several strings", id="no value"
+        ),
+        pytest.param({"filters": ["model"]}, r"filters has .*, got \['model'\]", id="no filters"),
         pytest.param({"group_by": ["model", ""]}, "group_by takes non-empty strings", id="no key"),
     ],
 )

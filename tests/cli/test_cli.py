@@ -199,7 +199,9 @@ def test_usage_of_chosen_subjects_windows_and_groups(run, home):
 
     done = run("usage", "--meter", "calls_total", *question, "--to", "2026-11-21T14:00:00+01:00")
 
-    assert [words(line) for line in done.stdout.splitlines() if "─" not in line] == [
+    assert [
+        words(line) for line in done.stdout.partition("\n\n")[0].splitlines() if "─" not in line
+    ] == [
         ["hour", "(UTC)", "subject", "plan", "calls_total"],
         ["2026-11-21", "12:00", "a", "x", "1"],
         ["2026-11-21", "12:00", "b", "x", "1"],

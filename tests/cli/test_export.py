@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 
@@ -77,6 +78,44 @@ def test_options_choose_events(home, run, tmp_path):
     assert result.exit_code == 0
     lines = gzip.decompress(path.read_bytes()).splitlines()
     assert [json.loads(line)["subject"] for line in lines] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(["--from", "x"], "--from 'x' is no moment; write a day such as", id="no time"),
+        pytest.param(
+            ["--from", "2026-11", "--to", "2026-11-01"],
+            "--from (2026-11-01T00:00:00Z) must be before --to (2026-11-01T00:00:00Z)",
+            id="empty",
+        ),
+    ],
+)
+def test_a_bad_period_is_named_as_it_was_typed(run, tmp_path, options, message):
+    """The error names the option, its value and the choices, and writes nothing."""
+    result = run("export", tmp_path / "all.csv", *options)
+
+    assert (result.exit_code, message in result.stderr) == (2, True)
+    assert not (tmp_path / "all.csv").exists()
+
+
+def test_a_month_is_exported(home, run, tmp_path):
+    """Periods are written as for `usage`: a month is its first moment, in UTC."""
+    record(
+        home,
+        *(
+            make_event(subject=subject, time=datetime.fromisoformat(time))
+            for subject, time in [
+                ("before", "2026-10-31T23:59:59Z"),
+                ("first", "2026-11-01T00:00:00Z"),
+                ("after", "2026-12-01T00:00:00Z"),
+            ]
+        ),
+    )
+
+    result = run("export", "-", "--format", "jsonl", "--from", "2026-11", "--to", "2026-12")
+
+    assert [json.loads(line)["subject"] for line in result.stdout.splitlines()] == ["first"]
 
 
 def test_a_file_that_is_there_stays(home, run, tmp_path):

@@ -102,15 +102,16 @@ def test_what_sinks_are_owed_is_said(home, run):
 @pytest.mark.parametrize(
     ("before", "message"),
     [
-        pytest.param("yesterday", "--before 'yesterday' is no ISO 8601 time", id="no time"),
-        pytest.param("2026-11-21T00:00:00", "names no time zone", id="no zone"),
+        pytest.param("last year", "--before 'last year' is no moment; write a day", id="no time"),
+        pytest.param("2026-11-21T00:00:00", "or ISO 8601 with an offset", id="no zone"),
         pytest.param("2099-01-01", "is still to come", id="the future"),
         pytest.param("", "--before", id="empty"),
     ],
 )
-def test_a_bad_moment_is_named(home, run, old_and_new, before, message):
-    """A moment that cannot be meant changes nothing."""
-    result = run("prune", "--before", before, "--yes")
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_a_bad_moment_is_named(home, run, old_and_new, before, message, option):
+    """A moment that cannot be meant changes nothing, and none is tried out."""
+    result = run("prune", "--before", before, option)
 
     assert (result.exit_code, message in result.stderr) == (2, True)
     assert bodies(home) == [True, True]

@@ -85,6 +85,14 @@ def test_long_text_is_wrapped_and_numbers_are_not(width):
     assert max(map(cell_len, drawn.splitlines())) <= width
 
 
+def test_a_list_with_a_lead_is_never_wrapped():
+    """A slug in two halves cannot be copied: each row is a block where the list is too wide."""
+    listing = Listing(("meter", "value"), (), [("tokens_total", "$.total_tokens")], lead=1)
+
+    assert draw(listing, width=28).splitlines()[2:] == ["tokens_total  $.total_tokens"]
+    assert draw(listing, width=27).splitlines() == ["tokens_total", "  value  $.total_tokens"]
+
+
 def test_numbers_wider_than_the_terminal_become_blocks():
     """Where a table would have to cut numbers, each row is a block of lines."""
     listing = Listing(

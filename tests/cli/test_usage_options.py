@@ -27,7 +27,7 @@ def table_of(done):
         ),
         pytest.param(
             ["--window", "week"],
-            "unknown window 'WEEK'; there are MINUTE, HOUR, DAY, MONTH",
+            "unknown window 'week'; there are MINUTE, HOUR, DAY, MONTH",
             id="window",
         ),
         pytest.param(
@@ -78,6 +78,48 @@ def test_a_window_in_any_case(window, run, home):
     record(home, make_event())
 
     assert table_of(run("usage", "--window", window))[0][:2] == ["hour", "(UTC)"]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        pytest.param(
+            ["--from", "2026-11-01", "--to", "2026-11-30"],
+            "from 2026-11-01 00:00 to 2026-11-30 00:00 (UTC)",
+            id="both",
+        ),
+        pytest.param(
+            ["--from", "2026-11", "--time-zone", "Europe/Berlin"],
+            "from 2026-11-01 00:00 (Europe/Berlin)",
+            id="from",
+        ),
+        pytest.param(["--to", "2026-12"], "to 2026-12-01 00:00 (UTC)", id="to"),
+    ],
+)
+def test_the_period_stands_below_the_table(options, shown, run, home):
+    """A day as the end is not in the answer, and nobody has to know that to see it."""
+    record(home, make_event())
+
+    assert run("usage", *options).stdout.splitlines()[-2:] == ["", shown]
+    assert "(UTC)" not in run("usage").stdout
+
+
+def test_a_meter_without_estimates_says_what_it_leaves_out(run, home, tmp_path):
+    """The note about estimated calls would otherwise read as if the numbers had them."""
+    (tmp_path / "llm-metering.toml").write_text(
+        '[meters.exact]\nvalue_property = "$.total_tokens"\nestimates = false\n'
+    )
+    record(home, make_event(), make_event(provenance="estimated"))
+    left_out = "note: exact leaves out what is estimated or partial\n"
+
+    for shown in (
+        run("usage", "--meter", "exact"),
+        run("usage", "--meter", "exact", "--window", "day", "--sparkline"),
+        run("top", "--meter", "exact", "--from", "2026-11-21", "--to", "2026-11-22"),
+    ):
+        assert left_out in shown.stdout
+    assert left_out not in run("usage").stdout
+    assert left_out not in run("usage", "--meter", "exact", "--filter", "model=x").stdout
 
 
 def test_days_of_a_zone(run, home):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ..errors import ExportError, LedgerError
+from ..errors import ExportError, LedgerError, QueryError
+from ..meters import rfc3339
 from ..settings import load_settings
 from .common import HomeOption, console, exists, progress, take_in
-from .periods import moment
+from .periods import moment_of
 from .render import amount, plain
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def export(
         typer.Option(
             "--from",
             metavar="TIME",
-            help="First moment: a day in UTC, or ISO 8601 with offset.",
+            help="First moment: a day or a month (2026-11) in UTC, today, yesterday, now, -7d, -24h, "
+            "-30m, or ISO 8601 with offset.",
             show_default=False,
         ),
     ] = None,
@@ -103,6 +106,10 @@ def export(
         raise LedgerError(
             f"the ledger is switched off ({settings.origins['ledger']}), so there are no events to export"
         )
+    now = datetime.now(UTC)
+    first, last = moment_of("--from", start, UTC, now), moment_of("--to", end, UTC, now)
+    if first and last and first >= last:
+        raise QueryError(f"--from ({rfc3339(first)}) must be before --to ({rfc3339(last)})")
     # Imported here, so that `--help` and a mistyped option answer at once.
     from ..exporting import export_events
     from ..ledger import Ledger
@@ -117,8 +124,8 @@ def export(
             Ledger(settings.home / "ledger.db"),
             None if to_output else file,
             format=output.value if output else None,
-            start=moment(start),
-            end=moment(end),
+            start=first,
+            end=last,
             subjects=subject or None,
             types=type or None,
             sources=source or None,

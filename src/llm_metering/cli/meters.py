@@ -137,7 +137,7 @@ def _create(settings: Settings, name: str, output: OutputFormat) -> None:
 
 def _view(listed: Iterable[MeterDefinition]) -> Listing:
     titles = ("meter", "aggregation", "value", "event type", "group by", "estimates", "description")
-    return Listing(titles, (), [_cells(meter) for meter in listed])
+    return Listing(titles, (), [_cells(meter) for meter in listed], lead=1)
 
 
 def _cells(meter: MeterDefinition) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from ..errors import QueryError
-from ..meters import Window, read_moment, window_bounds
+from ..meters import Window, read_moment, time_zone_of, window_bounds
 
-__all__ = ["FORMS", "moment", "moment_of", "window_label"]
+__all__ = ["FORMS", "moment", "moment_of", "period_label", "window_label"]
 
 FORMS: Final = (
     "a day such as 2026-11-21, a month such as 2026-11, today, yesterday, now, -7d, -24h, -30m, or "
@@ -82,6 +82,21 @@ def moment(text: str | None) -> str | None:
     """What a person wrote, with the time and the offset that a day in UTC lacks."""
     date = _DATE.fullmatch(text) if text else None
     return f"{text}T00:00:00Z" if date and date[3] else text
+
+
+def period_label(start: datetime | None, end: datetime | None, time_zone: str) -> str:
+    """A period from its first moment to the first after it, as clocks there show them.
+
+    >>> from datetime import UTC
+    >>> period_label(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC), "UTC")
+    'from 2026-11-01 00:00 to 2026-11-30 00:00 (UTC)'
+    """
+    zone = time_zone_of(time_zone)
+    named = (("from", start), ("to", end))
+    parts = [
+        f"{word} {each.astimezone(zone):%Y-%m-%d %H:%M}" for word, each in named if each is not None
+    ]
+    return f"{' '.join(parts)} ({time_zone})"
 
 
 def window_label(start: datetime, window: Window, zone: tzinfo, *, short: bool = False) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
 from ..errors import ConfigurationError, LedgerError, QueryError
-from ..meters import read_moment
 from ..meters.moments import rfc3339
 from ..settings import Settings, load_settings
 from .common import (
@@ -24,7 +23,7 @@ from .common import (
     print_json,
     show,
 )
-from .periods import moment
+from .periods import moment_of
 from .render import amount, plain
 from .views import nothing_recorded, remarks_view
 
@@ -49,7 +48,8 @@ def prune(
         typer.Option(
             "--before",
             metavar="TIME",
-            help="The first moment of which bodies stay: a day in UTC, or ISO 8601 with offset.",
+            help="The first moment of which bodies stay: a day or a month (2026-11) in UTC, "
+            "-90d, or ISO 8601 with offset.",
             show_default=False,
         ),
     ],
@@ -73,9 +73,10 @@ def prune(
         raise LedgerError(
             f"the ledger is switched off ({settings.origins['ledger']}), so there is nothing to prune"
         )
-    until = read_moment("--before", moment(before))
-    if until is None:
-        raise QueryError("--before is empty; write it like 2026-11-21")
+    now = datetime.now(UTC)
+    until = moment_of("--before", before, UTC, now)
+    if until is None or until > now:
+        raise QueryError(f"--before {before!r} is still to come; only what is over can be pruned")
     # Imported here, so that `--help` and a mistyped option answer at once.
     from ..ledger import Ledger
     from ..ledger.extracts import bodies_before

@@ -127,6 +127,8 @@ class Listing:
         total: The cells of the last line, which stands apart.
         one_line: Whether text is cut in its middle instead of wrapped.
         bars: Which of the columns of numbers, if any, has bars: they stand left.
+        lead: How many columns name a row, in a list that is never wrapped: where it is wider than
+            the terminal, each row becomes a block of lines below these names.
     """
 
     texts: Sequence[str]
@@ -135,6 +137,7 @@ class Listing:
     total: Sequence[str] | None = None
     one_line: bool = False
     bars: int | None = None
+    lead: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widest = self._widest()
@@ -143,7 +146,7 @@ class Listing:
             yield self._as_table()
         elif sum(widest) <= room:
             yield from self._as_lines(widest, console, options)
-        elif self.numbers and not self.fits(options.max_width):
+        elif self.lead or (self.numbers and not self.fits(options.max_width)):
             yield from self._as_blocks()
         elif self.one_line:
             rest = room - sum(widest[len(self.texts) :])
@@ -218,8 +221,10 @@ class Listing:
         return table
 
     def _as_blocks(self) -> Iterator[RenderableType]:
-        widest = max(map(len, self.numbers))
+        lead = self.lead or len(self.texts)
+        titles = [*self.texts, *self.numbers][lead:]
+        widest = max(map(len, titles))
         for row in [*self.rows, *([self.total] if self.total else [])]:
-            yield Text(" / ".join(cell for cell in row[: len(self.texts)] if cell), style="bold")
-            for title, cell in zip(self.numbers, row[len(self.texts) :], strict=True):
+            yield Text(" / ".join(cell for cell in row[:lead] if cell), style="bold")
+            for title, cell in zip(titles, row[lead:], strict=True):
                 yield Text(f"  {title:<{widest}}  {cell}")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ..events import UNATTRIBUTED
-from ..meters import UsageQuery, UsageRow, Value
+from ..meters import ESTIMATES, MeterDefinition, UsageQuery, UsageRow, Value
 
 __all__ = [
     "CALLS",
@@ -93,11 +93,14 @@ def note_queries(calls: UsageQuery) -> list[UsageQuery]:
     return queries
 
 
-def call_notes(reports: Sequence[Iterable[UsageRow]]) -> list[str]:
+def call_notes(
+    reports: Sequence[Iterable[UsageRow]], meters: Iterable[MeterDefinition] = ()
+) -> list[str]:
     """What the sums do not show: counts that are not the provider's, calls nobody pays for.
 
     Args:
         reports: The answers to `note_queries`; none, if nobody asked.
+        meters: What was counted; where it leaves estimates out, and there are some, a note says so.
     """
     by_provenance: Counter[str | None] = Counter()
     for row in reports[0] if reports else ():
@@ -108,6 +111,12 @@ def call_notes(reports: Sequence[Iterable[UsageRow]]) -> list[str]:
         for name, meaning in _PROVENANCE.items()
         if by_provenance[name]
     ]
+    if any(by_provenance[name] for name in ESTIMATES):
+        remarks += [
+            f"{meter.slug} leaves out what is estimated or partial"
+            for meter in meters
+            if not meter.estimates
+        ]
     if unattributed:
         remarks.append(
             f"{_count(unattributed, 'call')} without a subject: nobody was named who pays, "

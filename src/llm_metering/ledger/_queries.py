@@ -98,7 +98,7 @@ def _check_bodies(connection: sqlite3.Connection, start: int | None) -> None:
         moment = rfc3339(moment_of(before))
         raise QueryError(
             f"the bodies of events before {moment} were pruned, and this question needs them; ask "
-            f"from start={moment} on, or for a SUM or COUNT that tells apart nothing but subject, "
+            f"from {moment} on, or for a SUM or COUNT that tells apart nothing but subject, "
             "model, provider, operation, framework, provenance and status"
         )
 

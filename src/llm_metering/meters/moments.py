@@ -25,6 +25,7 @@ def read_moment(parameter: str, moment: datetime | str | None) -> datetime | Non
     if moment is None:
         return None
     example = "write it like 2026-11-21T00:00:00Z"
+    given = moment if isinstance(moment, str) else None
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
@@ -34,7 +35,7 @@ def read_moment(parameter: str, moment: datetime | str | None) -> datetime | Non
         raise QueryError(f"{parameter} is a datetime or an ISO 8601 string, got {moment!r}")
     if moment.tzinfo is None:
         # Guessing the machine's zone would move a bill by hours when the machine moves.
-        raise QueryError(f"{parameter} {moment.isoformat()} names no time zone; {example}")
+        raise QueryError(f"{parameter} {given or moment.isoformat()} names no time zone; {example}")
     try:
         return moment.astimezone(UTC)
     except OverflowError:

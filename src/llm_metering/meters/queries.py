@@ -124,8 +124,10 @@ def _filters(
     filters: Mapping[str, str | Iterable[str]],
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
     checked = []
+    if not isinstance(filters, Mapping):
+        raise QueryError(f"filters has a value or values for each key, got {filters!r}")
     for key, values in filters.items():
-        listed = (values,) if isinstance(values, str) else tuple(values)
+        listed = _listed(values)
         if key == "subject":
             raise QueryError("filters: name subjects with the parameter subject")
         if not listed or not all(isinstance(value, str) for value in listed):
@@ -148,8 +150,14 @@ def _window(window: str | None) -> Window | None:
     raise QueryError(f"unknown window {window!r}; there are {', '.join(get_args(Window))}")
 
 
+def _listed(values: str | Iterable[str]) -> tuple[str, ...]:
+    # What is neither is one value, which is then refused by name.
+    one = isinstance(values, str) or not isinstance(values, Iterable)
+    return cast(tuple[str, ...], (values,) if one else tuple(values))
+
+
 def _names(parameter: str, names: str | Iterable[str]) -> tuple[str, ...]:
-    listed = (names,) if isinstance(names, str) else tuple(names)
+    listed = _listed(names)
     for name in listed:
         if not isinstance(name, str) or not name:
             raise QueryError(f"{parameter} takes non-empty strings, got {name!r}")

@@ -165,7 +165,8 @@ class Ranking:
         """Sentences to be read with the numbers, from the answers to `queries`."""
         lines = tally({self.meter: reports[0]}, (self.key,), windowed=False)
         notes = reports[2 if self.before is None else 3 :]
-        return [*key_notes(lines, (self.key,)), *call_notes(notes)]
+        meters = [self.question.meters[self.meter]]
+        return [*key_notes(lines, (self.key,)), *call_notes(notes, meters)]
 
     def to_dict(self, top: Top) -> dict[str, Any]:
         """The ranking for programs."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import RenderableType
 
 from ...errors import QueryError
-from ...meters import UsageQuery
+from ...meters import UsageQuery, Window
 from ...settings import load_settings
 from ..common import HomeOption, print_json, show
 from ..views import no_usage_found, nothing_recorded, remarks_view
@@ -104,9 +104,7 @@ def usage(
     )
     with answers_from(settings, backend) as answers:
         # A question that makes no sense is refused even where there is nobody to ask.
-        query = question.about(
-            meter or DEFAULT_METER, group_by or (), window=window.upper() if window else None
-        )
+        query = question.about(meter or DEFAULT_METER, group_by or (), window=_window(window))
         if sparkline and query.window is None:
             raise QueryError("--sparkline shows usage over time; say --window hour, day or month")
         if output is not UsageFormat.TABLE:
@@ -126,6 +124,12 @@ def usage(
         else:
             answers.take_in()
             show(usage_table(answers, look, settings.home))
+
+
+def _window(text: str | None) -> str | None:
+    """A window in any case; what is none stays as it was written, for the error to name."""
+    known = text.upper() if text else None
+    return known if known in get_args(Window) else text
 
 
 def _look(

@@ -74,7 +74,10 @@ class OverTime:
     def remarks(self, reports: Sequence[UsageReport], lines: Sequence[Line]) -> list[str]:
         """Sentences to be read with the numbers, from the answers to `queries`."""
         notes = reports[1 if self.adds_up else 2 :]
-        return [*key_notes(lines, self.keys), *call_notes(notes)]
+        return [
+            *key_notes(lines, self.keys),
+            *call_notes(notes, [self.question.meters[self.meter]]),
+        ]
 
     def view(
         self, reports: Sequence[UsageReport], lines: Sequence[Line], remarks: Sequence[str]

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ...meters import METERS, UsageQuery, UsageReport, Value, Window
-from ..periods import window_label
+from ..periods import period_label, window_label
 from ..render import UNKNOWN, Listing, amount, plain, short_amount
 from ..tally import (
     CALLS,
@@ -86,7 +86,10 @@ class UsageTable:
         """Sentences to be read with the numbers, from the answers to `queries`."""
         return [
             *key_notes(lines, self.keys),
-            *call_notes(reports[len(self.columns) :]),
+            *call_notes(
+                reports[len(self.columns) :],
+                [self.question.meters[slug] for slug in self.columns],
+            ),
             *(total_notes(totals(lines)) if len(self.columns) > 1 else ()),
         ]
 
@@ -97,7 +100,15 @@ class UsageTable:
         yield self.listing(lines, totals(lines))
         if self.human and self.adds_up:
             yield exactly(self.columns, totals(lines))
+        yield from self.period()
         yield from remarks_view(remarks)
+
+    def period(self) -> Iterator[RenderableType]:
+        """What was asked for, where it was not everything: a day in `--to` is not in it."""
+        start, end = self.question.start, self.question.end
+        if start or end:
+            yield Text()
+            yield Text(period_label(start, end, self.question.time_zone), style="dim")
 
     def listing(
         self,

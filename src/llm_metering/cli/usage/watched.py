@@ -96,7 +96,8 @@ class WatchedUsage:
             yield no_usage_found() if is_asked else nothing_recorded(self._home)
             yield from remarks
             return
-        tail = [*self._summary(), *remarks]
+        period = self._shown.period() if isinstance(self._shown, UsageTable) else ()
+        tail = [*self._summary(), *period, *remarks]
         room = height - lines_taken(tail, width) - 1
         if isinstance(self._shown, UsageTable):
             lines, body = self._table(self._shown, width, room)
