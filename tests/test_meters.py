@@ -72,7 +72,7 @@ def test_a_question_is_checked_and_put_in_order():
         ),
         pytest.param(
             {"value_property": "$.a", "group_by": ["model"]},
-            r"group_by has a JSONPath for each key, such as .*, got \['model'\]",
+            r"JSONPaths by key is wanted for group_by, got \['model'\]",
             id="a list of keys",
         ),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from llm_metering import Meter
-from llm_metering.errors import ConfigurationError, QueryError
+from llm_metering.errors import ConfigurationError, MeterError, QueryError
 from llm_metering.meters import METERS, MeterDefinition
 from llm_metering.settings import CONFIG_VARIABLE, load_settings
 
@@ -110,6 +111,18 @@ def test_the_built_in_meters_are_there_too(write_file):
             id="tables by slug",
         ),
         pytest.param((meter for meter in [IMAGES]), id="generator"),
+        pytest.param(
+            [
+                {
+                    "slug": "images_total",
+                    "value_property": "$.quantity",
+                    "group_by": (key for key in ["unit"]),
+                    "estimates": False,
+                    "description": "Images",
+                }
+            ],
+            id="generator of keys",
+        ),
     ],
 )
 def test_code_defines_meters(given, write_file):
@@ -243,6 +256,16 @@ def test_settings_show_the_slugs(write_file):
             "meter a: it is there twice",
             id="twice",
         ),
+        pytest.param(
+            '[meters.images]\nvalue_property = ""',
+            "meter images: '' is no JSONPath of one place",
+            id="empty path",
+        ),
+        pytest.param(
+            '[meters.images]\nvalue_property = "$.x"\ngroup_by = { a = "" }',
+            "meter images: '' is no JSONPath of one place",
+            id="empty path of a key",
+        ),
         pytest.param("[[meters]]\nslug = 3", "a slug is a string, got 3", id="number for a slug"),
     ],
 )
@@ -257,6 +280,24 @@ def test_a_definition_that_cannot_be_used_is_refused(table, message, write_file)
         load_settings(home="/srv")
 
     assert caught.value.setting == "meters"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"slug": 5}, "a string is wanted for slug, got 5", id="slug"),
+        pytest.param({"event_type": None}, "a string is wanted for event_type", id="event type"),
+        pytest.param({"value_property": 5}, "a string or None is wanted for value", id="value"),
+        pytest.param({"group_by": ["unit"]}, "JSONPaths by key is wanted", id="list of keys"),
+        pytest.param({"group_by": {"unit": 5}}, "JSONPaths by key is wanted", id="path"),
+        pytest.param({"estimates": "no"}, "True or False is wanted for estimates", id="estimates"),
+        pytest.param({"description": None}, "a string is wanted for description", id="description"),
+    ],
+)
+def test_a_definition_in_code_is_checked(changes, message):
+    """A value of another type is one error of ours: `"no"` would have let estimates count."""
+    with pytest.raises(MeterError, match=message):
+        replace(IMAGES, **changes)
 
 
 def test_no_variable_holds_meters(monkeypatch):

@@ -1,6 +1,6 @@
 """What has grown from look to look."""
 
-from llm_metering.cli.changes import Changes
+from llm_metering.cli.watching.changes import Changes
 
 
 def test_the_first_look_has_nothing_before_it():

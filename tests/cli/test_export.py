@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import datetime
 
@@ -40,6 +43,26 @@ def test_the_standard_output_is_the_file(home, run):
 
     assert json.loads(result.stdout)["subject"] == "acme"
     assert result.stderr == "1 event exported\n"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_standard_output_that_is_full_is_said(home, run, kind):
+    """It is one line and exit code 2: what was written is a part."""
+    record(home, make_event(subject="a"))
+    run("usage")
+
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "llm_metering", "export", "-", "--format", kind],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LLM_METERING_HOME": str(home)},
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"llm-metering: cannot write the standard output: No space left")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_options_choose_events(home, run, tmp_path):

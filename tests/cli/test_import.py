@@ -7,10 +7,11 @@ import os
 
 import pytest
 
+from llm_metering.cli import importing as command
 from llm_metering.events import encode
 from tests.importing.exports import AFTER, completions, openai_bucket, openai_page, write
 
-from .conftest import make_event
+from .conftest import make_event, record
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_files_are_taken_in(home, run, events, usage):
     first = run("import", events)
     second = run("import", usage, "--subject-from", "project_id")
 
-    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert (first.exit_code, second.exit_code) == (0, 3), "there are further pages"
     lines = [line.split() for line in second.stdout.splitlines()]
     assert [str(usage), "openai", "2", "2", "0", "0"] in lines
     assert ["proj_b", "gpt-5-mini-2026-08-07", "1", "1,000", "200", "1,200", "7"] in lines
@@ -85,6 +86,7 @@ def test_json_has_all_of_it(home, run, events):
                 "sums": [],
             }
         ],
+        "complete": True,
         "error": None,
         "not_imported": [],
     }
@@ -97,6 +99,16 @@ def test_a_dry_run_makes_nothing(home, run, events):
     assert result.exit_code == 0
     assert "nothing was written" in result.stdout
     assert not home.exists()
+
+
+def test_a_dry_run_of_two_files_knows_the_ledger_alone(home, run, events):
+    """What the first file would bring is not there for the second one, which is said."""
+    result = run("import", events, events, "--dry-run")
+
+    assert [line.split()[-4:] for line in result.stdout.splitlines()[2:4]] == [
+        ["2", "2", "0", "0"]
+    ] * 2
+    assert "each file compared with the ledger alone" in result.stdout
 
 
 def test_a_file_that_is_refused_ends_it(home, run, events, tmp_path):
@@ -142,8 +154,45 @@ def test_metered_calls_need_a_word(home, run, events, usage):
     refused = run("import", usage, "--subject", "acme")
     taken = run("import", usage, "--subject", "acme", "--beside-recorded")
 
-    assert (refused.exit_code, taken.exit_code) == (2, 0)
+    assert (refused.exit_code, taken.exit_code) == (2, 3)
     assert "--beside-recorded" in refused.stderr
+
+
+def test_calls_in_a_journal_need_it_as_well(home, run, usage):
+    """Calls that a finished process left in its journal are taken in first, and so found."""
+    record(home, make_event(provider="openai", time=make_event().time.replace(day=18, year=2025)))
+
+    refused = run("import", usage, "--subject", "acme")
+
+    assert refused.exit_code == 2
+    assert "(1 of 'shop'), which may be the same calls" in refused.stderr
+
+
+def test_calls_that_the_ledger_does_not_take_are_said(home, run, usage, monkeypatch):
+    """What cannot be looked for is said: the usage may count twice one day."""
+    record(home, make_event(provider="openai"))
+    monkeypatch.setattr(command, "take_in", lambda settings, patience: False)
+
+    result = run("import", usage, "--subject", "acme", "--format", "json")
+    again = run("import", usage, "--subject", "acme")
+
+    assert (result.exit_code, json.loads(result.stdout)["complete"]) == (3, False)
+    assert "is not all in the ledger" not in again.stdout, "nothing is new"
+
+
+def test_pages_without_an_end_are_exit_code_3(home, run, usage, tmp_path):
+    """A script sees that the last page is missing; where it is there, all is well."""
+    page = json.loads(usage.read_text())
+    for bucket in page["data"]:
+        bucket["start_time"] += 86400
+        bucket["end_time"] += 86400
+    last = write(tmp_path / "last.json", page | {"has_more": False})
+    os.utime(last, (AFTER - 86400 * 300, AFTER - 86400 * 300))
+
+    short = run("import", usage, "--subject", "acme")
+    whole = run("import", usage, last, "--subject", "acme")
+
+    assert (short.exit_code, whole.exit_code) == (3, 0)
 
 
 @pytest.mark.parametrize("option", ["--subject", "--subject-from", "--source"])

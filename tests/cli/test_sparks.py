@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from llm_metering.cli.render import amount
-from llm_metering.cli.sparks import Axis, Series, Sparklines, bars, slot_of
+from llm_metering.cli.usage.sparks import Axis, Series, Sparklines, bars, slot_of
 from llm_metering.meters import window_bounds
 
 from .conftest import NOON

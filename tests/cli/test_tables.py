@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Group
 
-from llm_metering.cli.asking import Question
-from llm_metering.cli.tables import UsageTable
 from llm_metering.cli.tally import Line
+from llm_metering.cli.usage.asking import Question
+from llm_metering.cli.usage.tables import UsageTable
 from llm_metering.meters import METERS, MeterDefinition, UsageReport
 
 from .conftest import NOON

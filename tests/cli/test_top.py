@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from llm_metering.cli.asking import Question
-from llm_metering.cli.ranked import RankingTable, bar, growth
-from llm_metering.cli.ranking import Ranking
+from llm_metering.cli.top.ranked import RankingTable, bar, growth
+from llm_metering.cli.top.ranking import Ranking
+from llm_metering.cli.usage.asking import Question
 from llm_metering.meters import METERS, UsageReport, UsageRow
 from llm_metering.token_usage import TokenUsage
 
@@ -174,8 +174,8 @@ def test_nothing_to_rank(run, home):
 
 def test_a_short_answer_is_for_people_alone(run, home, monkeypatch):
     """While the ledger does not take what was recorded, the table says so and JSON is refused."""
-    monkeypatch.setattr("llm_metering.cli.answers._WHOLE", 0.1)
-    monkeypatch.setattr("llm_metering.cli.answers._PART", 0.1)
+    monkeypatch.setattr("llm_metering.cli.usage.answers._WHOLE", 0.1)
+    monkeypatch.setattr("llm_metering.cli.usage.answers._PART", 0.1)
     record(home, used("a", 5))
     assert run("top", "--from", "2026-11", "--format", "json").exit_code == 0
     record(home, used("a", 7))

@@ -192,8 +192,7 @@ def test_looking_leaks_nothing(home):
     deliver(home, make_event())
     counting = """
         import os, sys
-        from llm_metering.cli import watching
-        from llm_metering.cli.watched import WatchedUsage
+        from llm_metering.cli.usage.watched import WatchedUsage
 
         looks, before = 0, WatchedUsage.look
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import timedelta
 
@@ -152,6 +153,19 @@ def test_csv_is_the_same_table(ledger, tmp_path):
         "false",
     )
     assert row["reasoning_output_tokens"] == ""
+
+
+def test_odd_names_stay_in_their_cells_of_csv(ledger, tmp_path):
+    """Line breaks of every kind, quotes and signs are in the cell that they belong to."""
+    names = ["a\rb", "c\nd", "e\r\nf", 'g "h", i', " j", "=1+2", "\u2028é"]
+    ledger.deliver(batch_of([make_event(subject=name, model=name) for name in names]))
+
+    export_events(ledger, tmp_path / "t.csv")
+
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["subject"] for row in rows] == [row["model"] for row in rows] == names
+    assert {row["pruned"] for row in rows} == {"false"}
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

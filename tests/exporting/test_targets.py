@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sqlite3
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from llm_metering.errors import ExportError, QueryError
 from llm_metering.exporting import export_events
 from llm_metering.ledger import extracts
+from llm_metering.sinks.jsonl import read_events
 from tests.exporting.tables import rows_of_csv
 from tests.factories import NOON, batch_of, envelope_of, make_event
 
@@ -52,6 +54,39 @@ def test_a_file_is_private_and_not_overwritten(ledger, tmp_path):
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(each.name for each in tmp_path.iterdir()) == ["all.jsonl", "home"]
+
+
+def test_a_link_stays_a_link(ledger, tmp_path):
+    """What a link leads to is written, as any program would, and the link is left."""
+    ledger.deliver([envelope_of(make_event())])
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "all.jsonl"
+    link.symlink_to(tmp_path / "data" / "real.jsonl")
+
+    export_events(ledger, link)
+    with pytest.raises(ExportError, match=r"real\.jsonl is there"):
+        export_events(ledger, link)
+    export_events(ledger, link, overwrite=True)
+
+    assert link.is_symlink()
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["real.jsonl"]
+    assert len(list(read_events(link))) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["", "overwriting"])
+def test_what_is_no_file_is_left_alone(ledger, tmp_path, overwrite):
+    """A device or a pipe does not give way to a file of its name, whoever may do that."""
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    link = tmp_path / "null.jsonl"
+    link.symlink_to("/dev/null")
+
+    for path in (pipe, link):
+        with pytest.raises(ExportError, match="is no file; name one, or -"):
+            export_events(ledger, path, overwrite=overwrite)
+
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert stat.S_ISCHR(link.stat().st_mode)
 
 
 def test_a_file_made_meanwhile_stays(ledger, tmp_path):

@@ -81,6 +81,37 @@ def test_another_event_under_the_same_id_is_said(ledger, importing, events, path
     assert [each["subject"] for each in events()] == ["customer-42", "customer-42"]
 
 
+@pytest.mark.parametrize(
+    ("indent", "order"), [(None, 1), (2, 1), (None, -1)], ids=["spaces", "lines", "order"]
+)
+def test_an_event_that_is_written_otherwise_is_the_same(ledger, importing, tmp_path, indent, order):
+    """What another tool has only written anew is known, and is no other content."""
+    path = tmp_path / "events.json"
+    event = make_event(id="e1", dimensions={"team": "Ä"})
+    ledger.deliver([envelope_of(event)])
+    data = dict(list(json.loads(encode(event)).items())[::order])
+    path.write_text(json.dumps([data], indent=indent))
+
+    imported = importing(path)
+
+    assert (imported.known, imported.differing) == (1, 0)
+    data["data"]["team"] = "O"
+    path.write_text(json.dumps([data], indent=indent))
+    assert importing(path).differing == 1
+
+
+@pytest.mark.parametrize("torn", [b"\0" * 512 + b"\n", b"\0" * 512, b"18,\n"])
+def test_a_torn_beginning_is_passed_over(importing, path, torn):
+    """A file of lines may begin with zeros, which a loss of power leaves, or with half an event."""
+    path.write_bytes(torn + lines_of([make_event(), make_event()]))
+
+    with pytest.raises(ImportFileError):
+        importing(path)
+    imported = importing(path, skip_unreadable=True)
+
+    assert (imported.new, imported.skipped_places) == (1 if torn[-1:] == b"\0" else 2, (1,))
+
+
 def test_one_id_of_two_sources_is_two_events(importing, total, path):
     """The identity of an event is its source and its id."""
     path.write_bytes(lines_of([make_event(id="e", source=each) for each in ("shop", "desk")]))

@@ -136,6 +136,33 @@ def test_other_numbers_in_one_file_are_refused(importing, tmp_path):
         importing(write(tmp_path / "u.json", pages), subject="acme")
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        pytest.param({"source": "two words"}, "'two words' cannot be a source", id="source"),
+        pytest.param(
+            {"subject": "\udcff"}, "the subject for it holds half a character", id="bytes"
+        ),
+    ],
+)
+def test_names_that_no_event_can_have_are_refused(importing, events, tmp_path, asked, message):
+    """No sink could be sent these events, and no setting name them."""
+    path = write(tmp_path / "u.json", openai_page(openai_bucket(completions())))
+
+    with pytest.raises(ImportFileError, match=message):
+        importing(path, **{"subject": "acme"} | asked)
+
+    assert events() == []
+
+
+def test_a_number_of_thousands_of_digits_is_refused(importing, tmp_path):
+    """It is an error with its line, as any other number that is none."""
+    content = table(OPENAI_TABLE, {"input_tokens": "9" * 5000})
+
+    with pytest.raises(ImportFileError, match="line 2: its input_tokens is no whole number"):
+        importing(write(tmp_path / "u.csv", content), subject="acme")
+
+
 def test_a_line_twice_in_a_table_is_refused(importing, tmp_path):
     """Nobody can tell whether a line that repeats another one was copied."""
     with pytest.raises(ImportFileError, match="line 3: it repeats line 2"):

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_metering.errors import ImportFileError
+from llm_metering.errors import ImportFileError, LedgerError
 from llm_metering.events import UsageEvent, encode
 from llm_metering.exporting import export_events
 from llm_metering.importing import import_file
@@ -200,6 +200,18 @@ def test_events_taken_in_meanwhile_are_no_error(ledger, tmp_path):
 
     assert seen == [10, 9]
     assert (imported.new, imported.known, count(ledger)) == (9, 1, 10)
+
+
+def test_a_full_folder_of_temporary_files_is_named(ledger, tmp_path, monkeypatch):
+    """What is gathered lies elsewhere than the ledger: whoever looks for space is told where."""
+    lines = [encode(make_event()) + b"\n" for _ in range(500)]
+    (tmp_path / "events.jsonl").write_bytes(b"".join(lines))
+    monkeypatch.setattr(staging, "_MAKE", staging._MAKE + "PRAGMA temp.max_page_count = 20;")
+
+    with pytest.raises(LedgerError, match="folder of temporary files"):
+        import_file(ledger, tmp_path / "events.jsonl")
+
+    assert count(ledger) == 0
 
 
 def test_an_import_waits_for_a_writer(ledger, tmp_path, monkeypatch):

@@ -73,6 +73,8 @@ def text_of(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        value = float(value)  # as every JSON number is to OpenMeter
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
     return json.dumps(value)

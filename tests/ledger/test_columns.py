@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
+from llm_metering.errors import LedgerError
 from llm_metering.ledger import Ledger, _columns, _folding, _from_columns
-from llm_metering.meters import usage_query
+from llm_metering.meters import MeterDefinition, usage_query
+from llm_metering.sinks.base import Envelope
 from tests.factories import NOON, batch_of, make_event
 
 BY_FEATURE = usage_query(group_by="feature")
@@ -27,9 +31,9 @@ def ledger(tmp_path, monkeypatch):
         yield ledger
 
 
-def fill(ledger, number):
+def fill(ledger, number, **values):
     feature = ("search", "chat")[number % 2]
-    ledger.deliver(batch_of([make_event(dimensions={"feature": feature})]))
+    ledger.deliver(batch_of([make_event(**{"dimensions": {"feature": feature}} | values)]))
 
 
 def answer(ledger):
@@ -88,11 +92,21 @@ def test_questions_share_the_work(ledger, monkeypatch):
         assert len(files(ledger)) == made
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"], ids=["nothing", "a piece"])
-def test_a_file_that_was_cut_off_is_made_anew(ledger, content):
+def zeros(content):
+    """A page of it was never written, as after a loss of power."""
+    return content[:4] + bytes(200) + content[204:]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda content: b"", lambda content: content[: len(content) // 2], zeros],
+    ids=["nothing", "a piece", "zeros"],
+)
+def test_a_file_that_was_cut_off_is_made_anew(ledger, spoil):
     """The question is answered all the same."""
     answer(ledger)
-    files(ledger)[1].write_bytes(content)
+    file = files(ledger)[1]
+    file.write_bytes(spoil(file.read_bytes()))
 
     for made in (0, 3):
         assert answer(ledger) == EXPECTED
@@ -125,6 +139,78 @@ def test_columns_of_another_ledger_are_not_read(ledger, tmp_path):
         assert answer(anew) == [("search", 600)]
 
 
+def test_columns_of_another_ledger_with_the_same_ids_are_not_read(tmp_path, monkeypatch):
+    """As of one that was made anew from an export after somebody had corrected it."""
+    monkeypatch.setattr(_from_columns, "FEWEST", 0)
+    monkeypatch.setattr(_folding, "FOLD_AT", 1)
+    for number, expected in ((0, "search"), (1, "chat")):
+        for each in tmp_path.glob("ledger.db*"):
+            if each.is_file():
+                each.unlink()
+        with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+            fill(ledger, number, id="the same")
+
+            assert answer(ledger) == [(expected, 120)]
+
+
+def test_columns_of_what_a_backup_does_not_have_are_not_read(ledger, monkeypatch):
+    """What came after it is gone; what comes then, in the same places, may end with the same event."""
+    monkeypatch.setattr(_folding, "FOLD_AT", 1)
+    fill(ledger, 0)
+    ledger.close()
+    backup = ledger.path.read_bytes()
+    monkeypatch.setattr(_folding, "FOLD_AT", 2)
+    fill(ledger, 0)
+    fill(ledger, 1, id="the last")
+    assert answer(ledger) == [("chat", 360), ("search", 480)]
+    ledger.close()
+    ledger.path.write_bytes(backup)
+    fill(ledger, 1)
+    fill(ledger, 1, id="the last")
+
+    assert answer(ledger) == [("chat", 480), ("search", 360)]
+
+
+def test_a_prune_says_where_bodies_are_left(ledger):
+    """Of what it cannot delete, such as a folder in the place of a file."""
+    answer(ledger)
+    (_columns.folder_of(ledger.path) / "a folder").mkdir()
+
+    with pytest.raises(LedgerError, match=r"ledger\.db-columns may have some: .*; delete it"):
+        ledger.prune(NOON + timedelta(minutes=1))
+
+
+def test_much_that_is_recent_is_left_to_sqlite(ledger, monkeypatch):
+    """All of it would be in memory at once; older libraries fold nothing."""
+    monkeypatch.setattr(_from_columns, "MOST_RECENT", 0)
+
+    assert answer(ledger) == EXPECTED
+    assert files(ledger) == []
+
+
+@pytest.mark.parametrize("model", [None, 5, True, ""], ids=["null", "number", "true", "empty"])
+def test_a_name_that_is_no_text_is_missing_on_both_sides(ledger, monkeypatch, model):
+    """Events of somebody else's may have one; the column in the ledger has texts alone."""
+    (envelope,) = batch_of([make_event(dimensions={"feature": "chat"})])
+    event = json.loads(envelope.payload)
+    event["data"]["model"] = model
+    ledger.deliver([Envelope(id=envelope.id, payload=json.dumps(event).encode())])
+    questions = [
+        usage_query(group_by=["model", "feature"]),
+        usage_query(group_by="feature", filters={"model": ""}),
+        usage_query(
+            MeterDefinition(slug="models", aggregation="UNIQUE_COUNT", value_property="$.model"),
+            group_by="feature",
+        ),
+        usage_query(MeterDefinition(slug="most", aggregation="MAX", value_property="$.model")),
+    ]
+    quickly = [report.rows for report in ledger.query_all(questions)]
+    monkeypatch.setattr(_from_columns, "FEWEST", 1000)
+
+    assert quickly == [report.rows for report in ledger.query_all(questions)]
+    assert [(row.group_by["feature"], row.value) for row in quickly[1]] == [("chat", 120)]
+
+
 def test_columns_from_before_a_prune_are_not_read(ledger):
     """Bodies that were given up are given up there too."""
     answer(ledger)
@@ -135,10 +221,19 @@ def test_columns_from_before_a_prune_are_not_read(ledger):
     before = files(ledger)
     ledger.query(usage_query(group_by="feature", start=NOON))
 
-    assert len(set(files(ledger)) - set(before)) == 3
+    assert len(files(ledger)) == 3
+    assert not set(files(ledger)) & set(before)
     _columns.forget_columns(ledger.path)
     assert files(ledger) == []
     _columns.forget_columns(ledger.path.with_name("none.db"))
+
+
+def test_a_prune_deletes_columns(ledger):
+    """What was in a body is nowhere any more."""
+    answer(ledger)
+    assert ledger.prune(NOON + timedelta(microseconds=1)).events == 4
+
+    assert files(ledger) == []
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,9 @@ def tables_of(ledger: Ledger, **question: Any) -> set[str]:
     with closing(open_for_reading(ledger.path)) as connection:
         connection.set_authorizer(note)
         answer(connection, usage_query(**question))
-    return seen & {"kind_days", "subject_days", "days", "quarters", "places", "events"}
+    return seen & {
+        *("kind_days", "kind_quarters", "subject_days", "days", "quarters", "places", "events")
+    }
 
 
 OWN = {"value_property": "$.cache_creation_input_tokens", "group_by": {"m": "$['model']"}}
@@ -245,10 +247,13 @@ BERLIN = {"time_zone": "Europe/Berlin"}
         pytest.param({"window": "DAY", "subject": "a"}, {"days"}, id="of one"),
         pytest.param({"filters": {"status": "completed"}}, {"kind_days"}, id="filtered"),
         pytest.param({"window": "HOUR", "subject": "a"}, {"quarters"}, id="hours of one"),
-        pytest.param({"window": "HOUR"}, {"subject_days", "quarters"}, id="hours"),
+        pytest.param({"window": "HOUR"}, {"kind_quarters"}, id="hours"),
         pytest.param(
-            {"start": NOON}, {"kind_days", "subject_days", "quarters"}, id="from noon, then by day"
+            {"window": "HOUR", "group_by": "subject"},
+            {"subject_days", "quarters"},
+            id="hours of all",
         ),
+        pytest.param({"start": NOON}, {"kind_days", "kind_quarters"}, id="from noon, then by day"),
         pytest.param(
             {"window": "MONTH", "subject": "a", **BERLIN}, {"days", "quarters"}, id="months there"
         ),
@@ -372,6 +377,40 @@ def test_sums_are_exact(ledger, values, expected):
     (row,) = ledger.query(usage_query(MeterDefinition(slug="c", value_property="$.credits")))
 
     assert (row.value, type(row.value)) == (expected, type(expected))
+
+
+def test_a_number_too_large_is_no_value(ledger):
+    """A float cannot hold it, written with an exponent or with all its digits."""
+    for number, value in enumerate(["7", "1" + "0" * 400, "-1" + "0" * 400, "1e400"]):
+        payload = envelope_of(make_event(id=f"{number}")).payload
+        payload = payload.replace(b'"calls":1', f'"calls":1,"credits":{value}'.encode())
+        ledger.deliver([Envelope(f"{number}", payload)])
+
+    for aggregation in ("SUM", "AVG", "MIN", "MAX", "LATEST"):
+        meter = MeterDefinition(slug="c", aggregation=aggregation, value_property="$.credits")
+
+        assert [row.value for row in ledger.query(usage_query(meter))] == [7]
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        pytest.param(r"caf\u00e9", "café", id="no ASCII"),
+        pytest.param(r"\ud83d\ude00", "😀", id="a pair"),
+        pytest.param(r"a\/b", "a/b", id="slash"),
+        pytest.param(r"a\u003cb", "a<b", id="as in HTML"),
+    ],
+)
+def test_a_key_is_found_however_it_is_written(ledger, written, key):
+    """Encoders of JSON write some signs as escapes, each in its own way."""
+    payload = envelope_of(make_event(id="1")).payload
+    added = rf'"calls":1,"{written}":"x\\\\u00e9\"\n","more":{{"{written}":7}}'
+    ledger.deliver([Envelope("1", payload.replace(b'"calls":1', added.encode()))])
+    meter = MeterDefinition(slug="c", value_property=f"$.more['{key}']")
+
+    (row,) = ledger.query(usage_query(meter, group_by=key))
+
+    assert (row.value, row.group_by) == (7, {key: 'x\\\\u00e9"\n'})
 
 
 def test_rows_come_in_order(ledger):

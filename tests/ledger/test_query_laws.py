@@ -197,7 +197,7 @@ def check_every_way(ledger: Ledger, events: list[dict[str, Any]], query: UsageQu
         return len(answers)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=cases(), fold_at=st.integers(1, 12))
 def test_every_way_to_an_answer_gives_the_same(case, fold_at):
     """Days, quarters of an hour, what is recent, columns and bodies of events agree with plain Python."""
@@ -210,7 +210,7 @@ def test_every_way_to_an_answer_gives_the_same(case, fold_at):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(case=cases())
 def test_a_ledger_of_an_older_schema_answers_unchanged(version, case):
     """Whoever may not write it gets the same answers, and it stays as it is."""

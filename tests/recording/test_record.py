@@ -522,7 +522,7 @@ llm_metering.record(body, "acme")
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
     with Meter(home, sinks=()) as meter:
-        (row,) = meter.usage(group_by=["count_method"]).rows
+        (row,) = meter.usage("tokens_output", group_by=["count_method"]).rows
         assert row.group_by == {"count_method": "tiktoken:o200k_base"}
 
 

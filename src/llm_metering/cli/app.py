@@ -24,10 +24,10 @@ from . import (
     reconcile,
     replay,
     status,
-    top,
-    usage,
 )
 from .render import plain
+from .top.command import top
+from .usage.command import usage
 
 __all__ = ["app"]
 
@@ -50,8 +50,8 @@ app = typer.Typer(
     # A plain traceback: the pretty one can show local variables, and these hold prompts and keys.
     pretty_exceptions_enable=False,
 )
-app.command("usage")(usage.usage)
-app.command("top")(top.top)
+app.command("usage")(usage)
+app.command("top")(top)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)

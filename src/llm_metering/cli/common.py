@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import HomeError
 
 if TYPE_CHECKING:
+    from ..settings import Settings
     from ..transport.operations import Owed
     from ..transport.retention import Retention
     from ..transport.spool import Debt, Spool
@@ -38,6 +39,7 @@ __all__ = [
     "show",
     "sink_json",
     "stopping",
+    "take_in",
 ]
 
 # Wider than any line: output that is read by a program or kept in a file is not wrapped.
@@ -136,6 +138,22 @@ def existing_spool(home: Path, *, retention: Retention | None = None) -> Spool |
     if not exists(home) or not spool.folder.exists():
         return None
     return spool
+
+
+def take_in(settings: Settings, patience: float) -> bool:
+    """Have the ledger take what finished processes left; whether it has all that was recorded."""
+    from ..meter import Meter
+
+    # As `usage` does: with the ledger alone, and without a journal where there is none.
+    has_journal = existing_spool(settings.home) is not None
+    with Meter(
+        home=settings.home,
+        sinks=(),
+        source=settings.source,
+        ledger=True,
+        durability="process" if has_journal else "memory",
+    ) as reader:
+        return reader.take_in(patience)
 
 
 @contextlib.contextmanager

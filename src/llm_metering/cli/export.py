@@ -11,8 +11,8 @@ import typer
 
 from ..errors import ExportError, LedgerError, QueryError
 from ..meters import rfc3339
-from ..settings import Settings, load_settings
-from .common import HomeOption, console, existing_spool, exists, progress
+from ..settings import load_settings
+from .common import HomeOption, console, exists, progress, take_in
 from .periods import moment_of
 from .render import amount, plain
 
@@ -117,7 +117,7 @@ def export(
     to_output = file == "-"
     if to_output and output is ExportFormats.PARQUET and sys.stdout.isatty():
         raise ExportError("Parquet is nothing to read in a terminal; name a file")
-    is_complete = not exists(settings.home) or _take_in(settings)
+    is_complete = not exists(settings.home) or take_in(settings, PATIENCE)
     with progress() as bars:
         task = bars.add_task("events of the ledger", total=None)
         exported = export_events(
@@ -139,22 +139,6 @@ def export(
         out.print(note)
     if not is_complete:
         raise typer.Exit(LEFT)
-
-
-def _take_in(settings: Settings) -> bool:
-    """Have the ledger take what finished processes left; whether it has all of it."""
-    from ..meter import Meter
-
-    # As `usage` does: with the ledger alone, and without a journal where there is none.
-    has_journal = existing_spool(settings.home) is not None
-    with Meter(
-        home=settings.home,
-        sinks=(),
-        source=settings.source,
-        ledger=True,
-        durability="process" if has_journal else "memory",
-    ) as reader:
-        return reader.take_in(PATIENCE)
 
 
 def _notes(exported: Exported, is_complete: bool) -> list[str]:

@@ -82,8 +82,15 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
                 f"{name}: calls that this library meters too would count twice; "
                 "each event is a bucket, so windows smaller than it say nothing"
             )
+    usage = [file for file in report["files"] if file["shape"] != "cloudevents"]
+    if not report["complete"] and any(file["new"] for file in usage):
+        yield (
+            "what was recorded is not all in the ledger (`llm-metering status` says why): "
+            "calls that come into it later may be in the imported usage as well, and count twice then"
+        )
     if report["dry_run"]:
-        yield "nothing was written: this is what would be"
+        beside = ", each file compared with the ledger alone" if len(report["files"]) > 1 else ""
+        yield f"nothing was written: this is what would be{beside}"
 
 
 def _places(places: list[int], total: int) -> str:

@@ -16,10 +16,11 @@ from .common import (
     HomeOption,
     OutputFormat,
     console,
-    exists,
+    existing_spool,
     print_json,
     progress,
     show,
+    take_in,
 )
 from .imported import imported_view
 from .render import plain
@@ -31,7 +32,10 @@ __all__ = ["import_files"]
 
 REFUSED: Final = 2
 LEFT: Final = 3
-"""Exit code: something in a file was passed over, or is in the ledger with another content."""
+"""Exit code: something was not taken, or may be missing."""
+
+PATIENCE: Final = 10.0
+"""Seconds that the ledger has to take in what finished processes left."""
 
 
 def import_files(
@@ -78,7 +82,7 @@ def import_files(
         typer.Option(
             "--beside-recorded",
             help="Import a provider's usage although the ledger has other events of this provider "
-            "and period; the same calls count twice.",
+            "and period, or the file has the same time in two ways; the same calls count twice.",
         ),
     ] = False,
     skip_unreadable: Annotated[
@@ -86,12 +90,12 @@ def import_files(
         typer.Option("--skip-unreadable", help="Pass over lines that hold no event."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be imported, and write nothing.")
+        bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")
     ] = False,
     home: HomeOption = None,
     output: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Take files of usage into the ledger, each whole or not at all; exit code 3 if some of it was passed over."""
+    """Take files of usage into the ledger, each whole or not at all; exit code 3 if something is left."""
     settings = load_settings(home=home)
     if not settings.ledger:
         raise LedgerError(
@@ -101,7 +105,8 @@ def import_files(
     for name, value in (("subject", subject), ("subject-from", subject_from), ("source", source)):
         if value is not None and not value.strip():
             raise ConfigurationError(f"--{name}", "it is empty")
-    exists(settings.home)  # or it says why it cannot be looked into
+    # Calls that are still in a journal would not be found beside a provider's usage, and count twice.
+    is_complete = existing_spool(settings.home) is None or take_in(settings, PATIENCE)
     # Imported here, so that `--help` and a mistyped option answer at once.
     from ..importing import import_file
     from ..ledger import Ledger
@@ -128,7 +133,7 @@ def import_files(
             except MeteringError as refusal:
                 error = refusal
                 break
-    report = _report(settings, done, files, error, is_dry_run=dry_run)
+    report = _report(settings, done, files, error, is_dry_run=dry_run) | {"complete": is_complete}
     if output is OutputFormat.JSON:
         print_json(report)
     else:
@@ -137,8 +142,20 @@ def import_files(
         # What was imported before it is in the report; the others were not begun.
         console(stderr=True).print(f"llm-metering: {plain(str(error))}")
         raise typer.Exit(REFUSED)
-    if any(each.skipped or each.differing for each in done):
+    if _is_left(done, is_complete=is_complete):
         raise typer.Exit(LEFT)
+
+
+def _is_left(done: list[Imported], *, is_complete: bool) -> bool:
+    usage = [each for each in done if each.shape != "cloudevents"]
+    without_end = {each.shape for each in usage} - {
+        each.shape for each in usage if not each.has_more
+    }
+    return bool(
+        any(each.skipped or each.differing for each in done)
+        or without_end
+        or (any(each.new for each in usage) and not is_complete)
+    )
 
 
 def _advance(bars: Progress, task: TaskID, read: int) -> None:

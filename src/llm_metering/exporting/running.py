@@ -92,7 +92,7 @@ def export_events(
     if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise ExportError(f"start {rfc3339(wanted.start)} is not before end {rfc3339(wanted.end)}")
     if path is not None:
-        check_target(path, overwrite=overwrite)
+        path = check_target(path, overwrite=overwrite)
     extract = Extract(ledger.path, wanted)
     if chosen == "jsonl" and extract.has_pruned:
         raise _no_body(extract)

@@ -19,18 +19,33 @@ __all__ = ["check_target", "opened"]
 _LEVEL: Final = 6
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> Path:
     """Make sure that the file may be written, before anything is read for it.
+
+    Returns:
+        The file itself, where `path` is a link.
 
     Raises:
         ExportError: If it is there, or its folder is not.
     """
+    path = _followed(path)
     if path.is_dir():
         raise ExportError(f"{path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise ExportError(f"{path.parent} is no folder; make it first")
+    if path.exists() and not path.is_file():
+        # To give its name to a file would take the device from everybody.
+        raise ExportError(f"{path} is no file; name one, or - for the standard output")
     if not overwrite and path.exists():
         raise _there(path)
+    return path
+
+
+def _followed(path: Path) -> Path:
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise ExportError(f"{path} is a link that leads nowhere") from error
 
 
 @contextlib.contextmanager
@@ -46,9 +61,16 @@ def opened(path: Path | None, *, compressed: bool, overwrite: bool) -> Iterator[
         ExportError: If it cannot be written, or is there.
     """
     if path is None:
-        with _through_gzip(sys.stdout.buffer, compressed) as file:
-            yield file
-        sys.stdout.buffer.flush()
+        try:
+            with _through_gzip(sys.stdout.buffer, compressed) as file:
+                yield file
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise  # the reader has enough
+        except OSError as error:
+            raise ExportError(
+                f"cannot write the standard output: {error.strerror or error}; what it has is a part"
+            ) from error
         return
     try:
         # Events name customers: it is made for its owner alone.

@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import MissingExtraError
 from ..ledger.extracts import StoredEvent
+from ..meters.frames import csv_cell
 from ..meters.moments import rfc3339
 from .columns import COLUMNS, ColumnType, row_of
 
@@ -88,7 +89,11 @@ class CSV:
     def _write(self, rows: list[list[Any]]) -> None:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
+        written = text.getvalue()
+        if "\r" in written:
+            # Before Python 3.13 `csv` leaves it without quotes, and readers begin a new line there.
+            written = "".join(",".join(map(csv_cell, row)) + "\n" for row in rows)
+        self._file.write(written.encode())
 
 
 def _cell(value: Any, kind: ColumnType) -> object:

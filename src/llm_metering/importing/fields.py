@@ -9,7 +9,7 @@ from typing import Any, Final
 
 __all__ = ["Fields", "RowError"]
 
-_WHOLE: Final = re.compile(r"(\d+)(\.0+)?")
+_WHOLE: Final = re.compile(r"(\d{1,18})(\.0+)?")
 _COUNTING: Final = re.compile(
     r"token|request|count|(^|_)num(_|$)|amount|cost|quantity|seconds|image"
 )

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from . import anthropic, openai
 from .fields import RowError
 from .values import EventsFile, Line, UsageFile
 
-__all__ = ["read_file"]
+__all__ = ["read_file", "written_at"]
 
 _TableReader = Callable[[Iterable[tuple[int, Mapping[str, str]]]], UsageFile]
 
@@ -28,6 +29,7 @@ _KNOWN: Final = (
     "CloudEvents (one a line, or a list), pages of OpenAI's usage API or Anthropic's usage report, "
     "or the table that OpenAI's dashboard or Anthropic's console exports can be imported"
 )
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _FIELD: Final = 1 << 20
 """Characters of one cell."""
 
@@ -49,14 +51,29 @@ def read_file(path: Path, *, skip_unreadable: bool = False) -> EventsFile | Usag
             first = _first_line(file)
             if not first.strip():
                 raise ImportFileError(str(path), "it is empty")
-            if first.lstrip()[:1] not in (b"{", b"["):
+            begins = first.lstrip()[:1]
+            # After a loss of power what was torn may be zeros.
+            is_torn = skip_unreadable and begins != b"[" and (begins == b"{" or _is_named_so(path))
+            if begins not in (b"{", b"[") and not is_torn:
                 return _table(path, file.read())
-            if _is_lines(path, first) or (skip_unreadable and first[:1] == b"{"):
+            if is_torn or _is_lines(path, first):
                 return EventsFile(lines=_lines(path), place="line")
             return _document(path, file.read())
     except RowError as error:
         raise ImportFileError(str(path), str(error)) from None
     except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def written_at(path: Path) -> float:
+    """When a file was written last, in seconds since 1970.
+
+    Raises:
+        ImportFileError: If it is not there any more.
+    """
+    try:
+        return path.stat().st_mtime
+    except OSError as error:
         raise _unreadable(path, error) from error
 
 
@@ -83,8 +100,12 @@ def _is_lines(path: Path, first: bytes) -> bool:
         found = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Pretty JSON begins with a line that is none; so does a file that is damaged.
-        return ".jsonl" in path.suffixes or ".ndjson" in path.suffixes
+        return _is_named_so(path)
     return isinstance(found, dict) and "specversion" in found
+
+
+def _is_named_so(path: Path) -> bool:
+    return ".jsonl" in path.suffixes or ".ndjson" in path.suffixes
 
 
 def _lines(path: Path) -> Iterator[Line]:
@@ -126,7 +147,7 @@ def _values(path: Path, text: str) -> Iterator[bytes]:
     decoder = json.JSONDecoder(parse_constant=_no_number)
     position = 0
     while True:
-        position += len(text) - position - len(text[position:].lstrip())
+        position = cast("re.Match[str]", _SPACE.match(text, position)).end()
         if position == len(text):
             return
         try:

@@ -14,7 +14,7 @@ from ..meters.moments import rfc3339
 from .fields import RowError
 from .values import UsageFile, UsageRow
 
-__all__ = ["MadeEvent", "Payers", "make_events"]
+__all__ = ["MadeEvent", "Payers", "make_events", "refuse_overlaps"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,41 @@ def make_events(
         MadeEvent(where=row.where, payload=_event(file, row, identity, payers, source))
         for identity, row in made.items()
     ], again
+
+
+def refuse_overlaps(file: UsageFile) -> None:
+    """Make sure that no two buckets of a file say the same usage in two ways.
+
+    The same rows again are the same events. But days beside their hours, or usage by project beside
+    the same by model, are other events of the same calls.
+
+    Raises:
+        RowError: If a bucket lies across another one, or comes twice with other keys each time.
+    """
+    found: dict[tuple[datetime, datetime], dict[int, dict[str, UsageRow]]] = {}
+    for row in file.rows:
+        buckets = found.setdefault((row.start, row.end), {})
+        buckets.setdefault(row.bucket, {})[_identity(file.kind, row)] = row
+    before: UsageRow | None = None
+    for (start, _), buckets in sorted(found.items()):
+        smaller, *others = sorted(buckets.values(), key=len)
+        first = next(iter(smaller.values()))
+        if before is not None and start < before.end:
+            raise _overlap(first, before)
+        if before is None or first.end > before.end:
+            before = first
+        for rows in others:
+            if alone := [row for identity, row in smaller.items() if identity not in rows]:
+                raise _overlap(next(iter(rows.values())), alone[0])
+            smaller = rows
+
+
+def _overlap(one: UsageRow, other: UsageRow) -> RowError:
+    return RowError(
+        f"{one.where}: {other.where} is of the same time in another bucket or by other keys, so both "
+        "may say the same usage, which would count twice; import what is grouped in one way alone; if "
+        "it is not the same, say --beside-recorded"
+    )
 
 
 def _by_bucket(file: UsageFile, over_at: datetime) -> dict[tuple[str, int], UsageRow]:
@@ -142,7 +177,8 @@ def _subject(file: UsageFile, row: UsageRow, payers: Payers) -> str:
             + f"; name a subject, or the key that does: {_choices(file.subject_keys, row.keys)}"
         )
     if not is_unicode(subject):
-        raise RowError(f"{row.where}: its {payers.key} holds half a character")
+        named = f"its {payers.key}" if found else "the subject for it"
+        raise RowError(f"{row.where}: {named} holds half a character")
     return subject
 
 

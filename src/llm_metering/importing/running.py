@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from ..errors import ImportFileError
 from ..ledger import Ledger
-from ..ledger.staging import Differing, Staging, Sum, staging
+from ..ledger.staging import Staging, staging
+from ..ledger.staging_values import Sum
 from ..meters.moments import rfc3339
+from ..settings.sources import source_problem
+from .differing import differences, is_same
 from .fields import RowError
-from .files import read_file
-from .making import MadeEvent, Payers, make_events
+from .files import read_file, written_at
+from .making import MadeEvent, Payers, make_events, refuse_overlaps
 from .values import EventsFile, Line, Shape, UsageFile
 
 __all__ = ["Imported", "import_file"]
@@ -26,8 +28,6 @@ __all__ = ["Imported", "import_file"]
 _AT_ONCE: Final = 2_000
 _NAMED: Final = 10
 """Of those that differ, how many a report names."""
-
-_numbers: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def import_file(
         source: The CloudEvents source of the events that are made of a provider's usage;
             `import:openai` or `import:anthropic`, unless named.
         beside_recorded: Import a provider's usage although the ledger has other events of this
-            provider and period, which may be the same calls.
+            provider and period, which may be the same calls, or the file the same time in two ways.
         skip_unreadable: Pass over lines that hold no event, and count them, as a crash may leave
             them in the file of a `jsonl` sink.
         dry_run: Say what would be imported, and write nothing.
@@ -112,8 +112,11 @@ def import_file(
             has; nothing of it was imported.
         LedgerError: If the ledger cannot be read or written.
     """
-    found = read_file(Path(path), skip_unreadable=skip_unreadable)
     name = os.fspath(path)
+    if source is not None and (problem := source_problem(source)) is not None:
+        # OpenMeter refuses its events, and no setting could ever name it to send them.
+        raise ImportFileError(name, f"{source!r} cannot be a source: {problem}")
+    found = read_file(Path(path), skip_unreadable=skip_unreadable)
     with staging(ledger.path, dry_run=dry_run) as stage:
         if isinstance(found, EventsFile):
             if subject or subject_from or source:
@@ -122,7 +125,7 @@ def import_file(
                 )
             return _Events(stage, name, found, on_progress, skip_unreadable, dry_run).run()
         made = _Usage(stage, name, found, Payers(key=subject_from, subject=subject), on_progress)
-        over_at = datetime.fromtimestamp(min(clock(), Path(path).stat().st_mtime), UTC)
+        over_at = datetime.fromtimestamp(min(clock(), written_at(Path(path))), UTC)
         return made.run(
             source or f"import:{found.provider}",
             over_at=over_at,
@@ -160,6 +163,8 @@ class _Events:
             differing = 0
             places: list[int] = []
             for each in self._stage.differing():
+                if is_same(each):
+                    continue
                 differing += 1
                 if len(places) < _NAMED:
                     places.append(each.place)
@@ -210,6 +215,8 @@ class _Usage:
     ) -> Imported:
         """Import what a provider reports."""
         try:
+            if not beside_recorded:
+                refuse_overlaps(self._file)
             made, again = make_events(self._file, self._payers, source=source, over_at=over_at)
         except RowError as error:
             raise ImportFileError(self._name, str(error)) from None
@@ -223,7 +230,10 @@ class _Usage:
             if not beside_recorded:
                 self._refuse_twice_counted()
             sums = tuple(self._stage.sums())
-            if dry_run or self._stage.take(counts.new):
+            # Looked at again when nobody else can write: calls, or the same usage grouped otherwise,
+            # may have come in meanwhile.
+            check = None if beside_recorded else partial(self._refuse_twice_counted, is_new=True)
+            if dry_run or self._stage.take(counts.new, check):
                 break
         return Imported(
             path=self._name,
@@ -241,7 +251,7 @@ class _Usage:
 
     def _refuse_contradictions(self, made: list[MadeEvent]) -> None:
         for each in self._stage.differing():
-            if names := _differences(each):
+            if names := differences(each):
                 raise ImportFileError(
                     self._name,
                     f"{made[each.place].where}: the ledger has this bucket and these keys with "
@@ -250,12 +260,14 @@ class _Usage:
                     "is not billed",
                 )
 
-    def _refuse_twice_counted(self) -> None:
+    def _refuse_twice_counted(self, *, is_new: bool = False) -> None:
         rows = list(self._file.rows)
         if not rows:
             return
         start, end = min(row.start for row in rows), max(row.end for row in rows)
-        beside = self._stage.beside(self._file.provider, self._file.operation, start, end)
+        beside = self._stage.beside(
+            self._file.provider, self._file.operation, start, end, is_new=is_new
+        )
         if beside:
             found = ", ".join(f"{count} of {source!r}" for source, count in beside)
             raise ImportFileError(
@@ -264,21 +276,6 @@ class _Usage:
                 f"{self._file.provider} ({found}), which may be the same calls and would count twice; "
                 "if they are not, say --beside-recorded",
             )
-
-
-def _differences(each: Differing) -> list[str]:
-    """The names of what a person would call other numbers."""
-    names = list(each.columns)
-    if each.stored:
-        new, old = (_numbers.decode(payload)["data"] for payload in (each.payload, each.stored))
-        names += [
-            name
-            for name in sorted({*new, *old})
-            if name not in names
-            and new.get(name) != old.get(name)
-            and isinstance(new.get(name, old.get(name)), int)
-        ]
-    return names
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -10,12 +10,13 @@ before a prune is never read again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from ._lookups import COUNTS, NAMES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -38,6 +39,7 @@ MOST_AT_ONCE: Final = 500_000
 """Events of which one question makes columns; to make them takes several times as long as one answer of
 SQLite's, which nobody should have to wait for. The next question goes on."""
 
+_UNSIGNED: Final = (1 << 64) - 1
 _ENDING: Final = ".parquet"
 _ROWS: Final = """
     SELECT rowid, time, type, subject, CASE WHEN json_valid(payload) THEN payload ELSE '' END
@@ -62,7 +64,7 @@ def folder_of(ledger: Path) -> Path:
 def forget_columns(ledger: Path) -> None:
     """Delete all columns beside a ledger; call it when bodies are given up."""
     folder = folder_of(ledger)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for each in list(folder.iterdir()):
             each.unlink(missing_ok=True)
 
@@ -92,7 +94,11 @@ def files_of(
         OSError: If the folder cannot be written.
     """
     folder = folder_of(ledger)
-    files = [folder / _name(connection, *span) for span in spans]
+    (pruned,) = connection.execute(
+        "SELECT ifnull(max(value), 0) FROM meta WHERE key = 'pruned_before'"
+    ).fetchone()
+    _sweep(folder, pruned)
+    files = [folder / _name(connection, *span, pruned) for span in spans]
     made = 0
     for file, (behind, through) in zip(files, spans, strict=True):
         if file.exists():
@@ -113,6 +119,9 @@ def _make(file: Path, query: str, duckdb: DuckDBPyConnection) -> None:
         duckdb.execute(
             f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
         )
+        # Else a loss of power might leave a file of this name that has nothing in it.
+        with written.open("rb+") as whole:
+            os.fsync(whole.fileno())
         written.replace(file)
     finally:
         written.unlink(missing_ok=True)
@@ -140,7 +149,7 @@ def load(
     columns = ["place", "time", "type", "subject"]
     for number, name in enumerate(names, 1):
         value = f"found[{number}]"
-        columns.append(f"{text(value)} AS {column('t', name)}")
+        columns.append(f"{_of_key(name, value)} AS {column('t', name)}")
         columns.append(
             f"CASE WHEN json_type({value}) IN ('OBJECT', 'ARRAY') THEN {value} END "
             f"AS {column('j', name)}"
@@ -168,6 +177,13 @@ def text(value: str) -> str:
         WHEN 'DOUBLE' THEN {_of_double(value)} END"""
 
 
+def _of_key(name: str, value: str) -> str:
+    """The same, of what has a column in the ledger as it is read into that."""
+    if name in NAMES:
+        return f"CASE WHEN json_type({value}) = 'VARCHAR' THEN {value} ->> '$' END"
+    return f"nullif({text(value)}, 'null')" if name in COUNTS else text(value)
+
+
 def _of_double(value: str) -> str:
     number = f"CAST({value} AS DOUBLE)"
     return (
@@ -176,18 +192,19 @@ def _of_double(value: str) -> str:
     )
 
 
-def _name(connection: sqlite3.Connection, behind: int, through: int) -> str:
-    # Of the last event, for the ledger may have been deleted and made anew; and of the prune.
-    (identity,) = connection.execute(
-        """
-        SELECT source || char(0) || id || char(0) || ifnull(
-            (SELECT value FROM meta WHERE key = 'pruned_before'), '')
-        FROM events WHERE rowid = ?
-        """,
-        (through,),
+def _name(connection: sqlite3.Connection, behind: int, through: int, pruned: int) -> str:
+    (mark,) = connection.execute(
+        "SELECT mark FROM spans WHERE through_place = ?", (through,)
     ).fetchone()
-    digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-    return f"{behind}-{through}-{digest}{_ENDING}"
+    return f"{behind}-{through}-{mark & _UNSIGNED:016x}-{pruned}{_ENDING}"
+
+
+def _sweep(folder: Path, pruned: int) -> None:
+    """Delete what was made before a prune, by a reader who did not know of it yet."""
+    for each in folder.glob(f"*{_ENDING}"):
+        made = each.name.removesuffix(_ENDING).rpartition("-")[2]
+        if made.isdigit() and int(made) < pruned:
+            each.unlink(missing_ok=True)
 
 
 def _one(duckdb: DuckDBPyConnection, statement: str) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from ._files import UnavailableError, check_version, explain
 
 __all__ = ["FOLD_AT", "fold_if_due"]
 
-FOLD_AT: Final = 30_000
+FOLD_AT: Final = 20_000
 """Recent events that are folded together. Of more, a question that reads them all is slower, and a
 fold keeps others waiting for longer; of fewer, each page is written for fewer events."""
 
@@ -82,13 +82,14 @@ _FOLD: Final = (
     _adding("days", grain=_DAY, keys=("subject", "window_start", "kind"), together=False),
     _adding("subject_days", grain=_DAY, keys=("type", "window_start", "subject"), together=True),
     _adding("kind_days", grain=_DAY, keys=("window_start", "kind"), together=True),
+    _adding("kind_quarters", grain=_QUARTER, keys=("window_start", "kind"), together=True),
     """
     INSERT INTO places (subject, time, place)
     SELECT subject, time, place FROM recent WHERE place <= :through ORDER BY 1, 2, 3
     """,
     """
-    INSERT INTO spans (through_place, first_time, last_time)
-    SELECT :through, min(time), max(time) FROM recent WHERE place <= :through
+    INSERT INTO spans (through_place, first_time, last_time, mark)
+    SELECT :through, min(time), max(time), random() FROM recent WHERE place <= :through
     """,
 )
 _EMPTY: Final = "DELETE FROM recent"

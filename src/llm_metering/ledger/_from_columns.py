@@ -17,16 +17,19 @@ from ..meters import MeterDefinition, UsageQuery, parse_path
 from . import _columns
 from ._answers import Group, value_of
 from ._from_events import stretches
-from ._lookups import Parameters, number_in
+from ._lookups import NAMES, Parameters, column_of, number_in
 from ._windows import Windows
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["FEWEST", "read"]
+__all__ = ["FEWEST", "MOST_RECENT", "read"]
 
 FEWEST: Final = 100_000
 """Events of which SQLite reads the bodies as quickly as a person can ask."""
+
+MOST_RECENT: Final = 100_000
+"""Events that are in no span yet; each question hands over all of them."""
 
 _CONFIG: Final = {
     # Nothing is fetched from a network, and nothing is written beside the working directory.
@@ -59,23 +62,33 @@ def read(
     spans = list(stretches(connection, start, end))
     last = connection.execute("SELECT ifnull(max(rowid), 0) FROM events").fetchone()[0]
     count = sum(min(through, last) - behind for behind, through in spans)
-    if count < FEWEST or importlib.util.find_spec("duckdb") is None:
+    behind, _ = spans[-1]
+    if (
+        count < FEWEST
+        # Older libraries fold nothing: all that they left would be in memory at once.
+        or last - behind > MOST_RECENT
+        or importlib.util.find_spec("duckdb") is None
+    ):
         return None
     import duckdb
 
     (path,) = (row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
     try:
         with contextlib.closing(duckdb.connect(config=dict(_CONFIG))) as reader:
-            *whole, (behind, _) = spans
-            files = _columns.files_of(Path(path), connection, reader, whole)
+            files = _columns.files_of(Path(path), connection, reader, spans[:-1])
             rest = _columns.load(connection, reader, behind, last)
             return _answer(reader, query, windows, start, end, files, rest)
-    except duckdb.InvalidInputException:
-        # A file that was cut off, as by a loss of power.
-        _columns.forget_columns(Path(path))
-        return None
     except (_columns.Unfit, OSError, duckdb.IOException, duckdb.OutOfMemoryException):
         # Nothing depends on it: a folder that cannot be written, a file that somebody deletes.
+        return None
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.ProgrammingError) and not isinstance(
+            error, duckdb.InvalidInputException
+        ):
+            raise  # a mistake of this module's
+        # A file that was cut off, or lost what was in it, as by a loss of power.
+        with contextlib.suppress(OSError):
+            _columns.forget_columns(Path(path))
         return None
 
 
@@ -157,6 +170,8 @@ def _aggregates(meter: MeterDefinition) -> tuple[str, str]:
     text = _text(meter.value_property)
     if meter.aggregation == "UNIQUE_COUNT":
         return f"count(DISTINCT nullif(coalesce({text}, ''), 'null'))", ""
+    if column_of(meter.value_property) in NAMES:
+        raise _columns.Unfit  # they have texts alone, and bodies may have numbers
     double = f"CASE WHEN regexp_full_match({text}, '{_NUMBER}') THEN TRY_CAST({text} AS DOUBLE) END"
     finite = f"CASE WHEN isfinite({double}) THEN {double} END"
     whole = (

@@ -94,6 +94,10 @@ def select(
     ]
     value = _value(meter, parameters)
     grouped = ", ".join(told_apart)
+    # Not by what is the same for all, which would be compared all the same; but by something, for
+    # of no events there is no row.
+    pairs = zip(columns, told_apart, strict=True)
+    varying = ", ".join([name for each, name in pairs if each != "NULL"] or ["slot"])
     made, condition = _aggregates(meter)
     # The limit keeps SQLite from working out a body's value anew wherever it is named.
     statement = f"""
@@ -103,7 +107,7 @@ def select(
                 time, events.rowid AS place, {value} AS value
             FROM {tables} WHERE {" AND ".join(conditions)} LIMIT -1
         )
-        GROUP BY {grouped} {condition}
+        GROUP BY {varying} {condition}
         """
     if meter.aggregation == "LATEST":
         statement = f"""

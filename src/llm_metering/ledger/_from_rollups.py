@@ -23,8 +23,6 @@ __all__ = ["are_enough", "read"]
 
 _TOLD_APART: Final = ("provider", "model", "provenance", "status")
 _ALWAYS: Final = 1 << 62
-_HOW: Final[tuple[Callable[[int, int], int], ...]] = (min, max, add)
-"""How first times, last times and values of two parts become one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,28 +88,33 @@ def _statement(query: UsageQuery, windows: Windows, part: _Part) -> str:
             f"SELECT {told_apart[0]}, subject, NULL, NULL, {part.value} {rows} "
             f"AND {part.value} IS NOT NULL ORDER BY window_start, subject"
         )
-    ends = f"{part.first}, {part.last}" if query.window is None else "NULL, NULL"
-    positions = ", ".join(str(position + 1) for position in range(len(told_apart)))
+    bounded = query.window is not None or (query.start is not None and query.end is not None)
+    ends = "NULL, NULL" if bounded else f"{part.first}, {part.last}"
     has_value = "" if query.window is None else f"HAVING sum({part.value}) IS NOT NULL"
-    return (
-        f"SELECT {', '.join(map(str, told_apart))}, {ends}, sum({part.value}) {rows} "
-        f"GROUP BY {positions} {has_value} ORDER BY {positions}"
+    # Not by what is the same for all: it would be compared all the same.
+    varying = [position for position, each in enumerate(told_apart, 1) if each != "NULL"]
+    grouping = ", ".join(map(str, varying))
+    return f"SELECT {', '.join(map(str, told_apart))}, {ends}, sum({part.value}) {rows} " + (
+        f"GROUP BY {grouping} {has_value} ORDER BY {grouping}" if varying else ""
     )
 
 
 def _together(many: list[Group], few: list[Group]) -> list[Group]:
     """Groups of two parts as one; in order, and quick where one of the two is small."""
-    added = {group[:-3]: group[-3:] for group in few}
+    added = {group[:-3]: group for group in few}
     windows = {group[0] for group in few}
     groups = []
     for group in many:
         if group[0] in windows and (more := added.pop(group[:-3], None)) is not None:
-            ends = [_both(*each) for each in zip(_HOW, group[-3:], more, strict=True)]
-            groups.append((*group[:-3], *ends))
-        else:
-            groups.append(group)
+            value = _both(add, group[-1], more[-1])
+            if group[-2] is None and more[-2] is None:
+                group = (*group[:-1], value)
+            else:
+                ends = _both(min, group[-3], more[-3]), _both(max, group[-2], more[-2])
+                group = (*group[:-3], *ends, value)
+        groups.append(group)
     if added:
-        groups += [(*key, *ends) for key, ends in added.items()]
+        groups += added.values()
         # No two are of the same key, so that nothing is compared of which there may be none.
         groups.sort(key=itemgetter(*range(len(groups[0]) - 3)))
     return groups
@@ -181,12 +184,23 @@ def _parts(
             is_whole=tables == "subject_days" and windows.are_days,
         )
     if ranges:
+        quarters = _of_subjects("quarters", ranges, among) if query.by_subject else _of_all(ranges)
         yield _Part(
-            tables=_of_subjects("quarters", ranges, among) + join,
+            tables=quarters + join,
             conditions=(kinds,),
             time="window_start",
             value=column,
         )
+
+
+def _of_all(stretches: list[tuple[int, int]]) -> str:
+    """Quarters of some stretches, of all subjects together."""
+    listed = ", ".join(f"({since}, {until})" for since, until in stretches)
+    return (
+        f"(WITH stretches(since, until) AS (VALUES {listed}) SELECT * FROM stretches) AS those "
+        "CROSS JOIN kind_quarters "
+        "ON window_start >= those.since AND window_start < those.until"
+    )
 
 
 def _of_subjects(table: str, stretches: list[tuple[int, int]], among: str) -> str:

@@ -10,6 +10,7 @@ has neither.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sqlite3
@@ -35,6 +36,11 @@ COUNTS: Final = (
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,4000}", re.ASCII)
+_FINDS_ESCAPED: Final = sqlite3.sqlite_version_info >= (3, 45)
+_NEVER_ESCAPED: Final = re.compile(r"[A-Za-z0-9_.: -]+")
+"""Keys that every encoder of JSON writes as they are."""
+
+_ESCAPES: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.")
 _LARGEST: Final = "1.7976931348623157e308"
 _EXPONENT_FROM: Final = 1e21
 
@@ -71,8 +77,9 @@ def text(path: str, parameters: Parameters) -> str:
     if column is not None:
         return f"ifnull(CAST({column} AS TEXT), '')"
     step = parameters(_path(path))
-    found = f"json_extract(payload, {step})"
-    return f"""CASE WHEN json_valid(payload) THEN CASE json_type(payload, {step})
+    body = _body(path)
+    found = f"json_extract({body}, {step})"
+    return f"""CASE WHEN json_valid(payload) THEN CASE json_type({body}, {step})
         WHEN 'text' THEN {found}
         WHEN 'integer' THEN
             CASE typeof({found}) WHEN 'integer' THEN CAST({found} AS TEXT) ELSE json_number({found}) END
@@ -89,10 +96,13 @@ def number(path: str, parameters: Parameters) -> str:
     if column in COUNTS:
         return column
     step = parameters(_path(path))
-    found = f"json_extract(payload, {step})"
-    return f"""CASE WHEN json_valid(payload) THEN CASE json_type(payload, {step})
-        WHEN 'integer' THEN {found}
-        WHEN 'real' THEN CASE WHEN abs({found}) <= {_LARGEST} THEN {found} END
+    body = _body(path)
+    found = f"json_extract({body}, {step})"
+    # An integer of hundreds of digits is infinite, too.
+    finite = f"CASE WHEN {found} BETWEEN -{_LARGEST} AND {_LARGEST} THEN {found} END"
+    return f"""CASE WHEN json_valid(payload) THEN CASE json_type({body}, {step})
+        WHEN 'integer' THEN {finite}
+        WHEN 'real' THEN {finite}
         WHEN 'text' THEN number_in({found})
         END END"""
 
@@ -101,12 +111,33 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that `text` and `number` call for what is rare."""
     connection.create_function("json_number", 1, _json_number, deterministic=True)
     connection.create_function("number_in", 1, number_in, deterministic=True)
+    connection.create_function("without_escapes", 1, _without_escapes, deterministic=True)
 
 
 def _path(path: str) -> str:
     return "$.data" + "".join(
         f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in parse_path(path)
     )
+
+
+def _body(path: str) -> str:
+    """The SQL of an event's body as the keys of a JSONPath are found in it."""
+    # SQLite before 3.45 compares keys as they are written.
+    if _FINDS_ESCAPED or all(
+        isinstance(step, int) or _NEVER_ESCAPED.fullmatch(step) for step in parse_path(path)
+    ):
+        return "payload"
+    return "without_escapes(payload)"
+
+
+def _without_escapes(payload: str) -> str:
+    """The same JSON, with no escapes in keys that a JSONPath can have."""
+    return _ESCAPES.sub(_literal, payload) if "\\" in payload else payload
+
+
+def _literal(escapes: re.Match[str]) -> str:
+    found: str = json.loads(f'"{escapes[0]}"')
+    return found if found.isprintable() and not set(found) & set('"\\') else escapes[0]
 
 
 def _json_number(number: float) -> str:

@@ -89,6 +89,8 @@ class Windows:
             return "NULL"
         if self._window == "MINUTE":
             return f"{column} - {column} % {MINUTE}"
+        if self._window != "MONTH" and not any(each.ahead for each in self._offsets):
+            return f"{column} - {column} % {HOUR if self._window == 'HOUR' else DAY}"
         # A day more, for a remainder is of the sign of what it is left of, and 1970 is before 1970
         # in the West.
         ahead = self._ahead(column, DAY)

@@ -27,6 +27,7 @@ _WINDOWS: Final = {
     "days": ("subject", 86400, "kind"),
     "subject_days": ("type", 86400, "subject"),
     "kind_days": (86400, "kind"),
+    "kind_quarters": (900, "kind"),
 }
 """The key of each rollup, with the length of its window in seconds."""
 

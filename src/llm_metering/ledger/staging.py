@@ -11,19 +11,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..meters.moments import rfc3339
 from ..sinks._payload import UnusableEventError
-from ._files import check_version, make_schema
+from ._files import UnavailableError, check_version, make_schema
 from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
 from ._rows import COLUMNS, microseconds, read_row
+from .staging_values import Counts, Differing, Sum
 
-__all__ = ["Counts", "Differing", "Staging", "Sum", "staging"]
+__all__ = ["Staging", "staging"]
 
 PATIENCE: Final = 30.0
 """Seconds to wait for others who write."""
@@ -78,14 +79,17 @@ _ANY: Final = """
     WHERE grain = 86400 AND window_start >= :before AND window_start < :end AND provider = :provider
     LIMIT 1
     """
+# Where an imported bucket ends that was pruned nobody knows: it may be a day long, as none is longer.
 _BESIDE: Final = """
     SELECT source, count(*) FROM main.events AS stored
     WHERE provider = :provider AND time >= :before AND time < :end
-        AND ifnull(status, '') <> 'cached'
+        AND stored.rowid > :after AND ifnull(status, '') <> 'cached'
         AND (ifnull(operation, '') IN ('embeddings', 'moderations')) = :apart
         AND (:apart = 0 OR operation = :operation)
         AND (time >= :start OR CASE WHEN json_valid(payload) THEN
-            ifnull(json_extract(payload, '$.data.bucket_end') > :start_text, false) END)
+            ifnull(json_extract(payload, '$.data.bucket_end') > :start_text, false)
+            ELSE payload = '' AND time > :start - 86400000000 AND time % 60000000 = 0
+                AND (source LIKE 'import:%' OR source IN (SELECT source FROM staged)) END)
         AND NOT EXISTS (
             SELECT 1 FROM staged WHERE staged.source = stored.source AND staged.id = stored.id
         )
@@ -93,42 +97,10 @@ _BESIDE: Final = """
     """
 
 _DAY: Final = 86_400_000_000
-
-
-class Differing(NamedTuple):
-    """An event that is there under the same source and id, with another content.
-
-    Attributes:
-        place: Of the new one.
-        payload: The new one.
-        stored: The one that is there; empty if its body was pruned.
-        columns: The columns in which they differ.
-    """
-
-    place: int
-    payload: bytes
-    stored: bytes
-    columns: tuple[str, ...]
-
-
-class Counts(NamedTuple):
-    """How many events are new, known to the ledger, or in the file before."""
-
-    new: int
-    known: int
-    repeated: int
-
-
-class Sum(NamedTuple):
-    """What new events of a subject and a model add up to; `None` is what none of them knows."""
-
-    subject: str
-    model: str | None
-    events: int
-    input_tokens: int | None
-    output_tokens: int | None
-    total_tokens: int | None
-    calls: int | None
+_NO_SPACE: Final = (
+    "no space is left for what is gathered of the file, in the folder of temporary files "
+    "(SQLITE_TMPDIR or TMPDIR names another one)"
+)
 
 
 @contextlib.contextmanager
@@ -170,6 +142,7 @@ class Staging:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         connection.executescript(_MAKE)
+        self._compared = 0
         self.staged = 0
 
     def __repr__(self) -> str:
@@ -188,9 +161,14 @@ class Staging:
                 placed.append((place, *read_row(payload)))
             except UnusableEventError as error:
                 refused.append((place, str(error)))
-        self._connection.execute("BEGIN")
-        self._connection.executemany(_STAGE, placed)
-        self._connection.execute("COMMIT")
+        try:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(_STAGE, placed)
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise UnavailableError(_NO_SPACE, hold=False) from error
+            raise
         self.staged += len(placed)
         return refused
 
@@ -199,6 +177,7 @@ class Staging:
         execute = self._connection.execute
         execute("CREATE INDEX IF NOT EXISTS temp.staged_by_id ON staged (source, id)")
         execute("DELETE FROM passed")
+        (self._compared,) = execute("SELECT ifnull(max(rowid), 0) FROM main.events").fetchone()
         repeated = execute(_REPEATED).rowcount
         known = execute(_KNOWN).rowcount
         return Counts(self.staged - repeated - known, known, repeated)
@@ -222,7 +201,13 @@ class Staging:
         return [Sum(*found) for found in self._connection.execute(_SUMS)]
 
     def beside(
-        self, provider: str, operation: str | None, start: datetime, end: datetime
+        self,
+        provider: str,
+        operation: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        is_new: bool = False,
     ) -> list[tuple[str, int]]:
         """By source, how many events of a provider and period the ledger has that are not among these.
 
@@ -231,6 +216,7 @@ class Staging:
             operation: Embeddings and moderations are apart from all other calls.
             start: The first moment. A bucket that began before it may reach into the period.
             end: The first moment after the period.
+            is_new: Of those alone that were taken in since `compare` looked.
         """
         first = microseconds(start)
         asked = {
@@ -241,17 +227,19 @@ class Staging:
             "start_text": rfc3339(start),
             "before": first - first % _DAY - _DAY,
             "end": microseconds(end),
+            "after": self._compared if is_new else 0,
         }
         # By the sums of days first: mostly there is none, and then no event has to be looked at.
         if self._connection.execute(_ANY, asked).fetchone() is None:
             return []
         return self._connection.execute(_BESIDE, asked).fetchall()
 
-    def take(self, expected: int) -> bool:
+    def take(self, expected: int, check: Callable[[], None] | None = None) -> bool:
         """Take in the new ones, all of them or none.
 
         Args:
             expected: How many are new.
+            check: Called when nobody else can write any more; what it raises leaves nothing behind.
 
         Returns:
             Whether they were; if not, somebody took in some of them meanwhile: compare again.
@@ -261,6 +249,8 @@ class Staging:
         """
         self._begin()
         check_version(self._connection)
+        if check is not None:
+            check()
         taken = self._connection.execute(_TAKE).rowcount
         if taken != expected:
             self._connection.execute("ROLLBACK")

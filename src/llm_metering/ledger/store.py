@@ -12,6 +12,7 @@ from ..errors import LedgerError, QueryError
 from ..meters import UsageQuery, UsageReport
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
+from ._columns import folder_of, forget_columns
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
 from ._handle import Handle
@@ -169,8 +170,9 @@ class Ledger:
 
         Sums stay as they are, and an event that comes again is known. What only a body says is
         gone: such an event cannot be sent again, and a question that needs a body of before that
-        moment is refused. Older libraries (schema 2 and before) can no longer use the ledger: their
-        events wait in the journal until they are upgraded.
+        moment is refused. Columns beside the ledger are deleted. Older libraries (schema 2 and
+        before) can no longer use the ledger: their events wait in the journal until they are
+        upgraded.
 
         It takes the ledger for some tens of milliseconds at a time, with pauses. If it is broken off,
         what was done stays done; call it again.
@@ -190,6 +192,13 @@ class Ledger:
         if before > datetime.now(UTC):
             raise QueryError(f"before ({before.isoformat()}) is still to come")
         events = prune(self._handle, microseconds(before)) if self.path.exists() else 0
+        try:
+            forget_columns(self.path)
+        except OSError as error:
+            raise LedgerError(
+                f"the ledger has given the bodies up, but {folder_of(self.path)} may have some: "
+                f"{error.strerror}; delete it"
+            ) from error
         if compact and self.path.exists():
             give_back(self._handle)
         free, size = sizes(self._handle) if self.path.exists() else (0, 0)

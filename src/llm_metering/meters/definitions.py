@@ -58,6 +58,7 @@ class MeterDefinition:
     description: str = ""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if not _SLUG.fullmatch(self.slug) or len(self.slug) > _LONGEST_SLUG:
             raise MeterError(
                 f"slug {self.slug!r} is not made of at most {_LONGEST_SLUG} lower-case letters, "
@@ -73,11 +74,6 @@ class MeterDefinition:
         if (self.aggregation == "COUNT") != (self.value_property is None):
             verb = "takes no" if self.aggregation == "COUNT" else "needs a"
             raise MeterError(f"meter {self.slug}: {self.aggregation} {verb} value_property")
-        if not isinstance(self.group_by, Mapping):
-            raise MeterError(
-                f"meter {self.slug}: group_by has a JSONPath for each key, such as "
-                f"{{'model': '$.model'}}, got {self.group_by!r}"
-            )
         for key in self.group_by:
             if not _KEY.fullmatch(key):
                 raise MeterError(
@@ -86,13 +82,33 @@ class MeterDefinition:
                 )
         if "subject" in self.group_by:
             raise MeterError(f"meter {self.slug}: subject is a key of every meter; leave it out")
-        paths = () if self.value_property is None else (self.value_property,)
-        for path in (*paths, *self.group_by.values()):
+        for path in (self.value_property, *self.group_by.values()):
             try:
-                parse_path(path)
+                if path is not None:
+                    parse_path(path)
             except MeterError as error:
                 raise MeterError(f"meter {self.slug}: {error}") from None
         object.__setattr__(self, "group_by", MappingProxyType(dict(self.group_by)))
+
+    def _check_types(self) -> None:
+        """Refuse what a program without types may hand over; `estimates="no"` would count them."""
+        keys: object = self.group_by
+        texts = [*keys, *keys.values()] if isinstance(keys, Mapping) else [None]
+        for name, fits, wanted in (
+            ("slug", isinstance(self.slug, str), "a string"),
+            ("event_type", isinstance(self.event_type, str), "a string"),
+            (
+                "value_property",
+                isinstance(self.value_property, str | None),
+                "a string or None",
+            ),
+            ("group_by", all(isinstance(each, str) for each in texts), "JSONPaths by key"),
+            ("estimates", isinstance(self.estimates, bool), "True or False"),
+            ("description", isinstance(self.description, str), "a string"),
+        ):
+            if not fits:
+                value = getattr(self, name)
+                raise MeterError(f"meter {self.slug}: {wanted} is wanted for {name}, got {value!r}")
 
     @property
     def adds_up(self) -> bool:

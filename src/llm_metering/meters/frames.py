@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .reports import UsageReport, Value
 
-__all__ = ["to_arrow", "to_csv", "to_pandas", "to_polars"]
+__all__ = ["csv_cell", "to_arrow", "to_csv", "to_pandas", "to_polars"]
 
 _Kind = Literal["time", "text", "int64", "big", "float64"]
 
@@ -128,11 +128,12 @@ def to_csv(report: UsageReport) -> str:
     """The work of `UsageReport.to_csv`."""
     zone = time_zone_of(report.query.time_zone)
     columns = list(_columns(report, written_in=zone))
-    lines = zip(*(map(_csv_cell, (column.name, *column.cells)) for column in columns), strict=True)
+    lines = zip(*(map(csv_cell, (column.name, *column.cells)) for column in columns), strict=True)
     return "".join(f"{','.join(line)}\n" for line in lines)
 
 
-def _csv_cell(value: str | Value | None) -> str:
+def csv_cell(value: str | Value | None) -> str:
+    """A value as it stands in CSV, in quotes if it needs them."""
     # Not by `csv`: before Python 3.13 it leaves a carriage return without quotes where lines end
     # with a line feed alone, as OpenMeter ends them, and readers begin a new line there.
     if value is None:

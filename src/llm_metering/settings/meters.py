@@ -81,6 +81,9 @@ def _defined(found: Found, slug: object, table: object) -> MeterDefinition:
         raise _wrong(found, slug, f"{wanted}, got {table!r}")
     from ..meters import MeterDefinition
 
+    if isinstance(keys := table.get("group_by"), Iterator):
+        # It can be gone through once alone, and would be empty the second time.
+        table = {**table, "group_by": tuple(keys)}
     for key, value in table.items():
         if key not in METER_KEYS:
             known = ", ".join(METER_KEYS)

@@ -95,8 +95,8 @@ def _created(asker: Asker, sink: OpenMeterSink, meter: MeterDefinition) -> Creat
         return Creation(slug=meter.slug, outcome="created")
     if reply.status == _CONFLICT:
         # The list that was asked for holds a page of them.
-        detail = "the server has one of that name, and did not list it"
-        return Creation(slug=meter.slug, outcome="there", detail=detail)
+        detail = "the server has one of that name and did not list it, so nobody compared it"
+        return Creation(slug=meter.slug, outcome="failed", detail=detail)
     return Creation(slug=meter.slug, outcome="failed", detail=_said(sink, reply))
 
 

@@ -140,6 +140,23 @@ CREATE TABLE kind_days (
     PRIMARY KEY (window_start, kind)
 ) WITHOUT ROWID;
 
+-- The same in windows of 15 minutes: everybody's hours, and their days where days are not those of UTC.
+CREATE TABLE kind_quarters (
+    window_start INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    total_tokens INTEGER,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    cache_read_input_tokens INTEGER,
+    cache_creation_input_tokens INTEGER,
+    reasoning_output_tokens INTEGER,
+    calls INTEGER,
+    events INTEGER NOT NULL,
+    first_time INTEGER NOT NULL,
+    last_time INTEGER NOT NULL,
+    PRIMARY KEY (window_start, kind)
+) WITHOUT ROWID;
+
 -- Where the events of a subject are that are no longer recent: what rollups do not tell apart is
 -- looked up in the events themselves. An index of the table would be written with each event.
 CREATE TABLE places (
@@ -155,7 +172,10 @@ CREATE TABLE places (
 CREATE TABLE spans (
     through_place INTEGER PRIMARY KEY,
     first_time INTEGER NOT NULL,
-    last_time INTEGER NOT NULL
+    last_time INTEGER NOT NULL,
+    -- A random number. What is kept of a span outside the ledger is known by it: another ledger, or this
+    -- one after a backup was put back, has other events in the same places, be it with the same ids.
+    mark INTEGER NOT NULL
 );
 
 -- What older libraries know of rollups: they read a table of this name and add up what they find in
@@ -237,11 +257,20 @@ SELECT
 FROM days
 GROUP BY 1, 2;
 
+INSERT INTO kind_quarters
+SELECT
+    window_start, kind,
+    sum(total_tokens), sum(input_tokens), sum(output_tokens),
+    sum(cache_read_input_tokens), sum(cache_creation_input_tokens), sum(reasoning_output_tokens),
+    sum(calls), sum(events), min(first_time), max(last_time)
+FROM quarters
+GROUP BY 1, 2;
+
 INSERT INTO places (subject, time, place)
 SELECT subject, time, rowid FROM events ORDER BY 1, 2, 3;
 
 -- As many side by side as are folded at once later on.
-INSERT INTO spans (through_place, first_time, last_time)
-SELECT max(rowid), min(time), max(time) FROM events GROUP BY (rowid - 1) / 30000;
+INSERT INTO spans (through_place, first_time, last_time, mark)
+SELECT max(rowid), min(time), max(time), random() FROM events GROUP BY (rowid - 1) / 20000;
 
 PRAGMA user_version = 3;

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-from ..meters import METERS, UsageQuery, UsageReport, Value, Window
-from .asking import Question
-from .periods import period_label, window_label
-from .render import UNKNOWN, Listing, amount, plain, short_amount
-from .tally import (
+from ...meters import METERS, UsageQuery, UsageReport, Value, Window
+from ..periods import period_label, window_label
+from ..render import UNKNOWN, Listing, amount, plain, short_amount
+from ..tally import (
     CALLS,
     Line,
     call_notes,
@@ -22,7 +21,8 @@ from .tally import (
     total_notes,
     totals,
 )
-from .views import remarks_view
+from ..views import remarks_view
+from .asking import Question
 
 __all__ = ["COLUMNS", "DEFAULT_METER", "UsageTable", "exactly", "notes_on"]
 

@@ -7,16 +7,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from ..errors import LedgerError
-from ..meters import UsageQuery, UsageReport
-from ..settings import Settings
-from .common import existing_spool, exists
+from ...errors import LedgerError
+from ...meters import UsageQuery, UsageReport
+from ...settings import Settings
+from ..common import existing_spool, exists
+from ..tally import delivery_notes
 from .remote_answers import RemoteAnswers
-from .tally import delivery_notes
 
 if TYPE_CHECKING:
-    from ..ledger import Ledger
-    from ..meter import Meter
+    from ...ledger import Ledger
+    from ...meter import Meter
 
 __all__ = ["LEDGER", "Answers", "LedgerAnswers", "answers_from"]
 
@@ -175,8 +175,8 @@ class LedgerAnswers:
 
     def _open(self, *, has_journal: bool) -> None:
         # Imported here, so that `--help` and a mistyped option answer at once.
-        from ..meter import Meter
-        from ..opening import open_ledger
+        from ...meter import Meter
+        from ...opening import open_ledger
 
         self._close()
         # It takes in what finished processes left, with the ledger alone: to look at usage must

@@ -12,14 +12,14 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from ..meters import UsageReport, Value
-from .answers import Answers
-from .changes import Changes
+from ...meters import UsageReport, Value
+from ..render import UNKNOWN, Listing, amount, duration, lines_taken, plain, short_amount
+from ..usage.answers import Answers
+from ..usage.tables import exactly
+from ..usage.watched import change
+from ..views import no_usage_found, remarks_view
+from ..watching.changes import Changes
 from .ranking import Place, Ranking, Sums, Top
-from .render import UNKNOWN, Listing, amount, duration, lines_taken, plain, short_amount
-from .tables import exactly
-from .views import no_usage_found, remarks_view
-from .watched import change
 
 __all__ = ["RankingTable", "WatchedTop", "ranking_view"]
 

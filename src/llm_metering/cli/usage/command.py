@@ -10,9 +10,12 @@ from typing import Annotated, get_args
 import typer
 from rich.console import RenderableType
 
-from ..errors import QueryError
-from ..meters import UsageQuery, Window
-from ..settings import load_settings
+from ...errors import QueryError
+from ...meters import UsageQuery, Window
+from ...settings import load_settings
+from ..common import HomeOption, print_json, show
+from ..views import no_usage_found, nothing_recorded, remarks_view
+from ..watching.looking import watch as watch_it
 from .answers import Answers, answers_from
 from .asking import (
     BackendOption,
@@ -27,12 +30,9 @@ from .asking import (
     WatchOption,
     question_of,
 )
-from .common import HomeOption, print_json, show
 from .overtime import OverTime
 from .tables import COLUMNS, DEFAULT_METER, UsageTable
-from .views import no_usage_found, nothing_recorded, remarks_view
 from .watched import WatchedUsage
-from .watching import watch as watch_it
 
 __all__ = ["usage", "usage_table"]
 

@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from ..meters import Value, Window, window_bounds
-from .periods import window_label
-from .render import UNKNOWN, Listing, shortened
+from ...meters import Value, Window, window_bounds
+from ..periods import window_label
+from ..render import UNKNOWN, Listing, shortened
 
 __all__ = ["Axis", "Series", "Sparklines", "bars", "slot_of"]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from ..meters import UsageReport, Value
+from ...meters import UsageReport, Value
+from ..render import UNKNOWN, Listing, amount, lines_taken, short_amount
+from ..tally import CALLS, Line, totals
+from ..views import no_usage_found, nothing_recorded, remarks_view
+from ..watching.changes import Changes
 from .answers import Answers
-from .changes import Changes
 from .overtime import OverTime
-from .render import UNKNOWN, Listing, amount, lines_taken, short_amount
 from .tables import COLUMNS, UsageTable
-from .tally import CALLS, Line, totals
-from .views import no_usage_found, nothing_recorded, remarks_view
 
 __all__ = ["WatchedUsage", "change"]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..errors import QueryError
-from ..events import UNATTRIBUTED
-from ..meters import UsageQuery, UsageReport, Value, rfc3339
-from .asking import Question
-from .tables import notes_on
-from .tally import CALLS, call_notes, key_notes, names_of, tally
+from ...errors import QueryError
+from ...events import UNATTRIBUTED
+from ...meters import UsageQuery, UsageReport, Value, rfc3339
+from ..tally import CALLS, call_notes, key_notes, names_of, tally
+from ..usage.asking import Question
+from ..usage.tables import notes_on
 
 __all__ = ["Place", "Ranking", "Sums", "Top"]
 

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from ..errors import LedgerError, MeteringError, QueryError
-from ..meters import UsageQuery, UsageReport
-from ..settings import Settings
-from .common import exists
-from .tally import delivery_notes
+from ...errors import LedgerError, MeteringError, QueryError
+from ...meters import UsageQuery, UsageReport
+from ...settings import Settings
+from ..common import exists
+from ..tally import delivery_notes
 
 if TYPE_CHECKING:
-    from ..sinks.openmeter import OpenMeterSink
+    from ...sinks.openmeter import OpenMeterSink
 
 __all__ = ["RemoteAnswers"]
 
@@ -40,7 +40,7 @@ class RemoteAnswers:
 
     def __init__(self, settings: Settings, name: str | None) -> None:
         # Imported here, so that `--help` and a mistyped option answer at once.
-        from ..remote_usage import RemoteUsage
+        from ...remote_usage import RemoteUsage
 
         self._settings = settings
         self._sink = _chosen(settings, name)
@@ -77,7 +77,7 @@ class RemoteAnswers:
         return self._server.query(query)
 
     def remarks(self) -> list[str]:
-        from ..transport.status import home_status
+        from ...transport.status import home_status
 
         if not exists(self._settings.home):
             return self._remarks
@@ -92,8 +92,8 @@ class RemoteAnswers:
 
 
 def _chosen(settings: Settings, name: str | None) -> OpenMeterSink:
-    from ..opening import open_sinks
-    from ..sinks.openmeter import OpenMeterSink
+    from ...opening import open_sinks
+    from ...sinks.openmeter import OpenMeterSink
 
     # Others are not opened: one that cannot be used is no reason to ask nobody.
     urls = tuple(url for url in settings.sinks if url.startswith("openmeter+"))

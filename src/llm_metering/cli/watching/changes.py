@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import Final
 
-from ..meters import Value
+from ...meters import Value
 
 __all__ = ["Changes"]
 

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ..errors import QueryError
-from ..settings import load_settings
-from .answers import answers_from
-from .asking import (
+from ...errors import QueryError
+from ...settings import load_settings
+from ..common import FormatOption, HomeOption, OutputFormat, print_json, show
+from ..usage.answers import answers_from
+from ..usage.asking import (
     BackendOption,
     EveryOption,
     FilterOption,
@@ -23,12 +24,11 @@ from .asking import (
     WatchOption,
     question_of,
 )
-from .common import FormatOption, HomeOption, OutputFormat, print_json, show
+from ..usage.tables import DEFAULT_METER
+from ..views import nothing_recorded
+from ..watching.looking import watch as watch_it
 from .ranked import WatchedTop, ranking_view
 from .ranking import Ranking
-from .tables import DEFAULT_METER
-from .views import nothing_recorded
-from .watching import watch as watch_it
 
 __all__ = ["top"]
 

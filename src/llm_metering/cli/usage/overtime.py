@@ -8,13 +8,13 @@ from datetime import datetime
 
 from rich.console import RenderableType
 
-from ..meters import UsageQuery, UsageReport, Value, Window
+from ...meters import UsageQuery, UsageReport, Value, Window
+from ..render import UNKNOWN, amount, plain, short_amount
+from ..tally import Line, call_notes, key_notes, names_of, tally
+from ..views import remarks_view
 from .asking import Question
-from .render import UNKNOWN, amount, plain, short_amount
 from .sparks import Axis, Series, Sparklines
 from .tables import exactly, notes_on
-from .tally import Line, call_notes, key_notes, names_of, tally
-from .views import remarks_view
 
 __all__ = ["OverTime"]
 

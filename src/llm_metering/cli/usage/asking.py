@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from ..errors import QueryError
-from ..meters import MeterDefinition, UsageQuery, rfc3339, time_zone_of, usage_query
-from .periods import moment_of
+from ...errors import QueryError
+from ...meters import MeterDefinition, UsageQuery, rfc3339, time_zone_of, usage_query
+from ..periods import moment_of
 
 __all__ = [
     "BackendOption",

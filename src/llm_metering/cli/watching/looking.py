@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ..errors import MeteringError, QueryError
-from ..meters import rfc3339
-from .common import console
+from ...errors import MeteringError, QueryError
+from ...meters import rfc3339
+from ..common import console
+from ..render import lines_taken, plain
 from .pausing import Pause
-from .render import lines_taken, plain
 
 __all__ = ["Watched", "watch"]
 

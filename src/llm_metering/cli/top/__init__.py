@@ -1,0 +1,1 @@
+"""`llm-metering top`: the largest users of a period."""

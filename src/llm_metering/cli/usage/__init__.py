@@ -1,0 +1,1 @@
+"""`llm-metering usage`: its options, whom it asks, and how the answers look."""

@@ -1,0 +1,1 @@
+"""`--watch`: looking again and again, and what has changed meanwhile."""
