@@ -255,9 +255,13 @@ BERLIN = {"time_zone": "Europe/Berlin"}
         ),
         pytest.param({"start": NOON}, {"kind_days", "kind_quarters"}, id="from noon, then by day"),
         pytest.param(
-            {"window": "MONTH", "subject": "a", **BERLIN}, {"days", "quarters"}, id="months there"
+            {"window": "MONTH", "subject": "a", **BERLIN},
+            {"kind_days", "days", "quarters"},  # the first for the days on which anything was
+            id="months there",
         ),
-        pytest.param({"window": "DAY", "subject": "a", **BERLIN}, {"quarters"}, id="days there"),
+        pytest.param(
+            {"window": "DAY", "subject": "a", **BERLIN}, {"kind_days", "quarters"}, id="days there"
+        ),
         pytest.param(
             {"window": "DAY", "time_zone": "Africa/Abidjan"}, {"kind_days"}, id="days as in UTC"
         ),

@@ -23,14 +23,11 @@ __all__ = ["answer", "ways"]
 _ROLLUPS_SINCE: Final = 3
 """The schema that has the tables that are read here; of an older one only events are."""
 
-_EXTENT: Final = """
-    SELECT min(first), max(last) FROM (
-        SELECT min(first_time) AS first, max(last_time) AS last FROM spans
-        UNION ALL SELECT min(time), max(time) FROM recent)
+_DAYS: Final = f"""
+    SELECT window_start FROM kind_days UNION SELECT time - time % {DAY} FROM recent ORDER BY 1
     """
-_OLDER_EXTENT: Final = f"""
-    SELECT (SELECT min(window_start) FROM rollups WHERE grain = 86400),
-        (SELECT max(window_start) + {DAY} FROM rollups WHERE grain = 86400)
+_OLDER_DAYS: Final = """
+    SELECT DISTINCT window_start FROM rollups WHERE grain = 86400 ORDER BY 1
     """
 _YEAR: Final = 366 * DAY
 _NEVER: Final = 253_370_764_800 * SECOND
@@ -113,12 +110,26 @@ def _windows(
 ) -> Windows:
     first, last = start or 0, _NEVER if end is None else end
     if query.time_zone != "UTC" and query.window not in (None, "MINUTE") and last - first > _YEAR:
-        # How a zone's clocks are set matters where there are events alone.
-        statement = _EXTENT if is_current else _OLDER_EXTENT
-        earliest, latest = connection.execute(statement).fetchone()
-        first = max(first, earliest or first)
-        last = max(first, min(last, latest or first))
-    return Windows(query.window, query.time_zone, first=first, last=last)
+        # How a zone's clocks are set matters where there are events alone. One event of a wrong
+        # clock must not ask for those of thousands of years.
+        days = connection.execute(_DAYS if is_current else _OLDER_DAYS)
+        stretches = _stretches((day for (day,) in days), first, last)
+    else:
+        stretches = [(first, last)]
+    return Windows(query.window, query.time_zone, stretches=stretches)
+
+
+def _stretches(days: Iterable[int], first: int, last: int) -> list[tuple[int, int]]:
+    """Days of UTC within bounds as stretches, of which none is less than a year from the next."""
+    found: list[tuple[int, int]] = []
+    for day in days:
+        since, until = max(first, day), min(last, day + DAY)
+        if since > until:
+            continue
+        if found and since - found[-1][1] < _YEAR:
+            since, _ = found.pop()
+        found.append((since, until))
+    return found or [(first, first)]
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -7,7 +7,7 @@ told apart by a number, and Python turns each number into the bounds of its wind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
@@ -66,18 +66,20 @@ class Windows:
     Args:
         window: Their size; without one everything is in one.
         zone: The name of the time zone whose hours, days and months they are.
-        first: Microseconds from 1970 to a moment before which nothing is asked for.
-        last: To one after which nothing is.
+        stretches: First and last microsecond from 1970 of what is asked for, in order; nothing is
+            counted between two of them, which lie days apart.
     """
 
-    def __init__(self, window: Window | None, zone: str, *, first: int, last: int) -> None:
+    def __init__(
+        self, window: Window | None, zone: str, *, stretches: Sequence[tuple[int, int]]
+    ) -> None:
         self._window = window
         self._zone = time_zone_of(zone)
-        self._first, self._last = first, last
+        self._stretches = stretches
         if window in (None, "MINUTE") or self._zone is UTC:
-            self._offsets: tuple[_Offset, ...] = (_Offset(first, 0),)
+            self._offsets: tuple[_Offset, ...] = (_Offset(stretches[0][0], 0),)
         else:
-            self._offsets = _offsets(zone, first // DAY * DAY, -(-last // DAY) * DAY)
+            self._offsets = tuple(_offsets_within(zone, stretches))
             if window != "HOUR":
                 self._offsets = tuple(_of_dates(self._offsets))
         self.bounds = _Bounds(self._bounds_of)
@@ -110,14 +112,15 @@ class Windows:
         if self._window != "MONTH":
             return None
         cuts = []
-        # From the beginning of the first day on: it may be cut before its first event, and all of it
-        # would be taken for the month before.
-        moment = self._first // DAY * DAY
-        while moment <= self._last:
-            _, end = window_bounds(moment_of(moment), "MONTH", self._zone)
-            moment = microseconds(end)
-            if moment % DAY and moment <= self._last:
-                cuts.append(moment - moment % DAY)
+        for first, last in self._stretches:
+            # From the beginning of the first day on: it may be cut before its first event, and all
+            # of it would be taken for the month before.
+            moment = first // DAY * DAY
+            while moment <= last:
+                _, end = window_bounds(moment_of(moment), "MONTH", self._zone)
+                moment = microseconds(end)
+                if moment % DAY and moment <= last:
+                    cuts.append(moment - moment % DAY)
         return tuple(cuts)
 
     @property
@@ -164,6 +167,14 @@ def moment_of(microseconds: int) -> datetime:
 def _around(day: date, window: Window, zone: tzinfo) -> tuple[datetime, datetime]:
     # No clocks change at noon.
     return window_bounds(datetime.combine(day, time(12), tzinfo=zone), window, zone)
+
+
+def _offsets_within(name: str, stretches: Sequence[tuple[int, int]]) -> Iterator[_Offset]:
+    for number, (first, last) in enumerate(stretches):
+        # What is known of the stretch before ends on a day without events, so that clocks which
+        # seem to change there change no date.
+        since = first // DAY * DAY - (DAY if number else 0)
+        yield from _offsets(name, since, -(-last // DAY) * DAY)
 
 
 @lru_cache(maxsize=256)
