@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
@@ -118,7 +121,10 @@ def export(
     if to_output and output is ExportFormats.PARQUET and sys.stdout.isatty():
         raise ExportError("Parquet is nothing to read in a terminal; name a file")
     is_complete = not exists(settings.home) or take_in(settings, PATIENCE)
-    with progress() as bars:
+    with (
+        progress() as bars,
+        _dropping_output_on_failure() if to_output else contextlib.nullcontext(),
+    ):
         task = bars.add_task("events of the ledger", total=None)
         exported = export_events(
             Ledger(settings.home / "ledger.db"),
@@ -139,6 +145,23 @@ def export(
         out.print(note)
     if not is_complete:
         raise typer.Exit(LEFT)
+
+
+@contextlib.contextmanager
+def _dropping_output_on_failure() -> Iterator[None]:
+    """After a failure, write nothing more of what the standard output still holds back.
+
+    The interpreter tries it again at its end, which would print a second error and make the exit
+    code 120 (https://docs.python.org/3/library/sys.html#sys.exit).
+    """
+    try:
+        yield
+    except ExportError:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is no file
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        raise
 
 
 def _notes(exported: Exported, is_complete: bool) -> list[str]:
