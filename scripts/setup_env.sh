@@ -29,12 +29,12 @@ constraints=${CONSTRAINTS-$pinned}
 
 case $name in
 demo) size='about 350 MB' ;;
-test) size='about 1050 MB' ;;
+test) size='about 1600 MB' ;;
 langchain) size='about 580 MB' ;;
 llamaindex) size='about 850 MB' ;;
 llamaindex-anthropic) size='about 480 MB' ;;
 # Without constraints: `make constraints` asks these what is newest.
-new-constraints) size='about 950 MB' constraints='' ;;
+new-constraints) size='about 1500 MB' constraints='' ;;
 new-langchain) size='about 580 MB' constraints='' ;;
 new-llamaindex) size='about 850 MB' constraints='' ;;
 new-llamaindex-anthropic) size='about 480 MB' constraints='' ;;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -32,9 +33,9 @@ def meter_call() -> str:
     """Meter one call with the default meter; its event's id, which is printed as well."""
     event = llm_metering.record(USAGE, "customer-42", model="gpt-5-mini")
     assert event is not None
-    # Whole lines, also from processes that share the pipe.
-    sys.stdout.write(f"{event.id}\n")
-    sys.stdout.flush()
+    # Whole lines, also from processes that share the pipe. Not by `sys.stdout`: its lock may be held by
+    # another thread while this one forks, and the child would wait for it for ever.
+    os.write(sys.stdout.fileno(), f"{event.id}\n".encode())
     return event.id
 
 
