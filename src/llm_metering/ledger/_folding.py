@@ -12,6 +12,7 @@ import sqlite3
 from typing import Final
 
 from ._files import UnavailableError, check_version, explain
+from ._lookups import COUNTS
 
 __all__ = ["FOLD_AT", "fold_if_due"]
 
@@ -23,15 +24,6 @@ _AT_ONCE: Final = 2
 """Folds behind one batch: an older library that writes alone leaves many behind, which whoever
 comes next must not stand still for."""
 
-_COUNTS: Final = (
-    "total_tokens",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "reasoning_output_tokens",
-    "calls",
-)
 _KIND: Final = "type, provider, model, provenance, status"
 _QUARTER: Final = 900_000_000
 _DAY: Final = 86_400_000_000
@@ -51,16 +43,16 @@ def _adding(table: str, *, grain: int, keys: tuple[str, ...], together: bool) ->
     positions = ", ".join(str(number + 1) for number in range(len(keys)))
     kinds = f"JOIN kinds USING ({_KIND})" if "kind" in keys else ""
     if together:
-        values = f"{', '.join(f'sum({each})' for each in _COUNTS)}, count(*), min(time), max(time)"
+        values = f"{', '.join(f'sum({each})' for each in COUNTS)}, count(*), min(time), max(time)"
     else:
-        values = f"{', '.join(_COUNTS)}, 1, time, time"
+        values = f"{', '.join(COUNTS)}, 1, time, time"
     # NULL is a count that no event has: it takes the other's place, and adds nothing to it.
     sums = [
-        f"{each} = coalesce({each} + excluded.{each}, {each}, excluded.{each})" for each in _COUNTS
+        f"{each} = coalesce({each} + excluded.{each}, {each}, excluded.{each})" for each in COUNTS
     ]
     # In the order of the key each page is written once.
     return f"""
-        INSERT INTO {table} ({", ".join((*keys, *_COUNTS))}, events, first_time, last_time)
+        INSERT INTO {table} ({", ".join((*keys, *COUNTS))}, events, first_time, last_time)
         SELECT {", ".join(columns)}, {values}
         FROM recent {kinds}
         WHERE place <= :through

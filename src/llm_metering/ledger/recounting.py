@@ -7,19 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ._lookups import COUNTS
+
 __all__ = ["Difference", "differences", "has_rollups"]
 
 Value = str | int | None
 
-_COUNTS: Final = (
-    "total_tokens",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "reasoning_output_tokens",
-    "calls",
-)
 _TEXTS: Final = ("type", "provider", "model", "provenance", "status")
 _NOTHING: Final = "''"
 _WINDOWS: Final = {
@@ -111,7 +104,7 @@ def _rollups() -> Iterator[_Question]:
         f"k.{each} = {'e.type' if each == 'type' else f'ifnull(e.{each}, {_NOTHING})'}"
         for each in _TEXTS
     )
-    sums = ", ".join(f"sum(e.{each})" for each in _COUNTS)
+    sums = ", ".join(f"sum(e.{each})" for each in COUNTS)
     for table, parts in _WINDOWS.items():
         key = tuple("window_start" if isinstance(each, int) else each for each in parts)
         columns = ", ".join(
@@ -123,7 +116,7 @@ def _rollups() -> Iterator[_Question]:
         yield _Question(
             table=table,
             key=key,
-            values=(*_COUNTS, "events", "first_time", "last_time"),
+            values=(*COUNTS, "events", "first_time", "last_time"),
             counted=f"""
                 SELECT {columns}, {sums}, count(*), min(e.time), max(e.time)
                 FROM events AS e {f"JOIN kinds AS k ON {same}" if "kind" in key else ""}
@@ -138,9 +131,9 @@ def _lists() -> Iterator[_Question]:
     yield _Question(
         table="recent",
         key=("place",),
-        values=("time", "subject", *_TEXTS, *_COUNTS),
+        values=("time", "subject", *_TEXTS, *COUNTS),
         counted=f"""
-            SELECT rowid, time, subject, {texts}, {", ".join(_COUNTS)}
+            SELECT rowid, time, subject, {texts}, {", ".join(COUNTS)}
             FROM events WHERE rowid > :through
             """,
     )
