@@ -25,6 +25,7 @@ __all__ = [
     "MissingExtraError",
     "MissingSubjectError",
     "NotDurableError",
+    "PriceError",
     "ProblemKind",
     "QueryError",
     "ReconcileError",
@@ -173,6 +174,10 @@ class UnknownUsageError(MeteringError, ValueError):
 
 class MeterError(MeteringError, ValueError):
     """The definition of a meter that cannot be used; the message says what it may be."""
+
+
+class PriceError(MeteringError, ValueError):
+    """Prices that cannot be used; the message says which, where, and what they may be."""
 
 
 class QueryError(MeteringError, ValueError):
