@@ -554,6 +554,54 @@ def test_a_fork_waits_for_a_batch_but_not_long(ledger, monkeypatch):
     assert ledger.deliver(batch) == Delivery.all_accepted(batch)
 
 
+def test_a_question_keeps_no_batch_waiting(ledger):
+    """Usage may be asked for seconds; what is recorded meanwhile is taken in."""
+    first, second = batch_of([make_event()]), batch_of([make_event()])
+    ledger.deliver(first)
+    done = threading.Event()
+
+    def write() -> None:
+        ledger.deliver(second)
+        done.set()
+
+    with ledger._handle.reading() as connection:
+        asked = connection.execute("SELECT rowid FROM events")
+        assert asked.fetchone()
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        assert done.wait(30)
+    thread.join()
+    assert ledger.query(TOTALS).total == 240
+
+
+def test_a_fork_waits_for_a_question_but_not_long(ledger, monkeypatch):
+    """Forked in the middle of one, the child keeps its hands off the connection it inherited."""
+    monkeypatch.setattr(forks, "FORK_PATIENCE", 0.01)
+    batch = batch_of([make_event()])
+    ledger.deliver(batch)
+    inside, leave = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with ledger._handle.reading() as connection:
+            asked = connection.execute("SELECT rowid FROM events")
+            inside.set()
+            leave.wait(30)  # not for ever: a failing test must come to its end
+            assert asked.fetchone()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    inside.wait()
+
+    def work() -> bool:
+        return ledger.deliver(batch).hold
+
+    assert in_child(work)
+    leave.set()
+    thread.join()
+    assert ledger.deliver(batch) == Delivery.all_accepted(batch)
+    assert in_child(lambda: ledger.deliver(batch) == Delivery.all_accepted(batch))
+
+
 def _as_if_forked(monkeypatch, ledger):
     """Make this process look like a child that no hook has run in."""
     monkeypatch.setattr(forks, "_fork_aware", {ledger._handle})

@@ -1,9 +1,10 @@
-"""The one open connection of a ledger, which a fork must not carry into the child.
+"""The open connections of a ledger, which a fork must not carry into the child.
 
 SQLite keeps its POSIX locks per process, which a child does not inherit, while it does inherit
 SQLite's belief to hold them: a connection that the child opens beside an inherited one takes no
 locks at all, and what it commits can be lost (https://www.sqlite.org/howtocorrupt.html, section
-2.6). So it is closed before a fork, and opened again by whoever delivers next.
+2.6). So the one that writes is closed before a fork, and opened again by whoever delivers next; and
+a fork waits for a question, which has one of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SPOILED: Final = (
 
 
 class Handle:
-    """Lends the connection to one thread at a time.
+    """Lends a connection to one thread that writes, and another to one that reads, at a time.
 
     Args:
         path: The ledger's file.
@@ -49,6 +50,7 @@ class Handle:
         self._file: tuple[int, int] | None = None
         self._spoiled = False
         self._lock = Turn()
+        self._readers = Turn()
         self._forker: int | None = None
         self._patience = system.FORK_PATIENCE
         self._folding: sqlite3.Connection | None = None
@@ -61,7 +63,8 @@ class Handle:
         Raises:
             UnavailableError: If the ledger cannot be written.
         """
-        with self._alone():
+        system.notice_fork()
+        with self._alone(self._lock):
             try:
                 yield self._connected()
             except BaseException as error:
@@ -82,10 +85,13 @@ class Handle:
     def reading(self) -> Iterator[sqlite3.Connection | None]:
         """Lend a connection that only reads; `None` while there is no ledger.
 
+        Who writes does not wait for it: a question may take seconds.
+
         Raises:
             UnavailableError: If the ledger cannot be read.
         """
-        with self._alone():
+        system.notice_fork()
+        with self._alone(self._readers):
             if not self._path.exists():
                 yield None
                 return
@@ -97,22 +103,27 @@ class Handle:
 
     def close(self) -> None:
         """Close the connection; the next one who writes opens it again."""
-        with self._alone(spoiled_too=True):
+        system.notice_fork()
+        with self._alone(self._lock, spoiled_too=True):
             self._disconnect()
 
     def before_fork(self, deadline: float) -> None:
-        """Close the connection, unless a batch is being written for longer than may be waited."""
+        """Close the connection, unless a batch or a question takes longer than may be waited."""
         patience = min(deadline - time.monotonic(), self._patience)
         # A ledger that keeps one fork waiting for nothing would do so with all of them.
         self._patience = IMPATIENCE
-        if self._acquire(max(patience, 0.0)):
-            self._patience = system.FORK_PATIENCE
-            self._forker = threading.get_ident()
-            self._disconnect()
+        until = time.monotonic() + max(patience, 0.0)
+        if not self._acquire(until):
+            return
+        if not self._readers.acquire(timeout=max(until - time.monotonic(), 0.0)):
+            self._lock.release()
+            return
+        self._patience = system.FORK_PATIENCE
+        self._forker = threading.get_ident()
+        self._disconnect()
 
-    def _acquire(self, patience: float) -> bool:
-        """Wait for the ledger, but for no fold, which can be done another time."""
-        until = time.monotonic() + patience
+    def _acquire(self, until: float) -> bool:
+        """Wait for who writes, but for no fold, which can be done another time."""
         while (folding := self._folding) is not None and time.monotonic() < until:
             # Again and again, since between two statements nobody hears it. At worst it hits a batch
             # that has come meanwhile, which is offered again.
@@ -126,25 +137,28 @@ class Handle:
         """Let the others go on."""
         if self._forker == threading.get_ident():  # two threads may fork at once
             self._forker = None
+            self._readers.release()
             self._lock.release()
 
     def after_fork(self) -> None:
         """Begin anew in a forked child, spoiled if anything was open or in use at the fork."""
-        at_rest = self._forker == threading.get_ident() or not self._lock.locked()
+        in_use = self._lock.locked() or self._readers.locked()
+        at_rest = self._forker == threading.get_ident() or not in_use
         self._forker = None
         self._folding = None
         self._lock = Turn()
+        self._readers = Turn()
         if self._connection is not None or not at_rest:
             self._spoiled = True
             _abandon(self._connection)
             self._connection = None
 
     @contextlib.contextmanager
-    def _alone(self, *, spoiled_too: bool = False) -> Iterator[None]:
-        system.notice_fork()
+    def _alone(self, turn: Turn, *, spoiled_too: bool = False) -> Iterator[None]:
+        # After `notice_fork`, which may put other turns in place.
         if self._spoiled and not spoiled_too:
             raise UnavailableError(_SPOILED, hold=True)
-        with self._lock:
+        with turn:
             yield
 
     def _connected(self) -> sqlite3.Connection:
