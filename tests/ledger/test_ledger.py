@@ -579,6 +579,7 @@ def test_a_fork_waits_for_a_question_but_not_long(ledger, monkeypatch):
     monkeypatch.setattr(forks, "FORK_PATIENCE", 0.01)
     batch = batch_of([make_event()])
     ledger.deliver(batch)
+    ledger.close()
     inside, leave = threading.Event(), threading.Event()
 
     def ask() -> None:
