@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 __all__ = ["Reason", "Unpriced"]
@@ -22,7 +23,12 @@ class Unpriced:
     Attributes:
         reason: Why.
         detail: The same for people: which model, kind or count it is about.
+        valid_from: Where a price list says so, the first moment for which it does; `None` if it always
+            did.
+        valid_to: The first moment for which it no longer does; `None` if there is none.
     """
 
     reason: Reason
     detail: str
+    valid_from: datetime | None = field(default=None, compare=False, repr=False)
+    valid_to: datetime | None = field(default=None, compare=False, repr=False)
