@@ -25,6 +25,8 @@ from .pricing import price as price_events
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
 from .recounting import Difference, differences, has_rollups
+from .repricing import Chosen, Repriced
+from .repricing import reprice as reprice_events
 
 __all__ = ["Ledger"]
 
@@ -239,6 +241,48 @@ class Ledger:
         if not self.path.exists():
             return PricedNow(events={}, unpriced={})
         return price_events(self._handle, lists)
+
+    def reprice(
+        self,
+        prices: PriceList,
+        *,
+        book: Book = "cost",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        subjects: Iterable[str] | None = None,
+        unpriced_only: bool = False,
+        dry_run: bool = False,
+    ) -> Repriced:
+        """Price again what was priced, by another list, under a new version of prices.
+
+        What was said before can still be asked for by its version. Events whose body was pruned are
+        left as they are. If it is broken off, what was done stays done; call it again.
+
+        Args:
+            prices: What models cost.
+            book: What is priced.
+            start: First moment that counts, with a time zone.
+            end: First moment that no longer counts.
+            subjects: Only these; everybody if left out.
+            unpriced_only: Only events that have no price.
+            dry_run: Say what would change, and change nothing.
+
+        Raises:
+            QueryError: If the period is none, or the list has money in the book of credits.
+            LedgerError: If the file cannot be written, or a newer library wrote it.
+        """
+        first, last = read_moment("start", start), read_moment("end", end)
+        if first is not None and last is not None and first >= last:
+            raise QueryError(f"start ({first}) must be before end ({last})")
+        chosen = Chosen(
+            start=first,
+            end=last,
+            subjects=None if subjects is None else tuple(dict.fromkeys(subjects)),
+            unpriced_only=unpriced_only,
+        )
+        if not self.path.exists():
+            return Repriced(version=None, events=0, unpriced=0, without_body=0, changes=())
+        return reprice_events(self._handle, book, prices, chosen, dry_run=dry_run)
 
     def billing(
         self,
