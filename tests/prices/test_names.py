@@ -31,7 +31,6 @@ from llm_metering.prices.tiers import tier_of
             id="fine-tuned-at-azure",
         ),
         pytest.param("azure", "azure/my-deployment", ["azure/my-deployment", "my-deployment"], id="deployment"),
-        pytest.param("openai", "openai/gpt-oss-120b", ["openai/gpt-oss-120b"], id="not-served-by-openai"),
         pytest.param("groq", "openai/gpt-oss-20b", ["openai/gpt-oss-20b"], id="organisation"),
         pytest.param(
             "anthropic",

@@ -78,9 +78,6 @@ def names_of(provider: str | None, model: str) -> Names:
     elif who == "ollama":
         # A tag is another model; without one it is this one.
         found.append(name.removesuffix(":latest"))
-    elif who == "openai" and name.startswith("gpt-oss"):
-        # OpenAI publishes these and does not serve them, so that somebody else was asked.
-        found = [model.strip().lower()]
     elif name.startswith("ft:") or ".ft-" in name:
         found += _fine_tuned(name)
     else:

@@ -10,6 +10,7 @@ valid, and notes the line of each key (grammar: https://toml.io/en/v1.0.0).
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -44,11 +45,13 @@ class TomlFile:
         name: What errors call it: its path.
         data: What it holds; numbers with a fraction are `Decimal`, by the digits that are written.
         lines: The line, from 1, of each table and key.
+        digest: Of its text: two files with the same one say the same.
     """
 
     name: str
     data: Mapping[str, Any]
     lines: Mapping[Place, int]
+    digest: str
 
     def where(self, *place: str | int) -> str:
         """`file:line` of a table or key; where it is missing, that of what it is missing in."""
@@ -89,7 +92,8 @@ def parse_toml(
         line = re.match(r"line (\d+)", where)
         at = line[1] if line else text.count("\n") + 1
         raise raising(f"{name}:{at}: {what or error}") from error
-    return TomlFile(name=name, data=data, lines=lines_of(text))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return TomlFile(name=name, data=data, lines=lines_of(text), digest=digest)
 
 
 def lines_of(text: str) -> dict[Place, int]:
