@@ -75,6 +75,9 @@ class PriceList(Protocol):
 class Chain:
     """Price lists one behind the other: the first that knows a model says what it costs.
 
+    One that knows the model and not its tier ends the search: the next would say what the tier costs
+    those who have no prices of their own.
+
     Attributes:
         lists: The lists, that of the user first.
     """
@@ -102,8 +105,10 @@ class Chain:
             until = _earlier(until, found.valid_to)
             if isinstance(found, ModelPrices):
                 return replace(found, valid_from=since, valid_to=until)
-            if position == 0:
+            if position == 0 or found.reason != "unknown_model":
                 unpriced = found
+            if found.reason != "unknown_model":
+                break
         return replace(unpriced, valid_from=since, valid_to=until)
 
 

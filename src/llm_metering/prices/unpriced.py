@@ -12,8 +12,8 @@ Reason = Literal[
     "unknown_usage", "inconsistent_usage", "unknown_model", "unknown_price", "too_large"
 ]
 """Why: nobody knows how much was used; its counts contradict each other; no price list knows the
-model (at that time, on that tier); it has no price for one of the kinds; the amount is beyond what
-the ledger keeps."""
+model (at that time); the one that does has no price on that tier or for one of the kinds; the amount is
+beyond what the ledger keeps."""
 
 
 @dataclass(frozen=True, slots=True)
