@@ -19,7 +19,7 @@ from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
-from .billing import Billing, PriceVersion, billing, price_versions
+from .billing import Billing, PriceVersion, billing, currencies, price_versions
 from .pricing import PricedNow
 from .pricing import price as price_events
 from .pruning import Pruned, prune, pruned_before, sizes
@@ -184,7 +184,13 @@ class Ledger:
             moment = pruned_before(connection) if connection else None
         return None if moment is None else EPOCH + timedelta(microseconds=moment)
 
-    def prune(self, before: datetime, *, compact: bool = False) -> Pruned:
+    def prune(
+        self,
+        before: datetime,
+        *,
+        compact: bool = False,
+        lists: Mapping[Book, PriceList] | None = None,
+    ) -> Pruned:
         """Give up the bodies of events of before a moment; what they counted stays.
 
         Sums stay as they are, and an event that comes again is known. What only a body says is
@@ -201,6 +207,8 @@ class Ledger:
             compact: Whether to give the space back to the disk. All others wait for as long as that
                 takes, and it needs as much free space as the ledger has in the end, twice. Without,
                 new events use the space.
+            lists: What events are priced by first that have not been priced yet, as `price` takes
+                them. An event without a body can no longer be priced.
 
         Raises:
             QueryError: If the moment has no time zone or is still to come.
@@ -210,6 +218,8 @@ class Ledger:
             raise QueryError(f"before ({before.isoformat()}) needs a time zone")
         if before > datetime.now(UTC):
             raise QueryError(f"before ({before.isoformat()}) is still to come")
+        if lists:
+            self.price(lists)
         events = prune(self._handle, microseconds(before)) if self.path.exists() else 0
         try:
             forget_columns(self.path)
@@ -334,6 +344,15 @@ class Ledger:
         """
         with self._reading() as connection:
             return price_versions(connection) if connection else []
+
+    def currencies(self) -> tuple[str, ...]:
+        """The currencies that events were ever priced in, sorted.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return currencies(connection) if connection else ()
 
     def recount(self, *, most: int = 100) -> list[Difference]:
         """Count again from the events all that was ever added up, and say what differs.
