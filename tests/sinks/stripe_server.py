@@ -229,7 +229,7 @@ class StripeServer(WebhookReceiver):
             for name in self.meters[begin : begin + 2]
         ]
         has_more = begin + 2 < len(self.meters)
-        return _json(200, {"object": "list", "data": data, "has_more": has_more})
+        return _json(200, {"object": "list", "url": _METERS, "data": data, "has_more": has_more})
 
     def _summaries(self, request: Request) -> Answer:
         parts = urlsplit(request.path)

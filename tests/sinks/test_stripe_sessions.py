@@ -98,6 +98,7 @@ def test_a_new_token_that_is_refused_pauses_the_sink(server, sink, clock):
     ("answer", "hold", "reason"),
     [
         pytest.param(Answer(status=503), False, "no session: 503", id="not now"),
+        pytest.param(Answer(status=200, cuts=True), False, "no session: Remote", id="no answer"),
         pytest.param(Answer(status=400), True, "no session: 400", id="refused"),
         pytest.param(Answer(status=403), True, "no session: 403", id="not allowed"),
         pytest.param(Answer(status=200, body=b"<html>"), False, "cannot be read", id="no JSON"),

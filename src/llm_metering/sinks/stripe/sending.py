@@ -117,7 +117,7 @@ class Stream:
         if isinstance(answer, Delivery):
             # No event was on its way yet.
             return Delivery.try_later(
-                batch, answer.reason or "no session", hold=answer.hold, ambiguous=False
+                batch, f"no session: {answer.reason}", hold=answer.hold, ambiguous=False
             )
         if 200 <= answer.status < 300:
             return self._keep(batch, answer)
