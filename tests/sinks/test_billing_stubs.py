@@ -13,6 +13,7 @@ import pytest
 import stripe
 
 from llm_metering.events import format_time
+from llm_metering.sinks import open_sink
 from llm_metering.sinks.stripe import StripeSink
 from llm_metering.sinks.stripe.meter_events import MeterSource
 from tests.factories import envelope_of, make_event
@@ -96,6 +97,22 @@ def test_the_sink_asks_what_stripes_own_client_asks(stripes, api):
 
     assert ours == [said(request) for request in stripes.received]
     assert stripes.values("llm_tokens") == [120]
+
+
+def test_a_url_without_a_host_means_stripes_hosts():
+    """Those that Stripe's own client has; sessions begin at the one, events go to the other."""
+    url = "stripe://?meter=llm_tokens:calls"
+    with (
+        closing(open_sink(url, source="shop", stripe_api_key="sk")) as streaming,
+        closing(open_sink(f"{url}&api=v1", source="shop", stripe_api_key="sk")) as single,
+    ):
+        found = vars(streaming._sender), vars(single._sender)
+
+    assert [each for one in found for key, each in one.items() if key.endswith("url")] == [
+        f"{stripe.DEFAULT_API_BASE}/v2/billing/meter_event_session",
+        f"{stripe.DEFAULT_METER_EVENTS_API_BASE}{STREAM}",
+        f"{stripe.DEFAULT_API_BASE}{SINGLE}",
+    ]
 
 
 def test_stripes_own_client_reads_the_stubs_refusals(stripes):
