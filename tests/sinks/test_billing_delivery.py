@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import Random
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from llm_metering import Meter, TokenUsage
 from llm_metering.cli.app import app
 from llm_metering.events import encode
+from llm_metering.sinks import open_sink
 from llm_metering.sinks.stripe import StripeSink
 from llm_metering.sinks.stripe.meter_events import MeterSource
 from llm_metering.transport.spool import Spool
@@ -269,3 +271,69 @@ def test_no_key_is_shown_anywhere(home, bench, caplog):
     on_disk = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
     for place in (shown, caplog.text, on_disk.decode(errors="replace")):
         assert "hunter2" not in place
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("system", ["stripe v2", "stripe v1", "lago"])
+def test_whatever_fails_within_a_day_each_count_is_billed_once(home, system, seed):
+    """Refusals, waits, answers that are lost before and after, sessions that end: one bill."""
+    chance, clock = Random(seed), FakeClock()
+    clock.now = NOW.timestamp()
+    faults = [
+        Answer(status=503),
+        Answer(status=429, headers=(("Retry-After", "1"),)),
+        Answer(status=500, stores=True),
+        Answer(status=200, stores=True, cuts=True),
+        Answer(status=200, cuts=True),
+        Answer(status=401),
+        Answer(status=413),
+        Answer(status=400),
+    ]
+    with LagoServer() if system == "lago" else StripeServer("tokens", "output") as server:
+        if isinstance(server, LagoServer):
+            sink = open_sink(
+                f"{server.base}?code=tokens&code=output",
+                source="tests",
+                lago_api_key=lago_server.KEY,
+            )
+        else:
+            server.now = lambda: datetime.fromtimestamp(clock.now, UTC)
+            sink = StripeSink(
+                [
+                    MeterSource(event_name="tokens", count="total_tokens"),
+                    MeterSource(event_name="output", count="output_tokens"),
+                ],
+                account="tests",
+                key=stripe_server.KEY,
+                api=system.partition(" ")[2],
+                base=server.base.removeprefix("stripe+"),
+                clock=clock,
+            )
+        with closing(sink), closing(journal_for(home, sink)) as journal:
+            shipper = shipper_for(journal, sink, clock=clock)
+            ids = []
+            for _ in range(60):
+                for _ in range(chance.randrange(4)):
+                    event = make_event(subject="cus_acme", time=NOW)
+                    journal.record(event.id, encode(event))
+                    ids.append(event.id)
+                server.orders = chance.choices(faults, k=chance.randrange(3))
+                pump(shipper)
+                clock.now += chance.choice([1, 70, 900])
+            server.orders = []
+            for _ in range(60):
+                pump(shipper)
+                clock.now += 70
+
+        if isinstance(server, LagoServer):
+            found = [each["transaction_id"] for each in server.events.values()]
+        else:
+            found = [each["identifier"] for each in server.counted]
+    row = sink_row(home)
+    dead = set(letters(home))
+    assert (row["pending"], row["acked"] + row["dead"]) == (0, len(ids))
+    assert len(dead) == row["dead"] < len(ids) / 4
+    assert Counter(found) == Counter(
+        f"{each}:{part}" for each in ids if each not in dead for part in ("tokens", "output")
+    ) + Counter(each for each in found if each.partition(":")[0] in dead)
+    assert max(Counter(found).values()) == 1
