@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
 
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -20,6 +21,7 @@ from rich.text import Text
 __all__ = [
     "UNKNOWN",
     "Listing",
+    "Number",
     "amount",
     "duration",
     "lines_taken",
@@ -27,6 +29,10 @@ __all__ = [
     "short_amount",
     "shortened",
 ]
+
+Number: TypeAlias = Any
+"""A value of a meter, or what was worked out of some. All of one meter are of a kind: whole numbers,
+floats, or decimals, which no type can say where they are added up."""
 
 UNKNOWN: Final = "-"
 """Stands where a number would be and nobody knows it, which is not 0."""
@@ -73,16 +79,17 @@ def amount(value: object) -> str:
     if value is None:
         return UNKNOWN
     # More digits than a float is exact to would be noise; an int has all of its own.
-    return format(value, ",.15g" if isinstance(value, float) else ",")
+    kind = ".15g" if isinstance(value, float) else "f" if isinstance(value, Decimal) else ""
+    return format(value, f",{kind}")
 
 
-def short_amount(value: float | None) -> str:
+def short_amount(value: float | Decimal | None) -> str:
     """A number in three digits, where it is large.
 
     >>> short_amount(9876), short_amount(1_234_567), short_amount(999_950)
     ('9,876', '1.23 M', '1.00 M')
     """
-    if value is None or abs(value) < _EXACT_BELOW:
+    if value is None or -_EXACT_BELOW < value < _EXACT_BELOW:
         return amount(value)
     # Rounded before the unit is chosen: 999,950 is no thousand thousands.
     digits, _, exponent = f"{value:.2e}".partition("e")
