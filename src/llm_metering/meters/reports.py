@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from ..errors import QueryError
-from . import frames
+from . import charts, frames, html
 from .moments import rfc3339
 from .queries import UsageQuery
 
 if TYPE_CHECKING:
+    import altair
     import pandas
     import polars
     import pyarrow
@@ -91,6 +92,10 @@ class UsageReport:
         total = f" total={self.total}" if self.query.meter.adds_up else ""
         return f"<UsageReport {self.query.meter.slug} rows={len(self.rows)}{total}>"
 
+    def _repr_html_(self) -> str:
+        """The report as Jupyter shows it."""
+        return html.report_html(self)
+
     @property
     def total(self) -> Value:
         """The sum over all rows.
@@ -165,3 +170,22 @@ class UsageReport:
             MissingExtraError: If pyarrow is not installed.
         """
         return frames.to_arrow(self)
+
+    def plot(self, *, top: int | None = None) -> altair.Chart | altair.LayerChart:
+        """The report as a chart of Altair.
+
+        With a window it is a bar for each window, from its start to its end in the time zone that was
+        asked in, stacked by group; a window without usage is a gap. Values that do not add up, such
+        as means, are lines beside each other instead. Without a window it is a bar for each group.
+
+        `report.plot().save("usage.svg")`, or `.png`, needs no browser and no network.
+
+        Args:
+            top: How many groups are shown by name, the largest ones: at most 9, which is the default,
+                where there is a window, else 20 by default. The others are one together, `other`.
+
+        Raises:
+            MissingExtraError: If Altair is not installed.
+            QueryError: If `top` is no such number, or there are too many windows to be seen.
+        """
+        return charts.plot(self, top=top)
