@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from .queries import UsageQuery
     from .reports import UsageReport, UsageRow
 
-__all__ = ["MOST_ROWS", "about", "html_table", "period_of", "report_html", "value_title"]
+__all__ = [
+    "MOST_ROWS",
+    "about",
+    "cells_of",
+    "html_table",
+    "period_of",
+    "report_html",
+    "text_titles",
+    "value_title",
+]
 
 MOST_ROWS: Final = 60
 """A report that is longer is shown by its first and its last rows."""
@@ -91,7 +100,7 @@ def report_html(report: UsageReport) -> str:
         hints = [*notes, *_hints(query)]
         found = "nothing was used." if not notes else "nothing has a price."
         return f"<div><p>{escape(caption)}: <b>{found}</b></p>{_paragraphs(hints)}</div>"
-    texts = list(_text_titles(query))
+    texts = list(text_titles(query))
     hidden = len(report.rows) - MOST_ROWS
     half = MOST_ROWS // 2
     left_out = None
@@ -107,7 +116,7 @@ def report_html(report: UsageReport) -> str:
         caption=caption,
         texts=texts,
         numbers=[value_title(report)],
-        rows=(_cells(query, row) for row in rows),
+        rows=(cells_of(query, row) for row in rows),
         total=total,
         notes=notes,
         left_out=left_out,
@@ -146,7 +155,8 @@ def _few(names: Sequence[str], most: int = 5) -> str:
     return " or ".join(shown) + (f" or {more:,} more" if more > 0 else "")
 
 
-def _text_titles(query: UsageQuery) -> Iterator[str]:
+def text_titles(query: UsageQuery) -> Iterator[str]:
+    """Titles of the columns that name a row."""
     if query.window is not None:
         yield f"{query.window.lower()} ({query.time_zone})"
     if query.by_subject:
@@ -155,7 +165,8 @@ def _text_titles(query: UsageQuery) -> Iterator[str]:
         yield plain(key)
 
 
-def _cells(query: UsageQuery, row: UsageRow) -> list[str]:
+def cells_of(query: UsageQuery, row: UsageRow) -> list[str]:
+    """The cells of a row: its names, and its value."""
     cells = []
     if query.window is not None:
         cells.append(window_label(row.window_start, query.window, time_zone_of(query.time_zone)))
