@@ -10,6 +10,7 @@ from decimal import Decimal
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
+import altair
 import pytest
 
 from llm_metering.errors import MissingExtraError, QueryError
@@ -235,6 +236,20 @@ def test_labels_of_the_axis_are_drawn(tmp_path):
     assert shown[0] == "25 Oct"
     assert {"06:00", "12:00", "18:00"} <= set(shown)
     assert "22:00" not in shown
+
+
+@pytest.mark.parametrize("window", ["HOUR", None])
+def test_a_notebook_needs_no_network(window):
+    """It is shown as a picture that loads nothing, unless another renderer was chosen."""
+    chart = hourly([(0, "a", 10)], window=window).plot().properties(width=300)
+
+    shown = chart._repr_mimebundle_(None, None)
+
+    assert set(shown) == {"image/svg+xml", "text/plain"}
+    assert shown["image/svg+xml"].startswith("<svg")
+    assert "href" not in shown["image/svg+xml"]
+    with altair.renderers.enable("mimetype"):
+        assert "image/svg+xml" not in chart._repr_mimebundle_(None, None)
 
 
 def test_same_report_same_chart():

@@ -61,18 +61,20 @@ def plot(report: UsageReport, *, top: int | None = None) -> altair.Chart | altai
             f"top is a number of groups from 1{f' to {most}' if over_time else ''}, got {top!r}"
             + ("; colours tell no more of them apart" if over_time else "")
         )
+    from . import chart_classes
+
     groups = groups_of(report, top)
     chart: altair.Chart | altair.LayerChart
     if not report.rows:
-        chart = _empty(altair, report)
+        chart = _empty(altair, chart_classes, report)
     elif over_time:
-        chart = _over_time(altair, report, groups)
+        chart = _over_time(altair, chart_classes, report, groups)
     else:
-        chart = _by_group(altair, report, groups)
+        chart = _by_group(altair, chart_classes, report, groups)
     return chart
 
 
-def _over_time(alt: Any, report: UsageReport, groups: Groups) -> Any:
+def _over_time(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> Any:
     query = report.query
     data = intervals(report, groups)
     if len(data) > _MOST_MARKS:
@@ -96,7 +98,7 @@ def _over_time(alt: Any, report: UsageReport, groups: Groups) -> Any:
         labelOverlap=True,
         grid=False,
     )
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = classes.Chart(alt.Data(values=data)).encode(
         x=alt.X("start:T", scale=alt.Scale(type="utc", domain=domain, nice=False), axis=axis),
         x2="end:T",
         tooltip=[
@@ -116,14 +118,14 @@ def _over_time(alt: Any, report: UsageReport, groups: Groups) -> Any:
     return _finished(alt, chart.encode(color=_colours(alt, groups)), report, groups)
 
 
-def _by_group(alt: Any, report: UsageReport, groups: Groups) -> Any:
+def _by_group(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> Any:
     data = bars(report, groups)
     names = alt.Axis(title=" / ".join(groups.titles) or None, labelLimit=_NAMES, ticks=False)
     values = [each["high"] for each in data]
     low, high = min(0.0, *values), max(0.0, *values)
     # Room for the number behind the longest bar.
     scale = alt.Scale(domain=[low, high + (high - low or 1) * 0.1], nice=False)
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = alt.Chart().encode(
         y=alt.Y("group:N", sort=[each["group"] for each in data], axis=names),
         x=alt.X("high:Q", scale=scale, axis=_number_axis(alt, _unit(report), data, ("high",))),
         tooltip=[
@@ -136,13 +138,13 @@ def _by_group(alt: Any, report: UsageReport, groups: Groups) -> Any:
     drawn = base.mark_bar().encode(color=colour)
     # The numbers themselves: a short bar beside a long one has no height to be read.
     text = base.mark_text(align="left", dx=4, clip=False).encode(text="value:N")
-    chart = alt.layer(drawn, text)
+    chart = classes.LayerChart(layer=[drawn, text], data=alt.Data(values=data))
     return _finished(alt, chart, report, groups, height=max(24 * len(data), 48))
 
 
-def _empty(alt: Any, report: UsageReport) -> Any:
+def _empty(alt: Any, classes: Any, report: UsageReport) -> Any:
     words = "nothing has a price" if getattr(report, "unpriced", 0) else "nothing was used"
-    chart = alt.Chart(alt.Data(values=[{"text": words}])).mark_text(fontSize=14)
+    chart = classes.Chart(alt.Data(values=[{"text": words}])).mark_text(fontSize=14)
     nobody = Groups(titles=(), names={})
     return _finished(alt, chart.encode(text="text:N"), report, nobody, height=80)
 

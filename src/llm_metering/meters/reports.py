@@ -178,7 +178,9 @@ class UsageReport:
         asked in, stacked by group; a window without usage is a gap. Values that do not add up, such
         as means, are lines beside each other instead. Without a window it is a bar for each group.
 
-        `report.plot().save("usage.svg")`, or `.png`, needs no browser and no network.
+        `report.plot().save("usage.svg")`, or `.png`, needs no browser and no network. Nor does a
+        notebook, which shows it as SVG; `altair.renderers.enable("html")` gives it tooltips, and
+        loads Vega from the web.
 
         Args:
             top: How many groups are shown by name, the largest ones: at most 9, which is the default,
