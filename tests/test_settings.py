@@ -78,6 +78,8 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("subject_from_metadata", "trust", "default"),
         ("subject_token_secrets", "not set", "default"),
         ("metadata_dimensions", (), "default"),
+        ("prices", (), "default"),
+        ("price_source", "auto", "default"),
         ("meters", (), "default"),
     )
 
@@ -101,6 +103,8 @@ VALUES = {
     "subject_keys": ("payer, user_id", ("payer", "user_id")),
     "subject_from_metadata": ("ignore", "ignore"),
     "metadata_dimensions": ("thread_id langgraph_node", ("thread_id", "langgraph_node")),
+    "prices": ("/etc/a.toml /etc/b.toml", (Path("/etc/a.toml"), Path("/etc/b.toml"))),
+    "price_source": ("off", "off"),
     "request_stream_usage": ("on", True),
     "silent_call_hours": ("0.5", 0.5),
 }
@@ -116,6 +120,7 @@ OTHERS = {
     "taps": "on",
     "on_missing_subject": "warn",
     "subject_from_metadata": "trust",
+    "price_source": "genai-prices",
     "request_stream_usage": "auto",
     "silent_call_hours": "24",
 }
@@ -135,6 +140,8 @@ on_missing_subject = "unattributed"
 subject_keys = ["file"]
 subject_from_metadata = "trust"
 metadata_dimensions = []
+prices = ["prices.toml"]
+price_source = "auto"
 request_stream_usage = false
 silent_call_hours = 2
 """
@@ -399,6 +406,10 @@ BAD_ARGUMENTS = [
     pytest.param("metadata_dimensions", ["thread_id", 5], id="dimension that is a number"),
     pytest.param("metadata_dimensions", "thread_id,model", id="dimension that hides a field"),
     pytest.param("metadata_dimensions", ["a\ud800"], id="dimension with half a character"),
+    pytest.param("prices", 5, id="prices that are a number"),
+    pytest.param("prices", ["a.toml", ""], id="one empty path of prices"),
+    pytest.param("prices", {"a.toml": 1}, id="prices in a mapping"),
+    pytest.param("price_source", "litellm", id="prices from elsewhere"),
     pytest.param("subject_token_secrets", "x" * 31, id="short secret"),
     pytest.param("subject_token_secrets", "", id="empty secret"),
     pytest.param("subject_token_secrets", [], id="no secret"),
@@ -469,7 +480,8 @@ def test_secrets_of_tokens_are_shown_to_nobody(monkeypatch):
     assert given.subject_token_secrets == (secrets[0].encode(),)
     assert "first" not in shown
     assert "other" not in shown
-    assert settings.describe()[-3] == (
+    rows = {row.setting: row for row in settings.describe()}
+    assert rows["subject_token_secrets"] == (
         "subject_token_secrets",
         "set",
         "environment LLM_METERING_SUBJECT_TOKEN_SECRETS",

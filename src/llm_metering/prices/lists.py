@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -64,12 +64,19 @@ class PriceList(Protocol):
             model: As an event has it: the model that answered.
             time: When, in UTC.
             service_tier: As an event has it.
+
+        Returns:
+            What holds from its `valid_from` until its `valid_to`: for each moment between them the
+            list says the same of this provider, model and tier.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """Price lists one behind the other: the first that knows a model says what it costs.
+
+    One that knows the model and not its tier ends the search: the next would say what the tier costs
+    those who have no prices of their own.
 
     Attributes:
         lists: The lists, that of the user first.
@@ -89,10 +96,25 @@ class Chain:
         self, provider: str | None, model: str | None, *, time: datetime, service_tier: str | None
     ) -> ModelPrices | Unpriced:
         unpriced = Unpriced("unknown_model", f"no price list for {model or 'a call without model'}")
+        since: datetime | None = None
+        until: datetime | None = None
         for position, each in enumerate(self.lists):
             found = each.find(provider, model, time=time, service_tier=service_tier)
+            # What one list says holds no longer than that those before it know nothing.
+            since = _later(since, found.valid_from)
+            until = _earlier(until, found.valid_to)
             if isinstance(found, ModelPrices):
-                return found
-            if position == 0:
+                return replace(found, valid_from=since, valid_to=until)
+            if position == 0 or found.reason != "unknown_model":
                 unpriced = found
-        return unpriced
+            if found.reason != "unknown_model":
+                break
+        return replace(unpriced, valid_from=since, valid_to=until)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return other if one is None else one if other is None else min(one, other)

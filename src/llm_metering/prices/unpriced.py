@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 __all__ = ["Reason", "Unpriced"]
@@ -11,8 +12,8 @@ Reason = Literal[
     "unknown_usage", "inconsistent_usage", "unknown_model", "unknown_price", "too_large"
 ]
 """Why: nobody knows how much was used; its counts contradict each other; no price list knows the
-model (at that time, on that tier); it has no price for one of the kinds; the amount is beyond what
-the ledger keeps."""
+model (at that time); the one that does has no price on that tier or for one of the kinds; the amount is
+beyond what the ledger keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,12 @@ class Unpriced:
     Attributes:
         reason: Why.
         detail: The same for people: which model, kind or count it is about.
+        valid_from: Where a price list says so, the first moment for which it does; `None` if it always
+            did.
+        valid_to: The first moment for which it no longer does; `None` if there is none.
     """
 
     reason: Reason
     detail: str
+    valid_from: datetime | None = field(default=None, compare=False, repr=False)
+    valid_to: datetime | None = field(default=None, compare=False, repr=False)

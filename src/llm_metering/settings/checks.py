@@ -14,6 +14,7 @@ from .delivering import DELIVERING
 from .found import Found, expand_path, one_of, refusal
 from .meters import read_meters
 from .paying import PAYING
+from .pricing import PRICING
 from .sources import source_problem
 
 __all__ = [
@@ -150,5 +151,6 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "meters": read_meters,
     **DELIVERING,
     **PAYING,
+    **PRICING,
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

@@ -18,6 +18,7 @@ from .checks import (
     Durability,
 )
 from .delivering import DEFAULT_EVENT_ID, mask_url
+from .pricing import DEFAULT_PRICE_SOURCE, PriceSource
 
 if TYPE_CHECKING:
     from ..meters import MeterDefinition
@@ -53,6 +54,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "subject_from_metadata": ("LLM_METERING_SUBJECT_FROM_METADATA",),
     "subject_token_secrets": ("LLM_METERING_SUBJECT_TOKEN_SECRETS",),
     "metadata_dimensions": ("LLM_METERING_METADATA_DIMENSIONS",),
+    "prices": ("LLM_METERING_PRICES",),
+    "price_source": ("LLM_METERING_PRICE_SOURCE",),
     # Tables, which no variable can hold.
     "meters": (),
 }
@@ -126,6 +129,9 @@ class Settings:
             token only (`signed`), or never (`ignore`).
         subject_token_secrets: The keys that may have signed such a token.
         metadata_dimensions: The keys of run metadata whose values become dimensions.
+        prices: Files with the user's own prices and credits.
+        price_source: Where other prices come from: genai-prices where it is installed (`auto`), from
+            there in any case (`genai-prices`), or from nowhere (`off`).
         own_meters: The user's own meters.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
@@ -157,6 +163,8 @@ class Settings:
     subject_from_metadata: FromMetadata = "trust"
     subject_token_secrets: tuple[bytes, ...] = ()
     metadata_dimensions: tuple[str, ...] = ()
+    prices: tuple[Path, ...] = ()
+    price_source: PriceSource = DEFAULT_PRICE_SOURCE
     own_meters: tuple[MeterDefinition, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -206,6 +214,8 @@ class Settings:
             "subject_from_metadata": self.subject_from_metadata,
             "subject_token_secrets": "set" if self.subject_token_secrets else "not set",
             "metadata_dimensions": self.metadata_dimensions,
+            "prices": tuple(map(str, self.prices)),
+            "price_source": self.price_source,
             "meters": tuple(meter.slug for meter in self.own_meters),
         }
         return tuple(
