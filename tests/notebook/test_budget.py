@@ -42,7 +42,7 @@ def test_cost_is_shown_with_its_currency(shell, prices):
         ["no", "price"],
     ]
     assert shown[5].endswith("300 EUR + 300 USD + 1 without a price")
-    assert shown[6] == "1 call without a price: no price for x."
+    assert shown[6] == "Without a price: 1, since no price for x."
 
 
 def test_call_after_the_budget_is_not_made(chat, prices, answers):

@@ -213,7 +213,7 @@ def test_line_magic_holds_to_the_end_of_the_cell(shell):
     """`%metered` meters what comes below it."""
     shown = shell.usage(f"llm_metering.record(TokenUsage(), 'x')\n%metered acme\n{USED}")
 
-    assert [line.split()[0] for line in shown] == ["This", "model", "gpt-5", "1"]
+    assert [line.split()[0] for line in shown] == ["This", "model", "gpt-5", "Without"]
 
 
 def test_called_by_a_program(shell):
@@ -315,7 +315,7 @@ def test_html_says_the_same(shell):
     assert page.texts == [
         *["This cell, paid by <b>acme", "model", "counts", "calls", "input", "output", "cached"],
         *["cost", "<script>", "partial", "1", "1,200", "-", "-", "no price"],
-        "1 call without a price: there is no price list.",
+        "Without a price: 1, since nobody knows its output.",
     ]
 
 

@@ -22,7 +22,9 @@ class _AsSvg:
             return super()._repr_mimebundle_(*args, **kwargs)  # type: ignore[misc]  # Altair's
         drawn = StringIO()
         self.save(drawn, format="svg")  # type: ignore[attr-defined]  # likewise
-        return {"image/svg+xml": drawn.getvalue(), "text/plain": repr(self)}
+        # A narrow page shows it smaller, instead of its left half.
+        svg = drawn.getvalue().replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
+        return {"image/svg+xml": svg, "text/plain": repr(self)}
 
 
 class Chart(_AsSvg, altair.Chart):

@@ -51,7 +51,7 @@ class Budget:
         self,
         provider: str | None,
         model: str | None,
-        prices: PriceList | None,
+        prices: PriceList,
         spent: Iterable[Cost | Unpriced],
     ) -> CallRefusedError | None:
         """What to raise in place of a call, if it may not be made.
@@ -62,8 +62,6 @@ class Budget:
             prices: What models cost.
             spent: What the calls that are over have cost.
         """
-        if prices is None:
-            return UnpricedCallError(model, "there is no price list")
         try:
             found = prices.find(provider, model, time=datetime.now(UTC), service_tier=None)
         except Exception as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from ..default_meter import current_meter, get_meter
 from ..global_handlers import Installed
-from ..prices import PriceList
+from ..prices.opening import open_prices
 from ..subjects import watched_subject
 from .budget import Budget
 from .summary import CellUsage
@@ -26,25 +26,21 @@ class MeteredCell:
         subject: Who pays.
         dimensions: What usage is grouped by besides.
         budget: What the cell may spend, if that is bounded.
-        prices: Gives what models cost.
 
     Raises:
         SubjectError: If the subject or a dimension is not usable.
+        PriceError: If a price file is wrong.
         MeteringError: If the default meter cannot be made of the settings there are.
     """
 
     def __init__(
-        self,
-        subject: str,
-        dimensions: Mapping[str, str],
-        budget: Budget | None,
-        prices: Callable[[], PriceList | None],
+        self, subject: str, dimensions: Mapping[str, str], budget: Budget | None = None
     ) -> None:
         self._subject = subject
         self._dimensions = dict(dimensions)
-        self._tally = CellTally(budget, prices)
+        settings = get_meter().settings
+        self._tally = CellTally(open_prices(settings.prices, settings.price_source), budget)
         self._scope = watched_subject(subject, self._tally, self._dimensions)
-        get_meter()
         self._installed = Installed()
         self._scope.__enter__()
 

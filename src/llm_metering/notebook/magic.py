@@ -21,9 +21,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.display import display
 
-from ..default_meter import get_meter
 from ..errors import MeteringError
-from ..prices import PriceList
 from .budget import Budget
 from .cells import MeteredCell
 
@@ -82,7 +80,7 @@ class MeteredMagic(Magics):
         asked = self.metered.parser.parse_args(_words(line))
         try:
             budget = None if asked.budget is None else Budget(asked.budget)
-            begun = MeteredCell(asked.subject, _dimensions(asked.dimension), budget, _prices)
+            begun = MeteredCell(asked.subject, _dimensions(asked.dimension), budget)
         except MeteringError as error:
             raise UsageError(f"metered: {error}") from None
         self._cell, self._thread, self._depth = begun, threading.get_ident(), 1
@@ -155,7 +153,3 @@ def _dimensions(given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"metered: a dimension is written KEY=VALUE, got {each!r}")
         dimensions[key] = name
     return dimensions
-
-
-def _prices() -> PriceList | None:
-    return getattr(get_meter(), "prices", None)

@@ -127,7 +127,7 @@ class CellUsage:
             yield f"{_number(missing, 'call')} of unknown usage: the counts above are without it."
         reasons = Counter(cost.detail for _, cost in self.calls if isinstance(cost, Unpriced))
         for why, count in sorted(reasons.items()):
-            yield f"{_number(count, 'call')} without a price: {plain(why)}."
+            yield f"Without a price: {count:,}, since {plain(why)}."
         if self.in_flight:
             still = "is" if self.in_flight == 1 else "are"
             yield (

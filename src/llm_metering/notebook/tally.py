@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -25,17 +24,15 @@ class CellTally:
     It has no lock: each step is one of a dict, and whichever thread knows takes it.
 
     Args:
+        prices: What models cost.
         budget: What the cell may spend, if that is bounded.
-        prices: Gives what models cost; asked when it is first needed.
 
     Attributes:
         budget: The same.
         refusals: What was raised in place of calls.
     """
 
-    def __init__(
-        self, budget: Budget | None = None, prices: Callable[[], PriceList | None] = lambda: None
-    ) -> None:
+    def __init__(self, prices: PriceList, budget: Budget | None = None) -> None:
         self.budget = budget
         self.refusals: list[CallRefusedError] = []
         self._prices = prices
@@ -61,7 +58,7 @@ class CellTally:
         if self.budget is None:
             return None
         spent = (self.cost_of(each) for each in self.events)
-        refusal = self.budget.refusal(provider, model, self._price_list(), spent)
+        refusal = self.budget.refusal(provider, model, self._prices, spent)
         if refusal is not None:
             self.refusals.append(refusal)
         return refusal
@@ -100,20 +97,11 @@ class CellTally:
         """What a call cost, worked out once."""
         known = self._costs.get(event.id)
         if known is None:
-            known = self._costs[event.id] = _cost_of(event, self._price_list())
+            known = self._costs[event.id] = _cost_of(event, self._prices)
         return known
 
-    def _price_list(self) -> PriceList | None:
-        try:
-            return self._prices()
-        except Exception:
-            # Of a broken list nobody knows a price; a cell without a budget runs all the same.
-            return None
 
-
-def _cost_of(event: UsageEvent, prices: PriceList | None) -> Cost | Unpriced:
-    if prices is None:
-        return Unpriced("unknown_model", "there is no price list")
+def _cost_of(event: UsageEvent, prices: PriceList) -> Cost | Unpriced:
     try:
         return cost_of(event.data(), prices, time=event.time)
     except msgspec.ValidationError:
