@@ -57,7 +57,10 @@ class PriceTable:
                 tiers = self._models.get((who, each))
                 if tiers is not None:
                     return self._at(f"{who} {each}", tiers, time, tier_of(service_tier))
-        return Unpriced("unknown_model", f"{self.name} has no price of {provider} {model}")
+        if not self._models:
+            return Unpriced("unknown_model", "there is no price list")
+        what = " ".join(each for each in (provider, model) if each) or "a call without a model"
+        return Unpriced("unknown_model", f"{self.name} has no price of {what}")
 
     def models(self) -> Iterator[tuple[str, str]]:
         """Every model, by its provider and name."""
