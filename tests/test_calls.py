@@ -93,6 +93,36 @@ def test_a_call_becomes_one_event(table, notes):
     assert len(table) == 0
 
 
+def test_the_tier_is_in_the_event(table, notes):
+    """The one that the provider named, beside flags and without, counted or reported."""
+    table.start("run", call(by("acme")))
+    table.end("run", "completed", Report(usage=USAGE, service_tier="flex"))
+    table.start("odd", call(by("acme")))
+    table.end("odd", "completed", Report(usage=USAGE, service_tier="flex", flags=("odd",)))
+
+    assert [event["data"]["service_tier"] for event in notes.events] == ["flex", "flex"]
+
+
+def test_the_tier_that_the_caller_names(table, notes):
+    """It is in the note of the open call, and in the event where the provider names the plain one;
+    a contradiction is flagged."""
+    for key, served in (("none", None), ("plain", "default"), ("other", "priority")):
+        table.start(key, call(by("acme"), service_tier="batch", run_id=key))
+        table.end(key, "completed", Report(usage=USAGE, service_tier=served))
+
+    assert [note["data"]["service_tier"] for note in notes.opened.values()] == ["batch"] * 3
+    said = [(e["data"]["service_tier"], e["data"].get("flags")) for e in notes.events]
+    assert said == [("batch", None), ("batch", None), ("priority", ["service_tier_differs"])]
+
+
+def test_an_answer_out_of_a_cache_was_served_on_no_tier(table, notes):
+    """No provider was asked: the tier that the answer had is an earlier call's."""
+    table.start("run", call(by("acme")))
+    table.end("run", "completed", Report(cached=True, service_tier="priority"))
+
+    assert "service_tier" not in notes.data
+
+
 def test_the_note_of_an_open_call_is_the_event_of_its_interruption(table, notes):
     """Were the process to die now, recovery would record exactly this, under the same id."""
     table.start("run", call(by("acme", feature="search"), run_id="run"))

@@ -35,6 +35,7 @@ starts = st.builds(
     operation=asked,
     provider=asked,
     request_model=asked | st.just(""),
+    service_tier=st.sampled_from([None, None, "batch"]),
     run_id=st.none() | st.uuids().map(str) | names | st.just(""),
 )
 times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))

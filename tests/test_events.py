@@ -83,6 +83,7 @@ FULL = UsageEvent(
     framework="langchain",
     run_id="run-1",
     response_id="chatcmpl-1",
+    service_tier="flex",
     duration_ms=812,
     time_to_first_token_ms=140,
     count_method="tiktoken:o200k_base",
@@ -101,6 +102,7 @@ FULL_ON_THE_WIRE = {
         "request_model": "gpt-5-mini",
         "provider": "openai",
         "operation": "chat",
+        "service_tier": "flex",
         "total_tokens": 120,
         "input_tokens": 100,
         "output_tokens": 20,
@@ -143,7 +145,8 @@ FULL_ON_THE_WIRE = {
         "feature": "search",
     },
 }
-FULL_DIGEST = "e4df0bec5e91d9233643369a5b1682d62fa33d4debda54b0ec77daa76199b5fb"
+FULL_DIGEST = "db3f8c3da5bf2698831f7b68be02d74a6bdb5f3c43f07688ca4c207fc8d08fd0"
+DIGEST_WITHOUT_A_TIER = "e4df0bec5e91d9233643369a5b1682d62fa33d4debda54b0ec77daa76199b5fb"
 
 text = st.text(min_size=1)
 counts = st.one_of(st.none(), st.integers(0, 1000))
@@ -175,6 +178,7 @@ def usage_events(draw):
         model=draw(optional),
         request_model=draw(optional),
         response_id=draw(optional),
+        service_tier=draw(optional),
         duration_ms=draw(counts),
         flags=tuple(draw(st.lists(text, max_size=2))),
         dimensions=draw(st.dictionaries(names, st.text(), max_size=3)),
@@ -232,6 +236,9 @@ def test_the_call_shape_is_frozen():
     """The very bytes of the `call` shape: a change of a name or an order is a new shape."""
     assert list(json.loads(encode(FULL))["data"]) == list(FULL_ON_THE_WIRE["data"])
     assert hashlib.sha256(encode(FULL)).hexdigest() == FULL_DIGEST
+    # What came later changes nothing for an event without it.
+    before = replace(FULL, service_tier=None)
+    assert hashlib.sha256(encode(before)).hexdigest() == DIGEST_WITHOUT_A_TIER
 
 
 def test_a_request_with_several_prompts_says_how_many():

@@ -9,7 +9,7 @@ import pytest
 
 from llm_metering import Meter
 from llm_metering.errors import ConfigurationError, MeterError, QueryError
-from llm_metering.meters import METERS, MeterDefinition
+from llm_metering.meters import METERS, PRICED_METERS, MeterDefinition
 from llm_metering.settings import CONFIG_VARIABLE, load_settings
 
 IMAGES = MeterDefinition(
@@ -78,9 +78,9 @@ def test_the_built_in_meters_are_there_too(write_file):
 
     meters = load_settings(home="/srv").meters
 
-    assert list(meters) == [*METERS, "images_total", "longest_answer", "answers"]
+    assert list(meters) == [*METERS, *PRICED_METERS, "images_total", "longest_answer", "answers"]
     assert meters["tokens_total"] is METERS["tokens_total"]
-    assert load_settings(home="/srv", meters=()).meters == METERS
+    assert load_settings(home="/srv", meters=()).meters == {**METERS, **PRICED_METERS}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,10 @@ def test_a_question_names_own_meters(home):
     """Where there is no such meter, the error lists the user's own after the built-in ones."""
     with (
         Meter(home=home, sinks=(), meters=[IMAGES]) as meter,
-        pytest.raises(QueryError, match=r"unknown meter 'images'; .*calls_total, images_total$"),
+        pytest.raises(
+            QueryError,
+            match=r"unknown meter 'images'; .*calls_total, cost_total, credits_total, images_total$",
+        ),
     ):
         meter.usage("images")
 

@@ -169,6 +169,7 @@ def record(
     provider: str | None = None,
     model: str | None = None,
     operation: str | None = None,
+    service_tier: str | None = None,
     request: Mapping[str, Any] | None = None,
 ) -> UsageEvent | None:
     """`Meter.record` of the default meter."""
@@ -183,6 +184,7 @@ def record(
         provider=provider,
         model=model,
         operation=operation,
+        service_tier=service_tier,
         request=request,
     )
 
@@ -204,6 +206,7 @@ def metered_stream(
     provider: str | None = None,
     model: str | None = None,
     operation: str | None = None,
+    service_tier: str | None = None,
     request: Mapping[str, Any] | None = None,
 ) -> StreamT:
     """`Meter.metered_stream` of the default meter."""
@@ -214,6 +217,7 @@ def metered_stream(
         provider=provider,
         model=model,
         operation=operation,
+        service_tier=service_tier,
         request=request,
     )
 

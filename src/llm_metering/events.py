@@ -65,6 +65,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
         provider: OpenTelemetry's `gen_ai.provider.name`, or what the framework calls it.
         model: The model that answered.
         request_model: The model that was asked for.
+        service_tier: On which of the provider's tiers the call was served, in its own word:
+            `batch`, `flex`, `default`, …
         usage: The counts; `None` where nothing is known.
         quantity: How much was used of a unit that is no token: of images, seconds, API calls.
         unit: The unit's name; a call to a model has none.
@@ -102,6 +104,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     framework: str | None = None
     run_id: str | None = None
     response_id: str | None = None
+    service_tier: str | None = None
     duration_ms: int | None = None
     time_to_first_token_ms: int | None = None
     batch_size: int | None = None
@@ -143,6 +146,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
             data["provider"] = self.provider
         if self.operation is not None:
             data["operation"] = self.operation
+        if self.service_tier is not None:
+            data["service_tier"] = self.service_tier
         usage = self.usage
         if usage is not None:
             total = usage.total_tokens
@@ -204,7 +209,7 @@ MEASURES: Final = frozenset(
 
 DATA_KEYS: Final = frozenset(
     [
-        *("model", "request_model", "provider", "operation", "total_tokens"),
+        *("model", "request_model", "provider", "operation", "service_tier", "total_tokens"),
         *(each.name for each in fields(TokenUsage)),
         *MEASURES,
         *("prompt_tokens", "completion_tokens", "calls", "duration_ms", "time_to_first_token_ms"),

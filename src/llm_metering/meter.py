@@ -23,6 +23,7 @@ from .guard import Guard
 from .opening import open_ledger, open_sinks, retention_of, rules_of, urls_and_objects
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
+from .service_tiers import check_service_tier
 from .settings import Settings, load_settings, require_destination
 from .sinks.base import Sink
 from .subjects import MissingSubjects, SubjectRules, check_subject
@@ -204,6 +205,7 @@ class Meter:
         provider: str | None = None,
         model: str | None = None,
         operation: str | None = None,
+        service_tier: str | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> UsageEvent | None:
         """Meter a response of a provider's own client, or a quantity of anything else.
@@ -226,6 +228,8 @@ class Meter:
             provider: Who answered, where the response does not show it.
             model: The model that was asked for.
             operation: OpenTelemetry's `gen_ai.operation.name`, where the response does not show it.
+            service_tier: On which of the provider's tiers the call was served (`batch`, `flex`,
+                `priority`, …), where the response names none or the plain one.
             request: The request in the JSON shape of the API. It is read only if the response
                 reports no usage, to count the input; nothing of it is kept.
 
@@ -253,6 +257,7 @@ class Meter:
             provider=provider,
             model=model,
             operation=operation,
+            service_tier=service_tier,
         )
 
     async def arecord(
@@ -300,6 +305,7 @@ class Meter:
         provider: str | None = None,
         model: str | None = None,
         operation: str | None = None,
+        service_tier: str | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> StreamT:
         """Meter a stream of a provider's own client while you read it.
@@ -314,6 +320,7 @@ class Meter:
             provider: Who is asked, where the chunks do not show it.
             model: The model that was asked for.
             operation: OpenTelemetry's `gen_ai.operation.name`, where the chunks do not show it.
+            service_tier: As in `record`.
             request: The request in the JSON shape of the API, to count the input if the stream
                 reports no usage.
 
@@ -332,6 +339,7 @@ class Meter:
             attribution=self._records.attribution(subject, dimensions),
             provider=provider,
             request_model=model or model_of(request),
+            service_tier=check_service_tier(service_tier),
             asked=lambda: asked,
         )
         metered = meter_stream(

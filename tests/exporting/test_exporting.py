@@ -168,6 +168,17 @@ def test_odd_names_stay_in_their_cells_of_csv(ledger, tmp_path):
     assert {row["pruned"] for row in rows} == {"false"}
 
 
+def test_what_came_later_is_behind_the_others(ledger, tmp_path):
+    """The tier of a call has a column behind those that were there before, and is not in `data`."""
+    ledger.deliver(batch_of([make_event(service_tier="flex")]))
+
+    export_events(ledger, tmp_path / "t.csv")
+
+    (row,) = rows_of_csv(tmp_path / "t.csv")
+    assert list(row)[-2:] == ["pruned", "service_tier"]
+    assert (row["service_tier"], row["data"]) == ("flex", "")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_what_is_of_another_type_stays_as_it_is(ledger, tmp_path, suffix):
     """A value that its column cannot hold without a change stays in `data`, digit for digit."""

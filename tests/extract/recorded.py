@@ -23,6 +23,10 @@ NUMBERS = {
 }
 
 
+TRAFFIC = {1: "ON_DEMAND"}
+"""Vertex AI's numbers, where it was asked for numbers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
     """One request and its answer."""
@@ -51,6 +55,14 @@ class Interaction:
             return list(_aws_events(base64.b64decode(self.body["base64"])))
         return list(_text_events(self.body["text"]))
 
+    @property
+    def tier(self) -> str | None:
+        """The last tier that the answer names, by a simple reading of all of it; `auto` is none."""
+        pieces = self.chunks if self.is_stream else [json.loads(self.body.get("text", "null"))]
+        words = [TRAFFIC.get(word, word) for piece in pieces for word in _tiers(piece)]
+        named = [word.lower() for word in words if word not in ("", "auto")]
+        return named[-1] if named else None
+
 
 def _aws_events(content: bytes):
     """As botocore decodes `ConverseStream` and `InvokeModelWithResponseStream`."""
@@ -73,6 +85,18 @@ def _text_events(text: str):
         content = line.removeprefix("data:").strip()
         if content.startswith("{"):
             yield json.loads(content)
+
+
+def _tiers(value):
+    if isinstance(value, list):
+        for each in value:
+            yield from _tiers(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key in ("service_tier", "serviceTier", "trafficType") and each is not None:
+                yield each
+            else:
+                yield from _tiers(each)
 
 
 def _jsonable(value):

@@ -496,6 +496,7 @@ def test_what_vertex_says():
         usage=TokenUsage(input_tokens=80, output_tokens=20, reported_total_tokens=100),
         model="gemini-3-flash",
         response_id="madeUpId1",
+        service_tier="on_demand",
         created=datetime(2026, 11, 21, 20, 19, 0, 123456, tzinfo=UTC),
     )
     assert reading_of(gemini, [body]) == gemini.read(body)

@@ -70,7 +70,8 @@ def test_the_table_of_the_console(importing, events, tmp_path):
     assert imported.new == 2
     first, second = events()
     assert (first["subject"], second["subject"]) == ("Default", "Research")
-    assert second["data"]["speed"] == "fast"
+    assert second["data"]["speed"] == second["data"]["service_tier"] == "fast"
+    assert "service_tier" not in first["data"]
     assert first["data"]["total_tokens"] == 1200
     assert first["data"]["api_key"] == "checkout key"
     assert "calls" not in first["data"]

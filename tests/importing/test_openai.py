@@ -60,6 +60,31 @@ def test_a_result_is_an_event(importing, events, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "tier", "flags"),
+    [
+        pytest.param({"service_tier": "Flex"}, "flex", None, id="a tier"),
+        pytest.param({"service_tier": "default", "batch": True}, "batch", None, id="a batch"),
+        pytest.param({"batch": True}, "batch", None, id="a batch without a tier"),
+        pytest.param({"service_tier": "auto"}, None, None, id="no answer"),
+        pytest.param(
+            {"service_tier": "flex", "batch": True}, "flex", ["service_tier_differs"], id="both"
+        ),
+        pytest.param(
+            {"service_tier": "no tier"}, None, ["invalid_service_tier"], id="what is no word"
+        ),
+    ],
+)
+def test_the_tier_of_a_row(importing, events, tmp_path, said, tier, flags):
+    """It is as in the event of a call; batches, which OpenAI says apart, are one."""
+    page = openai_page(openai_bucket(completions(**said)))
+
+    importing(write(tmp_path / "u.json", page), subject="acme")
+
+    (event,) = events()
+    assert (event["data"].get("service_tier"), event["data"].get("flags")) == (tier, flags)
+
+
 def test_the_ledger_answers(importing, total, tmp_path):
     """What was imported is in the answers of the meters, by its day and model."""
     page = openai_page(

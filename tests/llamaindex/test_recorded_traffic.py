@@ -88,6 +88,7 @@ def test_exact(replayed, interaction):
     else:
         assert numbers_of(data) == expected_of(interaction)
         assert data["provenance"] == "reported"
+        assert data.get("service_tier") == interaction.tier
     assert "usage_differs" not in data.get("flags", ())
     assert "tap_failed" not in data.get("flags", ())
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_metering.events import DATA_KEYS, MEASURES, UsageEvent, encode
 from llm_metering.sinks._payload import UnusableEventError
@@ -94,6 +95,15 @@ def test_one_event_for_each_kind_of_token():
             ("reasoning", 7, {"calls": 0}),
         ]
     ]
+
+
+def test_every_kind_is_of_its_tier():
+    """A tier has prices of its own for each kind of token."""
+    tiers = [
+        wire["data"]["service_tier"] for wire in shaped(replace(CALL, service_tier="flex"), "kind")
+    ]
+
+    assert tiers == ["flex"] * 5
 
 
 def test_the_openai_shape_holds_five_numbers_and_names():

@@ -111,6 +111,24 @@ def test_a_zero_that_cannot_be(seen, expected, flags):
     assert report.flags == flags
 
 
+@pytest.mark.parametrize(
+    ("said", "seen", "expected", "flags"),
+    [
+        pytest.param(None, "flex", "flex", (), id="the framework lost it"),
+        pytest.param("flex", None, "flex", (), id="not seen"),
+        pytest.param("flex", "flex", "flex", (), id="the same"),
+        pytest.param("flex", "default", "default", ("service_tier_differs",), id="another one"),
+    ],
+)
+def test_tiers(said, seen, expected, flags):
+    """The tier is the one that the provider was seen to name; another one of the framework's shows."""
+    report = merged(
+        Report(usage=usage(8, 3), service_tier=said), reading(usage(8, 3), service_tier=seen)
+    )
+
+    assert (report.service_tier, report.flags) == (expected, flags)
+
+
 def test_several_answers():
     """Of several answers none is believed, since one may be of a call of the application's own."""
     report = merged(Report(usage=usage(8, 3)), reading(usage(1, 1)), reading(usage(2, 2)))

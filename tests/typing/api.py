@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -121,7 +122,7 @@ def asking() -> None:
     )
     assert_type(report, UsageReport)
     for row in report:
-        assert_type(row.value, int | float)
+        assert_type(row.value, int | float | Decimal)
         assert_type(row.subject, str | None)
         assert_type(row.window_start, datetime)
 

@@ -48,7 +48,7 @@ class OpenNotes:
             now: When.
         """
         run_id = start.run_id
-        if run_id is None:
+        if run_id is None or start.service_tier is not None:
             return encode(interrupted_event(event_id, self._source, start, attribution, now))
         asked = start.operation, start.provider, start.request_model, start.framework
         before, between, until_time, data, end = self._forms.get(asked) or self._form(asked, now)

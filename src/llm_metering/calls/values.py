@@ -84,6 +84,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         operation: `chat`, `text_completion`, `embeddings`.
         provider: Who is asked.
         request_model: The model that is asked for.
+        service_tier: The tier that the caller says it is served on.
         run_id: The framework's name for the call.
         request: The request as an object, to recognise a second delivery of the same start by
             its identity. It is never read.
@@ -104,6 +105,7 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     operation: str | None = None
     provider: str | None = None
     request_model: str | None = None
+    service_tier: str | None = None
     run_id: str | None = None
     request: object = None
     asked: Callable[[], Mapping[str, Any] | None] = _nothing
@@ -142,6 +144,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         operation: Likewise.
         model: The model that answered.
         response_id: The provider's name for the answer.
+        service_tier: The tier that the provider says it was served on.
         created: The provider's time of the answer.
         measures: What else is billed, by its key in `data`.
         cached: The framework's cache answered; no provider was asked.
@@ -164,6 +167,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     operation: str | None = None
     model: str | None = None
     response_id: str | None = None
+    service_tier: str | None = None
     created: datetime | None = None
     measures: Mapping[str, int | float] = msgspec.field(default_factory=dict)
     cached: bool = False
@@ -193,6 +197,7 @@ def interrupted_event(
         operation=start.operation,
         provider=start.provider,
         request_model=start.request_model,
+        service_tier=start.service_tier,
         framework=start.framework,
         run_id=start.run_id,
         flags=attribution.flags,

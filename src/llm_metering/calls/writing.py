@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from ..events import Status, UsageEvent, encode
 from ..exchange import Counted, Exchange
+from ..service_tiers import agreed
 from ..token_usage import TokenUsage
 from .call import Call
 from .notes import OpenNotes
@@ -116,6 +117,9 @@ class EventWriter:
         flags = (*attribution.flags, *call.flags, *report.flags)
         if usage is not None and not usage.is_consistent:
             flags = (*flags, "usage_inconsistent")
+        tier = None if status == "cached" else report.service_tier
+        if start.service_tier is not None:
+            tier, flags = agreed(tier, start.service_tier, flags)
         # As many keywords as CPython passes on its stack: more go into a dict, which takes several
         # times as long. What comes behind, most calls have not.
         event = UsageEvent(
@@ -138,9 +142,10 @@ class EventWriter:
         first, measures, dimensions = call.first_piece, report.measures, attribution.dimensions
         is_plain = first is None and count_method is None and report.batch_size is None
         if is_plain and not (measures or flags or dimensions):
-            return event
+            return event if tier is None else replace(event, service_tier=tier)
         return replace(
             event,
+            service_tier=tier,
             measures=measures,
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             batch_size=report.batch_size,

@@ -99,6 +99,7 @@ def _fitting(settings: Settings, shape: str, event_type: str | None) -> list[Met
     shaped = {
         slug: meter_in_shape(meter, shape, event_type=event_type)
         for slug, meter in settings.meters.items()
+        if meter.book is None  # what no server can count
     }
     if unsaid := [slug for slug, meter in shaped.items() if meter is None]:
         console(stderr=True).print(

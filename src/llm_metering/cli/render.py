@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
 
 from rich import box
 from rich.cells import cell_len, chop_cells
@@ -22,6 +23,7 @@ from ..meters.labels import UNKNOWN, amount, plain
 __all__ = [
     "UNKNOWN",
     "Listing",
+    "Number",
     "amount",
     "duration",
     "lines_taken",
@@ -30,6 +32,16 @@ __all__ = [
     "shortened",
 ]
 
+<<<<<<< HEAD
+=======
+Number: TypeAlias = Any
+"""A value of a meter, or what was worked out of some. All of one meter are of a kind: whole numbers,
+floats, or decimals, which no type can say where they are added up."""
+
+UNKNOWN: Final = "-"
+"""Stands where a number would be and nobody knows it, which is not 0."""
+
+>>>>>>> main
 _NARROWEST_TEXT = 10
 _GAP = 2
 _EXACT_BELOW = 10_000
@@ -50,13 +62,30 @@ def shortened(text: str, width: int, dots: str = "…") -> str:
     return f"{head}{dots}{tail}"
 
 
+<<<<<<< HEAD
 def short_amount(value: float | None) -> str:
+=======
+def amount(value: object) -> str:
+    """A number to be read by people; `None` is one that nobody knows.
+
+    >>> amount(1234567), amount(None), amount(0.1 + 0.2)
+    ('1,234,567', '-', '0.3')
+    """
+    if value is None:
+        return UNKNOWN
+    # More digits than a float is exact to would be noise; an int has all of its own.
+    kind = ".15g" if isinstance(value, float) else "f" if isinstance(value, Decimal) else ""
+    return format(value, f",{kind}")
+
+
+def short_amount(value: float | Decimal | None) -> str:
+>>>>>>> main
     """A number in three digits, where it is large.
 
     >>> short_amount(9876), short_amount(1_234_567), short_amount(999_950)
     ('9,876', '1.23 M', '1.00 M')
     """
-    if value is None or abs(value) < _EXACT_BELOW:
+    if value is None or -_EXACT_BELOW < value < _EXACT_BELOW:
         return amount(value)
     # Rounded before the unit is chosen: 999,950 is no thousand thousands.
     digits, _, exponent = f"{value:.2e}".partition("e")

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ..events import UNATTRIBUTED
-from ..meters import ESTIMATES, MeterDefinition, UsageQuery, UsageRow, Value
+from ..meters import ESTIMATES, MeterDefinition, UsageQuery, UsageRow
+from .render import Number
 
 __all__ = [
     "CALLS",
@@ -44,7 +45,7 @@ class Line:
 
     window_start: datetime | None
     keys: tuple[str | None, ...]
-    values: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, Number] = field(default_factory=dict)
 
 
 def tally(
@@ -57,7 +58,7 @@ def tally(
         keys: The columns to group by, in their order.
         windowed: Whether the question had a window.
     """
-    groups: dict[Group, dict[str, Value]] = {}
+    groups: dict[Group, dict[str, Number]] = {}
     for slug, rows in reports.items():
         for row in rows:
             group = (row.window_start if windowed else None, names_of(row, keys))
@@ -76,9 +77,9 @@ def _order(item: tuple[Group, object]) -> tuple[float, list[tuple[bool, str]]]:
     return start.timestamp() if start else 0.0, [(name is None, name or "") for name in names]
 
 
-def totals(lines: Iterable[Line]) -> dict[str, Value]:
+def totals(lines: Iterable[Line]) -> dict[str, Number]:
     """The sum of each meter."""
-    sums: dict[str, Value] = {}
+    sums: dict[str, Number] = {}
     for line in lines:
         for slug, value in line.values.items():
             sums[slug] = sums.get(slug, 0) + value
@@ -134,7 +135,7 @@ def key_notes(lines: Sequence[Line], keys: Sequence[str]) -> list[str]:
     ]
 
 
-def total_notes(sums: Mapping[str, Value]) -> list[str]:
+def total_notes(sums: Mapping[str, Number]) -> list[str]:
     """Why the total is not the sum of its parts, where it is not.
 
     Args:

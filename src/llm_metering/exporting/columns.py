@@ -31,6 +31,8 @@ _TEXTS: Final = (
     *("provider", "model", "request_model", "operation", "framework", "provenance", "status"),
     *("count_method", "run_id", "response_id", "unit"),
 )
+_LATER: Final = ("service_tier",)
+"""Texts that came when there were columns behind the others."""
 _COUNTS: Final = (
     "total_tokens",
     *(each.name for each in fields(TokenUsage)),
@@ -44,15 +46,17 @@ _OF_DATA: Final[Mapping[str, ColumnType]] = {
     **dict.fromkeys(_TEXTS, "text"),
     **{name: "number" if name in _NUMBERS else "integer" for name in _COUNTS},
     "flags": "texts",
+    **dict.fromkeys(_LATER, "text"),
 }
 
 COLUMNS: Final[Mapping[str, ColumnType]] = {
     **dict.fromkeys(_ATTRIBUTES, "text"),
     "time": "time",
-    **_OF_DATA,
+    **{name: kind for name, kind in _OF_DATA.items() if name not in _LATER},
     "data": "json",
     "attributes": "json",
     "pruned": "boolean",
+    **dict.fromkeys(_LATER, "text"),
 }
 """The columns in their order, which only ever grows at its end, with their types."""
 

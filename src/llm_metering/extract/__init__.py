@@ -104,6 +104,9 @@ def _read_message(message: Mapping[str, Any]) -> Reading:
     reported = message.get("usage_metadata")
     usage, flags = _attempt(langchain.extract_usage, reported)
     cost = (as_mapping(reported) or NOTHING).get("total_cost")
+    # LangChain's own cache puts a cost of 0 where it answers instead of the model.
+    cached = cost == 0 and type(cost) is not bool
+    tier, flags = (None, flags) if cached else langchain.tier_of(metadata, flags)
     return Reading(
         shape="langchain.message",
         operation="chat",
@@ -111,8 +114,8 @@ def _read_message(message: Mapping[str, Any]) -> Reading:
         model=name_of(metadata.get("model_name")) or name_of(metadata.get("model")),
         response_id=name_of(metadata.get("id")) or name_of(message.get("id")),
         created=moment(metadata.get("created")),
-        # LangChain's own cache puts a cost of 0 where it answers instead of the model.
-        cached=cost == 0 and type(cost) is not bool,
+        service_tier=tier,
+        cached=cached,
         flags=flags,
     )
 

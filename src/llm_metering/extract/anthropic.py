@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..exchange import Output
+from ..service_tiers import in_mode, served_on
 from ..token_usage import TokenUsage
 from .assembly import Pieces
 from .measures import numbers
@@ -116,6 +117,9 @@ def read(body: Mapping[str, Any]) -> Reading | None:
     if fields.get("server_tool_use") is not None or fields.get("iterations") is not None:
         measures, odd = _beside_tokens(fields, usage, body)
         flags += odd
+    tier, flags = served_on(fields.get("service_tier"), flags)
+    if (mode := fields.get("speed")) is not None:
+        tier, flags = in_mode(tier, mode, flags)
     response_id = name_of(body.get("id"))
     return Reading(
         shape="anthropic.messages",
@@ -124,6 +128,7 @@ def read(body: Mapping[str, Any]) -> Reading | None:
         usage=usage,
         model=name_of(body.get("model")),
         response_id=response_id,
+        service_tier=tier,
         measures=measures,
         flags=flags,
     )

@@ -1,7 +1,7 @@
 """Usage of Amazon Bedrock's Converse and ConverseStream, and of Nova through InvokeModel.
 
 Source: botocore 1.44.5, `botocore/data/bedrock-runtime/2023-09-30/service-2.json`, `TokenUsage`,
-`CacheDetail`, `ConverseResponse`, `ConverseStreamOutput`;
+`CacheDetail`, `ConverseResponse`, `ConverseStreamOutput`, `ServiceTier`, `PerformanceConfiguration`;
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html.
 
 Additive: `inputTokens` leaves out what was read from and written to the cache, and we sum the
@@ -22,13 +22,23 @@ from typing import Any, Final
 
 from ..errors import UnknownUsageError
 from ..exchange import Output
+from ..service_tiers import in_mode, served_on
 from ..token_usage import TokenUsage
 from .assembly import Pieces, supersedes
 from .native import add, as_json, attempt, first, inside, tolerant
 from .reading import Reading, moment, name_of
 from .views import as_list, as_mapping, copy_of
 
-__all__ = ["PROVIDER", "Stream", "extract_usage", "matches_chunk", "output", "read", "sent_at"]
+__all__ = [
+    "PROVIDER",
+    "Stream",
+    "extract_usage",
+    "matches_chunk",
+    "output",
+    "read",
+    "sent_at",
+    "tier_of",
+]
 
 PROVIDER: Final = "aws.bedrock"
 
@@ -37,6 +47,7 @@ _EVENTS: Final = (
     *("messageStop", "metadata"),
 )
 _COUNTS: Final = ("inputTokens", "outputTokens", "totalTokens")
+_OF_THE_CALL: Final = ("trace", "serviceTier", "performanceConfig")
 _MONTHS: Final = (
     "Jan",
     "Feb",
@@ -88,13 +99,14 @@ def extract_usage(usage: Mapping[str, Any]) -> TokenUsage:
 
 def read(body: Mapping[str, Any]) -> Reading | None:
     """Read an answer, or the `metadata` event of a stream; `None` if it is neither."""
-    reported = body.get("usage")
-    trace = body.get("trace")
+    said = body
     if "stopReason" not in body or "output" not in body:
-        if not _is_metadata(event := inside(body.get("metadata"))):
+        said = inside(body.get("metadata"))
+        if not _is_metadata(said):
             return None
-        reported, trace = event.get("usage"), event.get("trace")
-    usage, flags = attempt(extract_usage, reported)
+    trace = said.get("trace")
+    usage, flags = attempt(extract_usage, said.get("usage"))
+    tier, flags = tier_of(said, flags)
     metadata = inside(body.get("ResponseMetadata"))
     return Reading(
         shape="bedrock.converse",
@@ -103,9 +115,24 @@ def read(body: Mapping[str, Any]) -> Reading | None:
         usage=usage,
         model=None if trace is None else _routed_to(trace),
         response_id=name_of(metadata.get("RequestId")),
+        service_tier=tier,
         created=sent_at(metadata),
         flags=flags,
     )
+
+
+def tier_of(
+    said: Mapping[str, Any], flags: tuple[str, ...] = ()
+) -> tuple[str | None, tuple[str, ...]]:
+    """The tier that an answer names, and the flags with what is odd about it.
+
+    A model that is optimized for latency costs more, and is named beside the tier.
+    """
+    tier, mode = said.get("serviceTier"), said.get("performanceConfig")
+    if tier is None and mode is None:
+        return None, flags
+    word, flags = served_on(inside(tier).get("type"), flags)
+    return in_mode(word, inside(mode).get("latency"), flags)
 
 
 def _is_metadata(event: Mapping[str, Any]) -> bool:
@@ -177,7 +204,8 @@ class Stream:
         elif chunk.get("messageStart") is not None:
             self.has_several = self.has_several or self.has_ended
         elif (event := as_mapping(chunk.get("metadata"))) is not None:
-            self._body["trace"] = event.get("trace")
+            for name in _OF_THE_CALL:
+                self._body[name] = event.get(name)
             usage = as_mapping(event.get("usage"))
             if usage is not None and supersedes(usage, self._body.get("usage"), _COUNTS):
                 self._body["usage"] = copy_of(usage)

@@ -27,6 +27,7 @@ import msgspec
 
 from ..errors import InvalidUsageError, UnknownUsageError
 from ..exchange import Output
+from ..service_tiers import in_mode, served_on
 from ..token_usage import TokenUsage
 from . import anthropic, bedrock_converse
 from .assembly import Assembler, Pieces, supersedes
@@ -49,6 +50,8 @@ _HEADERS: Final = {
     "cacheReadInputTokenCount": "x-amzn-bedrock-cache-read-input-token-count",
     "cacheWriteInputTokenCount": "x-amzn-bedrock-cache-write-input-token-count",
 }
+_TIER: Final = "x-amzn-bedrock-service-tier"
+_LATENCY: Final = "x-amzn-bedrock-performanceconfig-latency"
 _LLAMA: Final = ("prompt_token_count", "generation_token_count")
 _TITAN: Final = ("inputTextTokenCount", "totalOutputTextTokenCount")
 _TEXTS: Final = ("generation", "outputText", "completion", "text")
@@ -168,11 +171,14 @@ def _read_headers(metadata: Mapping[str, Any]) -> Reading:
     headers = inside(metadata.get("HTTPHeaders"))
     counted = any(name in headers for name in _HEADERS.values())
     usage, flags = attempt(extract_usage, headers if counted else None)
+    tier, flags = served_on(headers.get(_TIER), flags)
+    tier, flags = in_mode(tier, headers.get(_LATENCY), flags)
     return Reading(
         shape=SHAPE,
         provider=PROVIDER,
         usage=usage,
         response_id=name_of(metadata.get("RequestId")),
+        service_tier=tier,
         created=bedrock_converse.sent_at(metadata),
         flags=flags,
     )

@@ -21,7 +21,16 @@ from ..exchange import Output
 from ..token_usage import TokenUsage
 from .assembly import Pieces, supersedes
 from .flags import INVALID_USAGE
-from .gemini_usage import CAMEL, COUNTED, KNOWN, PROVIDER, SNAKE, counts_of, extract_usage
+from .gemini_usage import (
+    CAMEL,
+    COUNTED,
+    KNOWN,
+    PROVIDER,
+    SNAKE,
+    counts_of,
+    extract_usage,
+    tier_of,
+)
 from .native import add, as_json, attempt, first, inside, whole
 from .reading import NOTHING, Reading, moment, name_of
 from .views import as_list, as_mapping, copy_of
@@ -50,6 +59,7 @@ def read(body: Mapping[str, Any]) -> Reading | None:
     usage, flags = attempt(partial(counts_of, finished=finished), fields or reported)
     if flags and blocked and not answers and INVALID_USAGE not in flags and fields.keys() <= KNOWN:
         usage, flags = TokenUsage(input_tokens=0, output_tokens=0), ()
+    tier, flags = tier_of(fields, flags)
     created = first(body, "createTime", "create_time")
     is_vertex = created is not None or first(fields, CAMEL.traffic, SNAKE.traffic) is not None
     return Reading(
@@ -60,6 +70,7 @@ def read(body: Mapping[str, Any]) -> Reading | None:
         is_final=finished or not answers,
         model=name_of(first(body, "modelVersion", "model_version")),
         response_id=name_of(first(body, "responseId", "response_id")),
+        service_tier=tier,
         created=moment(created),
         flags=flags,
     )
@@ -98,12 +109,14 @@ def _read_embeddings(
         usage, flags = attempt(_of_statistics, {"token_count": counts})
     else:
         usage, flags = attempt(partial(counts_of, finished=True, embeds=True), reported)
+    tier, flags = tier_of(fields, flags)
     is_vertex = None not in counts or first(fields, CAMEL.total, SNAKE.total) is not None
     return Reading(
         shape="gemini.embeddings",
         provider=VERTEX if is_vertex else PROVIDER,
         operation="embeddings",
         usage=usage,
+        service_tier=tier,
         flags=flags,
     )
 

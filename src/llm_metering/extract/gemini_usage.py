@@ -19,11 +19,21 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ..errors import UnknownUsageError
+from ..service_tiers import served_on
 from ..token_usage import TokenUsage
 from .native import add, first, inside, tolerant
 from .views import as_list
 
-__all__ = ["CAMEL", "COUNTED", "KNOWN", "PROVIDER", "SNAKE", "counts_of", "extract_usage"]
+__all__ = [
+    "CAMEL",
+    "COUNTED",
+    "KNOWN",
+    "PROVIDER",
+    "SNAKE",
+    "counts_of",
+    "extract_usage",
+    "tier_of",
+]
 
 PROVIDER: Final = "gcp.gemini"
 
@@ -67,6 +77,15 @@ _MODALITIES: Final[Mapping[str | int, str]] = {
     2: "image",
     3: "video",
     4: "audio",
+}
+_TRAFFIC: Final[Mapping[object, str]] = {
+    # In the same case; `GenerateContentResponse.UsageMetadata.TrafficType` of
+    # https://docs.cloud.google.com/java/docs/reference/google-cloud-aiplatform/latest.
+    0: "TRAFFIC_TYPE_UNSPECIFIED",
+    1: "ON_DEMAND",
+    2: "PROVISIONED_THROUGHPUT",
+    3: "ON_DEMAND_PRIORITY",
+    4: "ON_DEMAND_FLEX",
 }
 
 
@@ -124,6 +143,19 @@ def counts_of(usage: Mapping[str, Any], *, finished: bool, embeds: bool = False)
         reported_total_tokens=total,
         as_reported=True,
     )
+
+
+def tier_of(usage: Mapping[str, Any], flags: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The tier that a `usageMetadata` names, and the flags with what is odd about it.
+
+    The Gemini API has `serviceTier`, Vertex AI `trafficType`.
+    """
+    word = first(usage, "serviceTier", "service_tier")
+    if word is None:
+        word = first(usage, CAMEL.traffic, SNAKE.traffic)
+        if type(word) is int:
+            word = _TRAFFIC.get(word, word)
+    return served_on(word, flags)
 
 
 def _by_modality(*splits: object) -> Mapping[str, int | None]:

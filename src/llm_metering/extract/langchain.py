@@ -24,14 +24,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import InvalidUsageError, UnknownUsageError
+from ..service_tiers import COMMON, in_mode, served_on
 from ..token_usage import TokenUsage
-from .native import add, first, tolerant
+from . import bedrock_converse
+from .native import add, first, inside, tolerant
 from .reading import NOTHING
 
 __all__ = [
     "extract_usage",
     "extract_usage_of_headers",
     "is_usage_of_headers",
+    "tier_of",
     "without_false_zeros",
 ]
 
@@ -129,6 +132,49 @@ def without_false_zeros(usage: TokenUsage, *, has_output: bool) -> TokenUsage:
         counts[name] = None
     # The total is a sum of LangChain's own over those zeros.
     return TokenUsage(**counts, as_reported=True)
+
+
+def tier_of(
+    metadata: Mapping[str, Any],
+    flags: tuple[str, ...] = (),
+    output: Mapping[str, Any] = NOTHING,
+) -> tuple[str | None, tuple[str, ...]]:
+    """The tier that a message's `response_metadata` names, and the flags with what is odd about it.
+
+    What stands beside several generations, in `llm_output`, LangChain does not put into their
+    messages.
+
+    langchain-openai hands on what the response says (`chat_models/base.py`, `_create_chat_result`),
+    langchain-anthropic the usage of one that was not streamed (`_format_output`), langchain-aws what
+    Converse says (`chat_models/bedrock_converse.py`, `_parse_response`, `_parse_stream_event`).
+    langchain-groq puts there what was asked for (`chat_models.py`, `_create_chat_result`).
+    """
+    word = metadata.get("service_tier")
+    if word is None:
+        word = output.get("service_tier")
+    if word is not None:
+        if metadata.get("model_provider") == "groq":
+            return None, flags
+        return served_on(_once(word), flags)
+    if (usage := metadata.get("usage")) is not None:
+        fields = inside(usage)
+        tier, flags = served_on(fields.get("service_tier"), flags)
+        return in_mode(tier, fields.get("speed"), flags)
+    if "serviceTier" in metadata or "performanceConfig" in metadata:
+        return bedrock_converse.tier_of(metadata, flags)
+    return None, flags
+
+
+def _once(word: object) -> object:
+    """A word that the chunks of several choices named, which LangChain puts one behind the other.
+
+    langchain-core 1.7.2, `utils/_merge.py`, `merge_dicts`.
+    """
+    if type(word) is not str or word in COMMON:
+        return word
+    if 0 < (length := (word + word).find(word, 1)) < len(word):
+        return word[:length]
+    return word
 
 
 def _is_beside(prompt: object, completion: object, reasoning: object, total: object) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import UnknownUsageError
+from ..service_tiers import in_mode, served_on
 from ..token_usage import TokenUsage
 from .dialect import Dialect
 from .errors import reason_of
@@ -148,6 +149,13 @@ def read(body: Mapping[str, Any], recognise: Recognise = _openai) -> Reading | N
     counts, flags = attempt(
         dialect.extract_usage or extract, body.get("usage") if usage is None else usage
     )
+    tier: str | None = None
+    if (
+        body.get("service_tier") is not None
+        or dialect is not DIALECT
+        or (usage is not None and "service_tier" in usage)
+    ):
+        tier, flags = _tier(body, usage or NOTHING, flags)
     reason = _failure(choice, body)
     created = body.get("created")
     return Reading(
@@ -157,12 +165,26 @@ def read(body: Mapping[str, Any], recognise: Recognise = _openai) -> Reading | N
         usage=counts,
         model=name_of(body.get("model")),
         response_id=name_of(body.get("id")),
+        service_tier=tier,
         created=moment(created) if created else None,
         measures=NOTHING if usage is None else dialect.measures(usage),
         ending="failed" if reason else "completed",
         reason=reason,
         flags=flags,
     )
+
+
+def _tier(
+    body: Mapping[str, Any], usage: Mapping[str, Any], flags: tuple[str, ...]
+) -> tuple[str | None, tuple[str, ...]]:
+    word = body.get("service_tier_used")  # Cerebras, beside what was asked for
+    if word is None:
+        word = body.get("service_tier")
+    if word is None:
+        word = usage.get("service_tier")  # Mistral; LiteLLM, of Anthropic's models
+    tier, flags = served_on(word, flags)
+    mode = usage.get("speed")  # LiteLLM, likewise
+    return (tier, flags) if mode is None else in_mode(tier, mode, flags)
 
 
 def _operation(kind: object, choice: Mapping[str, Any]) -> str:

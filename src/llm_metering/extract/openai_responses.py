@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import UnknownUsageError
+from ..service_tiers import served_on
 from ..token_usage import TokenUsage
 from .dialect import Dialect
 from .errors import reason_of
@@ -119,6 +120,7 @@ def read(body: Mapping[str, Any], recognise: Recognise = _openai) -> Reading | N
     measures = NOTHING if usage is None else dialect.measures(usage)
     if (tools := body.get("tool_usage")) is not None:
         measures, flags = _with_tools(as_mapping(tools) or NOTHING, measures, flags)
+    tier, flags = served_on(body.get("service_tier"), flags)
     status = body.get("status")
     ending, reason = _ending(status, body)
     created = body.get("created_at")
@@ -130,6 +132,7 @@ def read(body: Mapping[str, Any], recognise: Recognise = _openai) -> Reading | N
         is_final=not (isinstance(status, str) and status in _UNENDED),
         model=name_of(body.get("model")),
         response_id=name_of(body.get("id")),
+        service_tier=tier,
         created=moment(created) if created else None,
         measures=measures,
         ending=ending,

@@ -38,6 +38,7 @@ class Reading:
             reported its input, and of its output only what there was by then.
         model: The model that answered.
         response_id: The provider's name for the answer.
+        service_tier: The tier that the provider says it served the call on, in its own word.
         created: The provider's time of it, aware UTC.
         measures: What else is billed or was measured, by its key in an event's `data`:
             `billed_input_tokens`, `web_search_requests`, `reported_cost`, …
@@ -54,6 +55,7 @@ class Reading:
     is_final: bool = True
     model: str | None = None
     response_id: str | None = None
+    service_tier: str | None = None
     created: datetime | None = None
     measures: Mapping[str, int | float] = field(default_factory=lambda: NOTHING)
     ending: Ending = "completed"

@@ -11,6 +11,7 @@ from typing import Any
 from ..cloud_events import dump
 from ..events import EVENT_TYPE, is_unicode, keyed_event_id
 from ..meters.moments import rfc3339
+from ..service_tiers import in_mode, served_on
 from .fields import RowError
 from .values import UsageFile, UsageRow
 
@@ -153,13 +154,28 @@ def _event(file: UsageFile, row: UsageRow, identity: str, payers: Payers, source
         data["operation"] = file.operation
     data |= row.counts
     data |= {"provenance": "reported", "status": "completed"}
+    tier, flags = _tier(row.keys)
     if not row.is_consistent:
-        data["flags"] = ["usage_inconsistent"]
+        flags = ("usage_inconsistent", *flags)
+    if flags:
+        data["flags"] = flags
     data |= row.keys
+    if tier is not None:
+        data["service_tier"] = tier
+    else:
+        data.pop("service_tier", None)
     data |= {"bucket_end": rfc3339(row.end), "imported_from": file.kind}
     subject = _subject(file, row, payers)
     event_id = keyed_event_id(source, identity)
     return dump(event_id, source, EVENT_TYPE, subject, row.start, data)
+
+
+def _tier(keys: Mapping[str, str]) -> tuple[str | None, tuple[str, ...]]:
+    """On which tier the usage was, by all that a row says of it: OpenAI has batches apart."""
+    tier, flags = served_on(keys.get("service_tier"))
+    if keys.get("batch") == "true":
+        tier, flags = in_mode(tier, "batch", flags)
+    return in_mode(tier, keys.get("speed"), flags)
 
 
 def _subject(file: UsageFile, row: UsageRow, payers: Payers) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ..extract.langchain import tier_of
 from ..extract.reading import NOTHING, name_of
 from .usages import is_cached
 
@@ -93,6 +94,10 @@ class Answer:
         if found is None and "ResponseMetadata" in self.metadata:
             found = name_of(mapping(self.metadata["ResponseMetadata"]).get("RequestId"))
         return found
+
+    def served_on(self, flags: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+        """The tier that the answer names, and the flags with what is odd about it."""
+        return tier_of(self.metadata, flags, self.output)
 
     @property
     def has_output(self) -> bool:

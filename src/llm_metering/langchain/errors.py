@@ -61,13 +61,15 @@ def report_of_error(
     found = NOTHING_FOUND if seen is None else seen.found()
     if found.usage is None:
         found = found_in(answer, seen).flagged(*found.flags)
+    tier, flags = answer.served_on(found.flags)
     report = Report(
         usage=found.usage,
         is_final=is_finished(answer.metadata) or (seen is not None and seen.is_finished),
         model=answer.model or (None if seen is None else seen.answered_by),
         response_id=answer.response_id,
+        service_tier=tier,
         output=lambda: output_of(response),
-        flags=found.flags,
+        flags=flags,
         reason=reason,
         # LangChain itself always hands one over. Who tells the handlers of an error without one is
         # an integration, and it may tell of the end with its usage next: ChatBedrock, where a
@@ -93,6 +95,7 @@ def _completed(report: Report, reading: Reading | None) -> Report:
         is_final=reading.is_final,
         model=report.model or reading.model,
         response_id=report.response_id or reading.response_id,
+        service_tier=report.service_tier or reading.service_tier,
         created=reading.created,
         measures=reading.measures,
         flags=(*report.flags, *reading.flags),

@@ -37,12 +37,14 @@ def report_of(response: LLMResult | None, seen: Seen | None = None) -> Report:
     if found.usage is None and seen is not None:
         found = seen.found().flagged(*found.flags)
     found = found.judged(has_answer=answer.has_output)
+    tier, flags = answer.served_on(found.flags)
     return Report(
         usage=found.usage,
         model=answer.model,
         response_id=answer.response_id,
+        service_tier=tier,
         output=lambda: output_of(response),
-        flags=found.flags,
+        flags=flags,
     )
 
 

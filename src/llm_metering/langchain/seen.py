@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..calls import Report
+from ..extract.langchain import tier_of
 from ..extract.reading import NOTHING, name_of
 from .answers import mapping
 from .stream_usage import StreamUsage
@@ -173,12 +174,14 @@ class Seen:
         if is_cached(self.finish):
             return Report(model=model, response_id=response_id, cached=True)
         found = self.found().judged(has_answer=False)
+        tier, flags = tier_of(self.metadata, found.flags)
         return Report(
             usage=found.usage,
             is_final=self.is_finished,
             model=model,
             response_id=response_id,
-            flags=found.flags,
+            service_tier=tier,
+            flags=flags,
         )
 
 

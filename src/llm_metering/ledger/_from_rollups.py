@@ -19,7 +19,7 @@ from ._answers import Group
 from ._lookups import COUNTS, Parameters, column_of
 from ._windows import DAY, QUARTER, Windows
 
-__all__ = ["are_enough", "read"]
+__all__ = ["are_enough", "read", "split"]
 
 _TOLD_APART: Final = ("provider", "model", "provenance", "status")
 _ALWAYS: Final = 1 << 62
@@ -163,7 +163,7 @@ def _parts(
         else "SELECT DISTINCT subject AS payer FROM subject_days, stretches "
         f"WHERE type = {kind_type} AND window_start > since - {DAY} AND window_start < until"
     )
-    days, ranges = _split(windows.cuts(), start, end)
+    days, ranges = split(windows.cuts(), start, end)
     if days is not None:
         first, last, cuts = days
         conditions = [*_period("window_start", first, last)]
@@ -214,7 +214,7 @@ def _of_subjects(table: str, stretches: list[tuple[int, int]], among: str) -> st
     )
 
 
-def _split(
+def split(
     cuts: tuple[int, ...] | None, start: int | None, end: int | None
 ) -> tuple[tuple[int | None, int | None, tuple[int, ...]] | None, list[tuple[int, int]]]:
     """Whole days, but for some, and the stretches that are read quarter by quarter."""

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ..errors import QueryError
-from ..meters import UsageQuery, UsageRow, rfc3339
-from . import _from_columns, _from_events, _from_rollups
+from ..meters import UsageQuery, UsageReport, UsageRow, rfc3339
+from . import _from_columns, _from_costs, _from_events, _from_rollups
 from ._answers import Group, rows_of, value_of
 from ._lookups import Parameters, prepare
 from ._rows import microseconds
 from ._windows import DAY, SECOND, Windows, moment_of
 
-__all__ = ["answer", "ways"]
+__all__ = ["answer", "check_bodies", "report", "reports", "ways"]
 
 _ROLLUPS_SINCE: Final = 3
 """The schema that has the tables that are read here; of an older one only events are."""
@@ -44,6 +44,37 @@ def answer(connection: sqlite3.Connection, query: UsageQuery) -> tuple[UsageRow,
     return next(ways(connection, query))
 
 
+def report(
+    connection: sqlite3.Connection, query: UsageQuery, *, version: int | None = None
+) -> UsageReport:
+    """The same as a report, also about what events cost.
+
+    Args:
+        connection: In a transaction.
+        query: The question.
+        version: Of prices; what a meter without a book says does not depend on it.
+
+    Raises:
+        QueryError: As `answer`; and as `_from_costs.cost_ways`.
+        sqlite3.Error: As `answer`.
+    """
+    if query.meter.book is None:
+        return UsageReport(query=query, rows=answer(connection, query))
+    return next(reports(connection, query, version=version))
+
+
+def reports(
+    connection: sqlite3.Connection, query: UsageQuery, *, version: int | None = None
+) -> Iterator[UsageReport]:
+    """`report` in all ways that there are to it, of a meter with a book."""
+    start, end = (
+        None if moment is None else microseconds(moment) for moment in (query.start, query.end)
+    )
+    is_current = _version(connection) >= _ROLLUPS_SINCE
+    windows = _windows(connection, query, start, end, is_current=is_current)
+    return _from_costs.cost_ways(connection, query, windows, version=version)
+
+
 def ways(connection: sqlite3.Connection, query: UsageQuery) -> Iterator[tuple[UsageRow, ...]]:
     """The same answer in all ways that there are to it, the quickest first.
 
@@ -61,7 +92,7 @@ def ways(connection: sqlite3.Connection, query: UsageQuery) -> Iterator[tuple[Us
         if groups is not None:
             yield rows_of(query, windows, groups)
     if _from_events.needs_bodies(query):
-        _check_bodies(connection, start)
+        check_bodies(connection, start)
         prepare(connection)
         if is_current and query.subjects is None:
             groups = _from_columns.read(connection, query, windows, start, end)
@@ -87,7 +118,12 @@ def _something(query: UsageQuery, groups: Iterable[Group]) -> Iterable[Group]:
     return groups
 
 
-def _check_bodies(connection: sqlite3.Connection, start: int | None) -> None:
+def check_bodies(connection: sqlite3.Connection, start: int | None) -> None:
+    """Refuse a question that needs bodies of events of before a prune.
+
+    Raises:
+        QueryError: Saying from when on there are all of them.
+    """
     (before,) = connection.execute(
         "SELECT max(value) FROM meta WHERE key = 'pruned_before'"
     ).fetchone()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..errors import LedgerError, QueryError
-from ..meters import UsageQuery, UsageReport
+from ..meters import Book, UsageQuery, UsageReport, read_moment
+from ..prices import PriceList
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._columns import folder_of, forget_columns
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
 from ._handle import Handle
-from ._queries import answer
+from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
+from .billing import Billing, PriceVersion, billing, price_versions
+from .pricing import PricedNow
+from .pricing import price as price_events
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
 from .recounting import Difference, differences, has_rollups
@@ -70,19 +74,32 @@ class Ledger:
             )
         return Delivery(accepted=frozenset(rows), rejected=frozenset(rejected))
 
-    def query(self, query: UsageQuery) -> UsageReport:
+    def query(self, query: UsageQuery, *, version: int | None = None) -> UsageReport:
         """Report usage; `llm_metering.meters.usage_query` makes the question.
 
-        A ledger that nothing was delivered to yet has an empty report.
+        A ledger that nothing was delivered to yet has an empty report. What events cost is known as
+        far as they were priced, by `price`; `unpriced` of the report says how many were not.
+
+        Args:
+            query: The question.
+            version: Of prices: what events cost that were priced by then, as it was then. Left out, as
+                it is now.
 
         Raises:
-            QueryError: If the question groups by a key that cannot be looked up.
+            QueryError: If the question groups by a key that cannot be looked up, there is no such
+                version, or amounts of several currencies would have to be added up.
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
-        return self.query_all([query])[0]
+        return self.query_all([query], version=version)[0]
 
-    def query_all(self, queries: Iterable[UsageQuery]) -> list[UsageReport]:
+    def query_all(
+        self, queries: Iterable[UsageQuery], *, version: int | None = None
+    ) -> list[UsageReport]:
         """Answer several questions at one moment: what is recorded meanwhile is in no answer.
+
+        Args:
+            queries: The questions.
+            version: As in `query`.
 
         Raises:
             QueryError: As in `query`.
@@ -91,7 +108,7 @@ class Ledger:
         with self._reading() as connection:
             if connection is None:
                 return [UsageReport(query=query) for query in queries]
-            return [UsageReport(query=query, rows=answer(connection, query)) for query in queries]
+            return [report(connection, query, version=version) for query in queries]
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str
@@ -203,6 +220,76 @@ class Ledger:
             give_back(self._handle)
         free, size = sizes(self._handle) if self.path.exists() else (0, 0)
         return Pruned(events=events, free=free, size=size)
+
+    def price(self, lists: Mapping[Book, PriceList]) -> PricedNow:
+        """Work out what each event costs that has not been priced yet, and keep it.
+
+        What was priced keeps its price, whatever other lists say later; `reprice` prices it anew. It
+        takes the ledger for some tenths of a second at a time. If it is broken off, what was done
+        stays done.
+
+        Args:
+            lists: What models cost, for each book that is to be kept: `cost` in money, `credits` in
+                credits.
+
+        Raises:
+            QueryError: If a list has money in the book of credits, or the other way round.
+            LedgerError: If the file cannot be written, or a newer library wrote it.
+        """
+        if not self.path.exists():
+            return PricedNow(events={}, unpriced={})
+        return price_events(self._handle, lists)
+
+    def billing(
+        self,
+        start: datetime,
+        end: datetime,
+        subjects: Iterable[str] | None = None,
+        queries: Iterable[UsageQuery] = (),
+        *,
+        version: int | None = None,
+    ) -> Billing:
+        """What bills of a period are made of, all as it was at one moment.
+
+        Args:
+            start: First moment that counts, with a time zone.
+            end: First moment that no longer counts.
+            subjects: Only these; everybody if left out.
+            queries: Questions that are answered as well.
+            version: Of prices, as in `query`.
+
+        Raises:
+            QueryError: If the period is none, or as in `query`.
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        first, last = read_moment("start", start), read_moment("end", end)
+        if first is None or last is None or first >= last:
+            raise QueryError(f"start ({first}) must be before end ({last})")
+        chosen = None if subjects is None else tuple(dict.fromkeys(subjects))
+        with self._reading() as connection:
+            if connection is None:
+                return Billing(
+                    start=first,
+                    end=last,
+                    charges=[],
+                    credits=[],
+                    reports=[UsageReport(query=query) for query in queries],
+                    version=0,
+                    versions={},
+                    waiting={},
+                )
+            return billing(
+                connection, first, last, subjects=chosen, queries=queries, version=version
+            )
+
+    def price_versions(self) -> list[PriceVersion]:
+        """The versions of prices that events were ever priced with, in order.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return price_versions(connection) if connection else []
 
     def recount(self, *, most: int = 100) -> list[Difference]:
         """Count again from the events all that was ever added up, and say what differs.

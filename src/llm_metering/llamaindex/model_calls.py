@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from .. import taps
 from ..calls import CallStart, Outcome, Report, answers_of
 from ..extract.flags import UNKNOWN_USAGE
+from ..extract.gemini_usage import PROVIDER as GEMINI
 from ..extract.reading import name_of
 from ..meter import Meter
 from ..taps import TappedCall
@@ -299,5 +300,7 @@ def _in_and_out(usage: TokenUsage) -> tuple[int, int]:
 
 def _is_all(report: Report) -> bool:
     """Whether nothing can be added to what LlamaIndex has handed on."""
+    if report.service_tier is None and report.provider == GEMINI:
+        return False  # google-genai 2.34.0 leaves it out of its objects
     usage = report.usage
     return usage is not None and usage.total_tokens is not None and not report.flags

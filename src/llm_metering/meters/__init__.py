@@ -6,7 +6,15 @@ Source: `Meter`, `MeterQueryResult` and `MeterQueryRow` of OpenMeter's API,
 https://github.com/openmeterio/openmeter/blob/main/api/openapi.yaml.
 """
 
-from .definitions import ESTIMATES, METERS, Aggregation, MeterDefinition
+from .definitions import (
+    CURRENCY,
+    ESTIMATES,
+    METERS,
+    PRICED_METERS,
+    Aggregation,
+    Book,
+    MeterDefinition,
+)
 from .moments import read_moment, rfc3339
 from .paths import PropertyPath, parse_path
 from .queries import UsageQuery, usage_query
@@ -14,9 +22,12 @@ from .reports import UsageReport, UsageRow, Value
 from .windows import Window, time_zone_of, window_bounds
 
 __all__ = [
+    "CURRENCY",
     "ESTIMATES",
     "METERS",
+    "PRICED_METERS",
     "Aggregation",
+    "Book",
     "MeterDefinition",
     "PropertyPath",
     "UsageQuery",

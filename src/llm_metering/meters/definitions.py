@@ -16,13 +16,27 @@ from ..errors import MeterError
 from ..events import EVENT_TYPE
 from .paths import parse_path
 
-__all__ = ["ESTIMATES", "METERS", "Aggregation", "MeterDefinition"]
+__all__ = [
+    "CURRENCY",
+    "ESTIMATES",
+    "METERS",
+    "PRICED_METERS",
+    "Aggregation",
+    "Book",
+    "MeterDefinition",
+]
 
 Aggregation = Literal["SUM", "COUNT", "UNIQUE_COUNT", "AVG", "MIN", "MAX", "LATEST"]
 """How a meter makes one value of many events."""
 
+Book = Literal["cost", "credits"]
+"""What the ledger works out of events with prices: what they cost in money, and in credits."""
+
 ESTIMATES: Final = ("estimated", "partial")
 """The `provenance` of events of which at least one count is no provider's."""
+
+CURRENCY: Final = "currency"
+"""The key of meters with a book that tells apart what values are of; no property of events."""
 
 _SLUG: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _LONGEST_SLUG: Final = 64
@@ -44,6 +58,8 @@ class MeterDefinition:
         estimates: Whether events count of which some number is no provider's, but counted by us
             (`provenance` `estimated` or `partial`).
         description: One line for people.
+        book: What the ledger works out with prices, instead of a value that events have: the meter is
+            the sum of that, and no server knows it.
 
     Raises:
         MeterError: Naming the attribute and what it may be.
@@ -56,6 +72,7 @@ class MeterDefinition:
     group_by: Mapping[str, str] = field(default_factory=dict, hash=False)
     estimates: bool = True
     description: str = ""
+    book: Book | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -71,7 +88,9 @@ class MeterDefinition:
             raise MeterError(
                 f"meter {self.slug}: unknown aggregation {self.aggregation!r}; there are {known}"
             )
-        if (self.aggregation == "COUNT") != (self.value_property is None):
+        if self.book is not None:
+            self._check_book()
+        elif (self.aggregation == "COUNT") != (self.value_property is None):
             verb = "takes no" if self.aggregation == "COUNT" else "needs a"
             raise MeterError(f"meter {self.slug}: {self.aggregation} {verb} value_property")
         for key in self.group_by:
@@ -89,6 +108,16 @@ class MeterDefinition:
             except MeterError as error:
                 raise MeterError(f"meter {self.slug}: {error}") from None
         object.__setattr__(self, "group_by", MappingProxyType(dict(self.group_by)))
+
+    def _check_book(self) -> None:
+        if self.book not in get_args(Book):
+            known = ", ".join(get_args(Book))
+            raise MeterError(f"meter {self.slug}: unknown book {self.book!r}; there are {known}")
+        if (self.aggregation, self.event_type, self.value_property) != ("SUM", EVENT_TYPE, None):
+            raise MeterError(
+                f"meter {self.slug}: with a book it is the SUM of that for events of {EVENT_TYPE}, "
+                "without value_property"
+            )
 
     def _check_types(self) -> None:
         """Refuse what a program without types may hand over; `estimates="no"` would count them."""
@@ -120,7 +149,12 @@ class MeterDefinition:
 
         That has no word for `estimates`: a meter that leaves them out can be grouped by
         `provenance`, so that a query of it can.
+
+        Raises:
+            MeterError: If it has a `book`, which no server knows.
         """
+        if self.book is not None:
+            raise MeterError(f"meter {self.slug}: no server knows what it adds up")
         told_apart = {} if self.estimates else {"provenance": "$.provenance"}
         return {
             "slug": self.slug,
@@ -160,3 +194,19 @@ METERS: Final[Mapping[str, MeterDefinition]] = {
     )
 }
 """The built-in meters by slug. Estimates count in all of them; group by `provenance` to tell them apart."""
+
+_BOOKS: Final[tuple[tuple[str, Book, str], ...]] = (
+    ("cost_total", "cost", "What it cost by the prices there are"),
+    ("credits_total", "credits", "How many credits it is worth"),
+)
+
+PRICED_METERS: Final[Mapping[str, MeterDefinition]] = {
+    slug: MeterDefinition(
+        slug=slug,
+        book=book,
+        group_by={**_GROUP_BY, CURRENCY: f"$.{CURRENCY}"},
+        description=description,
+    )
+    for slug, book, description in _BOOKS
+}
+"""The built-in meters of what the ledger works out with prices, by slug; no server knows them."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["csv_cell", "to_arrow", "to_csv", "to_pandas", "to_polars"]
 
-_Kind = Literal["time", "text", "int64", "big", "float64"]
+_Kind = Literal["time", "text", "int64", "big", "decimal", "float64"]
 
 _TIMES: Final = ("window_start", "window_end")
 _VALUE: Final = "value"
@@ -36,6 +36,8 @@ _MICROSECONDS: Final = 1_000_000
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _BIG_DIGITS: Final = 38
 """What a decimal of 128 bits holds, in Arrow and in Polars."""
+_DECIMALS: Final = 12
+"""Of an amount: costs are whole numbers of 1E-12 of a currency's unit."""
 _BIG: Final = range(-(10**_BIG_DIGITS) + 1, 10**_BIG_DIGITS)
 # A space in front as well, which some readers would drop.
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s')
@@ -67,6 +69,7 @@ def to_arrow(report: UsageReport) -> pyarrow.Table:
         "text": pa.string(),
         "int64": pa.int64(),
         "big": pa.decimal128(_BIG_DIGITS, 0),
+        "decimal": pa.decimal128(_BIG_DIGITS, _DECIMALS),
         "float64": pa.float64(),
     }
     made = {}
@@ -86,7 +89,13 @@ def to_pandas(report: UsageReport) -> pandas.DataFrame:
     except ImportError as error:
         raise MissingExtraError("pandas", "pandas") from error
     # No `str`: it is not what pandas 2 makes of texts, and a column without any would be `object`.
-    types = {"text": "string", "int64": "int64", "big": "object", "float64": "float64"}
+    types = {
+        "text": "string",
+        "int64": "int64",
+        "big": "object",
+        "decimal": "object",
+        "float64": "float64",
+    }
     # No name: of one, pandas 2 makes a zone of pytz, which knows no summers after 2037.
     zone = time_zone_of(report.query.time_zone)
     made = {}
@@ -119,6 +128,9 @@ def to_polars(report: UsageReport) -> polars.DataFrame:
             case "big":
                 exact = [Decimal(value) for value in column.cells]
                 made.append(pl.Series(column.name, exact, dtype=pl.Decimal(_BIG_DIGITS, 0)))
+            case "decimal":
+                kept = pl.Decimal(_BIG_DIGITS, _DECIMALS)
+                made.append(pl.Series(column.name, column.cells, dtype=kept))
             case "float64":
                 made.append(pl.Series(column.name, column.cells, dtype=pl.Float64))
     return pl.DataFrame(made)
@@ -138,7 +150,7 @@ def csv_cell(value: str | Value | None) -> str:
     # with a line feed alone, as OpenMeter ends them, and readers begin a new line there.
     if value is None:
         return ""
-    text = str(value)
+    text = format(value, "f") if isinstance(value, Decimal) else str(value)
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
@@ -165,6 +177,8 @@ def _columns(report: UsageReport, *, written_in: tzinfo | None = None) -> Iterat
     values: list[Value] = [row.value for row in rows]
     if written_in is not None:
         yield _Column(_VALUE, "int64", values)
+    elif query.meter.book is not None:
+        yield _Column(_VALUE, "decimal", values)
     else:
         yield _numbers(values, is_mean=query.meter.aggregation == "AVG")
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast, get_args
+from typing import Final, cast, get_args
 
 from ..errors import QueryError
-from .definitions import ESTIMATES, METERS, MeterDefinition
+from .definitions import ESTIMATES, METERS, PRICED_METERS, MeterDefinition
 from .moments import read_moment, rfc3339
 from .windows import Window, time_zone_of
 
 __all__ = ["UsageQuery", "usage_query"]
+
+_BUILT_IN: Final = {**METERS, **PRICED_METERS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ def usage_query(
     group_by: str | Iterable[str] = (),
     filters: Mapping[str, str | Iterable[str]] | None = None,
     time_zone: str = "UTC",
-    meters: Mapping[str, MeterDefinition] = METERS,
+    meters: Mapping[str, MeterDefinition] = _BUILT_IN,
 ) -> UsageQuery:
     """Check a question about usage.
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
 from ..errors import QueryError
 from . import charts, frames, html
+from .definitions import CURRENCY
 from .moments import rfc3339
 from .queries import UsageQuery
 
@@ -23,8 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["UsageReport", "UsageRow", "Value"]
 
-Value: TypeAlias = int | float
-"""What a meter says of one window and group; a whole number is an `int`."""
+Value: TypeAlias = int | float | Decimal
+"""What a meter says of one window and group; a whole number is an `int`, and money a `Decimal`."""
+
+
+_EXACT: Final = Context(prec=100)
+
+
+def _digits(value: Value) -> str:
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 # No dataclass: a report of a month has tens of thousands of these, and they are made in a sixth of
@@ -47,9 +56,9 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     group_by: Mapping[str, str | None] = msgspec.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as OpenMeter's API writes it."""
+        """The row as OpenMeter's API writes it; a `Decimal` is a string of its digits."""
         return {
-            "value": self.value,
+            "value": format(self.value, "f") if isinstance(self.value, Decimal) else self.value,
             "windowStart": rfc3339(self.window_start),
             "windowEnd": rfc3339(self.window_end),
             "subject": self.subject,
@@ -72,15 +81,21 @@ class UsageReport:
     - each key that was asked for under its name, as text, missing where the events had none. A key
       called like a column before it or like `value` has `data.` before its name.
     - `value`, a whole number of 64 bits where all values are whole and the meter is no mean
-      (`AVG`), else a float. Whole numbers that 64 bits do not hold stay exact.
+      (`AVG`), else a float. Whole numbers that 64 bits do not hold stay exact. Of a meter with a
+      `book` it is a decimal with 12 digits behind the point, in the currency of the report.
 
     Attributes:
         query: The question.
         rows: The answer.
+        unpriced: How many events are in no value since they have no price, of a meter with a `book`.
+        currency: What all its values are of, by ISO 4217, or `credits`; `None` where nothing was
+            priced, or where the question told currencies apart.
     """
 
     query: UsageQuery
     rows: tuple[UsageRow, ...] = ()
+    unpriced: int = 0
+    currency: str | None = None
 
     def __iter__(self) -> Iterator[UsageRow]:
         return iter(self.rows)
@@ -89,8 +104,13 @@ class UsageReport:
         return len(self.rows)
 
     def __repr__(self) -> str:
-        total = f" total={self.total}" if self.query.meter.adds_up else ""
-        return f"<UsageReport {self.query.meter.slug} rows={len(self.rows)}{total}>"
+        parts = [self.query.meter.slug, f"rows={len(self.rows)}"]
+        if self.query.meter.adds_up and not self._has_several_currencies:
+            parts.append(f"total={_digits(self.total)}")
+            parts += [self.currency] if self.currency else []
+        if self.unpriced:
+            parts.append(f"unpriced={self.unpriced}")
+        return f"<UsageReport {' '.join(parts)}>"
 
     def _repr_html_(self) -> str:
         """The report as Jupyter shows it."""
@@ -101,7 +121,8 @@ class UsageReport:
         """The sum over all rows.
 
         Raises:
-            QueryError: If the meter's values do not add up, as averages do not.
+            QueryError: If the meter's values do not add up, as averages do not, and as amounts of
+                several currencies do not.
         """
         meter = self.query.meter
         if not meter.adds_up:
@@ -109,17 +130,38 @@ class UsageReport:
                 f"the values of {meter.slug} ({meter.aggregation}) do not add up; ask without "
                 "window and group_by for the value of them all"
             )
-        return sum(row.value for row in self.rows)
+        if self._has_several_currencies:
+            raise QueryError("amounts of several currencies do not add up; filter by currency")
+        if meter.book is None:
+            values: list[Any] = [row.value for row in self.rows]
+            return cast(Value, sum(values))
+        total = Decimal(0)
+        for row in self.rows:
+            # Not in the caller's context, which may round.
+            total = _EXACT.add(total, Decimal(row.value))
+        return total
+
+    @property
+    def _has_several_currencies(self) -> bool:
+        if CURRENCY not in self.query.keys or self.query.meter.book is None:
+            return False
+        return len({row.group_by[CURRENCY] for row in self.rows}) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as OpenMeter's API writes a meter query result; what was not asked is absent."""
+        """The report as OpenMeter's API writes a meter query result; what was not asked is absent.
+
+        Of a meter with a `book`, `unpriced` and, as far as there is one, `currency` are there as well.
+        """
         query = self.query
-        head = {
+        head: dict[str, object] = {
             "from": query.start and rfc3339(query.start),
             "to": query.end and rfc3339(query.end),
             "windowSize": query.window,
         }
         known = {key: value for key, value in head.items() if value is not None}
+        if query.meter.book is not None:
+            known |= {"unpriced": self.unpriced}
+            known |= {"currency": self.currency} if self.currency is not None else {}
         return {**known, "data": [row.to_dict() for row in self.rows]}
 
     def to_json(self, *, indent: int | None = None) -> str:

@@ -16,13 +16,15 @@ from .lists import ModelPrices, PriceList
 from .quantities import Counted, Quantities, quantities_of
 from .unpriced import Unpriced
 
-__all__ = ["LARGEST", "Cost", "cost_of", "costed", "picos_of"]
+__all__ = ["LARGEST", "NOTHING", "Cost", "cost_of", "costed", "picos_of"]
 
 LARGEST: Final = 2**62
 """Picos that one event may cost: about 4.6 million of a currency's unit."""
 
 _CHARGED: Final = frozenset((*TOKEN_KINDS, *CHARGED_BESIDE_TOKENS))
-_NOTHING: Final = PriceCard(provider="", model="", rates={}, source="nothing was used")
+NOTHING: Final = PriceCard(provider="", model="", rates={}, source="nothing was used")
+"""The price of a call that used nothing, whatever the currency."""
+
 _REPORTED: Final = PriceCard(
     provider="", model="", rates={"reported_cost": Decimal(1)}, source="reported by the provider"
 )
@@ -84,7 +86,7 @@ def costed(counted: Counted, found: ModelPrices | Unpriced) -> Cost | Unpriced:
     if isinstance(quantities, Unpriced):
         return quantities
     if not quantities:
-        return Cost(picos=0, card=_NOTHING, quantities={})
+        return Cost(picos=0, card=NOTHING, quantities={})
     if isinstance(found, Unpriced):
         return found
     # By what was counted, also where something else is billed: that is the size of the request.
@@ -124,6 +126,6 @@ def picos_of(card: PriceCard, quantities: Quantities) -> int | Unpriced:
             )
         total += amount * price
     whole = round(total)
-    if whole > LARGEST:
+    if abs(whole) > LARGEST:
         return Unpriced("too_large", f"it would cost more than {LARGEST * PICO} {card.currency}")
     return whole

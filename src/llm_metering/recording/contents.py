@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -13,11 +14,20 @@ from ..events import UsageEvent
 from ..exchange import Counted, Exchange
 from ..extract import output as output_of
 from ..extract.reading import Reading
+from ..service_tiers import agreed
 from ..subjects import Attribution
 from ..token_usage import TokenUsage
 from .arguments import model_of
 
-__all__ = ["exchange_of", "flags_of", "time_of", "with_amount", "with_count"]
+__all__ = [
+    "exchange_of",
+    "flags_of",
+    "on_tier",
+    "time_of",
+    "with_amount",
+    "with_count",
+    "with_tier",
+]
 
 EARLIEST: Final = datetime(2015, 1, 1, tzinfo=UTC)
 LATEST: Final = timedelta(minutes=5)
@@ -42,6 +52,17 @@ def with_count(
         count_method=count_method,
         flags=flags_of(attribution, reading, usage),
     )
+
+
+def with_tier(event: UsageEvent, tier: str) -> UsageEvent:
+    """The event, of a call that was served on this tier."""
+    return replace(event, service_tier=tier)
+
+
+def on_tier(reading: Reading, said: str) -> Reading:
+    """The reading of a response, of whose call somebody says on which tier it was served."""
+    tier, flags = agreed(reading.service_tier, said, reading.flags)
+    return dataclasses.replace(reading, service_tier=tier, flags=flags)
 
 
 def flags_of(

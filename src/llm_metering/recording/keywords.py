@@ -21,4 +21,5 @@ class RecordArguments(TypedDict, total=False):
     provider: str | None
     model: str | None
     operation: str | None
+    service_tier: str | None
     request: Mapping[str, Any] | None

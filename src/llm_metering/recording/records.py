@@ -12,15 +12,11 @@ from typing import Any, Final
 
 from ..calls import Recorder, Report, Tokenizer, counts_of, utc_now
 from ..errors import InvalidArgumentError
-from ..events import (
-    Status,
-    UsageEvent,
-    encode,
-    new_event_id,
-)
+from ..events import Status, UsageEvent, encode, new_event_id
 from ..exchange import Counted, Exchange, Output
 from ..extract import read
 from ..extract.reading import NOTHING, Reading
+from ..service_tiers import check_service_tier
 from ..subjects import (
     Attribution,
     MissingSubjects,
@@ -31,7 +27,7 @@ from ..subjects import (
 )
 from ..token_usage import TokenUsage
 from .arguments import amount_of, check_name, keyed_id, model_of, moment_of, snapshot
-from .contents import exchange_of, flags_of, time_of, with_amount, with_count
+from .contents import exchange_of, flags_of, on_tier, time_of, with_amount, with_count, with_tier
 
 __all__ = ["ResponseRecorder", "report_of"]
 
@@ -125,6 +121,7 @@ class ResponseRecorder:
         provider: str | None,
         model: str | None,
         operation: str | None,
+        service_tier: str | None,
     ) -> UsageEvent | None:
         """Record one call, or one quantity; see `Meter.record`."""
         when = None if time is None else moment_of(time)
@@ -136,6 +133,8 @@ class ResponseRecorder:
             check_name("model", model)
         if operation is not None:
             check_name("operation", operation)
+        if service_tier is not None:
+            service_tier = check_service_tier(service_tier)
         if request is not None:
             request = snapshot(request)
         if response is None and amount is None:
@@ -151,6 +150,8 @@ class ResponseRecorder:
                 return seen.event
 
         reading = _reading_of(response)
+        if service_tier is not None:
+            reading = on_tier(reading, service_tier)
         event = exchange = None
         if reading.ending == "completed" or not _is_nothing_to_bill(reading, amount):
             event = self._event(
@@ -198,7 +199,7 @@ class ResponseRecorder:
         usage, provenance, _ = counts_of(status, reading, None)
         # CPython passes up to 15 keywords on its stack, and more of them in a dict, which takes
         # several times as long.
-        return UsageEvent(
+        event = UsageEvent(
             id=event_id,
             source=self._source,
             subject=attribution.subject,
@@ -215,6 +216,7 @@ class ResponseRecorder:
             flags=flags_of(attribution, reading, usage),
             dimensions=attribution.dimensions,
         )
+        return event if reading.service_tier is None else with_tier(event, reading.service_tier)
 
     def _reference(self, response: object) -> weakref.ref[Any] | None:
         key = id(response)
@@ -273,6 +275,7 @@ def report_of(
         operation=reading.operation,
         model=reading.model,
         response_id=reading.response_id,
+        service_tier=reading.service_tier,
         created=reading.created,
         measures=reading.measures,
         cached=reading.cached,

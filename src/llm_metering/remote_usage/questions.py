@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..errors import QueryError
-from ..meters import UsageQuery, Value, rfc3339
+from ..meters import UsageQuery, rfc3339
 from ..meters.definitions import Aggregation
 from ..meters.windows import Window
 
@@ -36,7 +36,7 @@ _GRANULARITIES: Final[Mapping[Window, str]] = {
     "DAY": "P1D",
     "MONTH": "P1M",
 }
-JOINED: Final[Mapping[Aggregation, Callable[[Value, Value], Value]]] = {
+JOINED: Final[Mapping[Aggregation, Callable[[Any, Any], Any]]] = {
     "SUM": lambda one, other: one + other,
     "COUNT": lambda one, other: one + other,
     "MIN": min,

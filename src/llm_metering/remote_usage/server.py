@@ -69,6 +69,11 @@ class RemoteUsage:
             RemoteUsageError: If the server gives no answer, or counts something else under the
                 meter's name.
         """
+        if query.meter.book is not None:
+            raise QueryError(
+                f"an OpenMeter server does not know {query.meter.slug}: prices stay in the ledger; ask "
+                "it, with backend 'ledger'"
+            )
         query = _in_seconds(query)
         with conversation(self._sink, self._limit) as server:
             listed = self._meter(server, query)

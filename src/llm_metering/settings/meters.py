@@ -39,12 +39,12 @@ def read_meters(found: Found) -> tuple[MeterDefinition, ...]:
         ConfigurationError: Naming the meter, what is wanted, and the place.
     """
     # Here, not above: most processes have no meter of their own and ask for no usage.
-    from ..meters import METERS
+    from ..meters import METERS, PRICED_METERS
 
     own: dict[str, MeterDefinition] = {}
     for meter in _each(found):
         _check(found, meter)
-        if meter.slug in METERS:
+        if meter.slug in METERS or meter.slug in PRICED_METERS:
             raise _wrong(found, meter.slug, "it is built in; choose another slug for yours")
         if meter.slug in own:
             raise _wrong(found, meter.slug, "it is there twice")

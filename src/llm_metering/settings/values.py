@@ -178,9 +178,10 @@ class Settings:
     def meters(self) -> Mapping[str, MeterDefinition]:
         """All meters by slug: the built-in ones, then the user's own."""
         # Here, not above: a process that only records asks for no meter.
-        from ..meters import METERS
+        from ..meters import METERS, PRICED_METERS
 
-        return MappingProxyType({**METERS, **{meter.slug: meter for meter in self.own_meters}})
+        own = {meter.slug: meter for meter in self.own_meters}
+        return MappingProxyType({**METERS, **PRICED_METERS, **own})
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Each setting with its value and its origin, fit to be shown to anybody."""

@@ -40,7 +40,7 @@ _CACHED: Final = (
 _REASONED: Final = (("reasoning", "reasoning_output_tokens"),)
 
 GROUP_KEYS: Final = (
-    *("model", "request_model", "provider", "operation", "framework"),
+    *("model", "request_model", "provider", "operation", "service_tier", "framework"),
     *("provenance", "status", "count_method"),
 )
 """What `kind` says of every kind of token, beside the dimensions."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..calls import Report
 from ..extract.flags import INVALID_USAGE, SEVERAL_RESPONSES, UNKNOWN_USAGE, ZERO_USAGE
 from ..extract.reading import Reading
+from ..service_tiers import SERVICE_TIER_DIFFERS
 from ..token_usage import TokenUsage
 
 __all__ = ["completed", "is_whole_report"]
@@ -63,6 +64,9 @@ def completed(
     seen, has_zero = _believed(reading.usage, report)
     usage, is_final, odd = _chosen(report, reading, seen, is_whole=is_whole)
     said, more = report.flags, reading.flags
+    tier = reading.service_tier or report.service_tier
+    if tier != report.service_tier is not None:
+        odd = (*odd, SERVICE_TIER_DIFFERS)
     if seen is not None:
         said = _without(said, _UNREAD if has_zero else (*_UNREAD, ZERO_USAGE))
     elif usage is not None:
@@ -74,6 +78,7 @@ def completed(
         provider=report.provider or reading.provider,
         model=report.model or reading.model,
         response_id=report.response_id or reading.response_id,
+        service_tier=tier,
         created=report.created or reading.created,
         measures={**reading.measures, **report.measures},
         is_countable=report.is_countable and reading.is_countable,

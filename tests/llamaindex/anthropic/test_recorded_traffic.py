@@ -38,6 +38,7 @@ def test_exact(replayed, interaction):
 
     assert numbers_of(data) == expected_of(interaction)
     assert data["provenance"] == "reported"
+    assert data.get("service_tier") == interaction.tier
     assert not {"usage_differs", "tap_failed"} & set(data.get("flags", ()))
 
 

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from ...meters import UsageReport, Value
-from ..render import UNKNOWN, Listing, amount, duration, lines_taken, plain, short_amount
+from ...meters import UsageReport
+from ..render import UNKNOWN, Listing, Number, amount, duration, lines_taken, plain, short_amount
 from ..usage.answers import Answers
 from ..usage.tables import exactly
 from ..usage.watched import change
@@ -43,7 +43,7 @@ def bar(part: float, width: int, *, ascii_only: bool = False) -> str:
     return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8 - 1] if eighths % 8 else "")
 
 
-def growth(value: Value | None, before: Value | None) -> str:
+def growth(value: Number | None, before: Number | None) -> str:
     """How much more than before, in per cent.
 
     >>> growth(150, 100), growth(5, None), growth(99, 1), growth(100, 100)
@@ -94,7 +94,11 @@ class RankingTable:
             largest = max((float(each.value) for each in top.places), default=0.0)
             values = [each.value for each in top.places]
             bars = [
-                bar(value / largest if largest > 0 else 0.0, wide, ascii_only=options.ascii_only)
+                bar(
+                    float(value) / largest if largest > 0 else 0.0,
+                    wide,
+                    ascii_only=options.ascii_only,
+                )
                 for value in values
             ]
             bars += [""] * (len(rows) - len(bars))
@@ -200,7 +204,7 @@ class WatchedTop:
             self._top = self._ranking.top(self._reports)
             self._state = state
         self._remarks = [*self._ranking.remarks(self._reports), *self._answers.remarks()]
-        values: dict[Hashable, Value] = {
+        values: dict[Hashable, Number] = {
             (name,): value for name, value in self._ranking.by_name(self._reports[0]).items()
         }
         if self._ranking.adds_up:

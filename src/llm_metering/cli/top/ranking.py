@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import QueryError
 from ...events import UNATTRIBUTED
-from ...meters import UsageQuery, UsageReport, Value, rfc3339
+from ...meters import UsageQuery, UsageReport, rfc3339
+from ..render import Number
 from ..tally import CALLS, call_notes, key_notes, names_of, tally
 from ..usage.asking import Question
 from ..usage.tables import notes_on
@@ -32,9 +33,9 @@ class Place:
 
     rank: int
     name: str | None
-    value: Value
-    calls: Value | None
-    before: Value | None
+    value: Number
+    calls: Number | None
+    before: Number | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,9 @@ class Sums:
         before: What was used in the period before, by anybody who is not named; `None` as above.
     """
 
-    value: Value | None
-    calls: Value
-    before: Value | None
+    value: Number | None
+    calls: Number
+    before: Number | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class Top:
             )
         return replace(self, places=named, others=self.others + len(hidden), rest=rest)
 
-    def share(self, value: Value | None) -> float | None:
+    def share(self, value: Number | None) -> float | None:
         """Which part of the total that is."""
         return value / self.total.value if value is not None and self.total.value else None
 
@@ -195,9 +196,9 @@ class Ranking:
             },
         }
 
-    def by_name(self, report: UsageReport) -> dict[str | None, Value]:
+    def by_name(self, report: UsageReport) -> dict[str | None, Number]:
         """The values of one of the answers, whoever has them."""
-        sums: dict[str | None, Value] = {}
+        sums: dict[str | None, Number] = {}
         for row in report:
             (name,) = names_of(row, (self.key,))
             # Chosen subjects have rows of their own, whatever the ranking is by.
@@ -206,9 +207,9 @@ class Ranking:
 
 
 def _sums(
-    values: Mapping[str | None, Value],
-    calls: Mapping[str | None, Value],
-    before: Mapping[str | None, Value],
+    values: Mapping[str | None, Number],
+    calls: Mapping[str | None, Number],
+    before: Mapping[str | None, Number],
     *,
     adds_up: bool,
 ) -> Sums:
@@ -220,8 +221,8 @@ def _sums(
 
 
 def _without(
-    values: Mapping[str | None, Value], names: AbstractSet[str | None]
-) -> dict[str | None, Value]:
+    values: Mapping[str | None, Number], names: AbstractSet[str | None]
+) -> dict[str | None, Number]:
     return {name: value for name, value in values.items() if name not in names}
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from rich.console import RenderableType
 
-from ...meters import UsageQuery, UsageReport, Value, Window
-from ..render import UNKNOWN, amount, plain, short_amount
+from ...meters import UsageQuery, UsageReport, Window
+from ..render import UNKNOWN, Number, amount, plain, short_amount
 from ..tally import Line, call_notes, key_notes, names_of, tally
 from ..views import remarks_view
 from .asking import Question
@@ -63,7 +63,7 @@ class OverTime:
         """The groups, with their totals, from the answers to `queries`."""
         if not self.adds_up:
             return tally({self.meter: reports[1]}, self.keys, windowed=False)
-        sums: dict[tuple[str | None, ...], Value] = {}
+        sums: dict[tuple[str | None, ...], Number] = {}
         for row in reports[0]:
             names = names_of(row, self.keys)
             sums[names] = sums.get(names, 0) + row.value
@@ -89,8 +89,8 @@ class OverTime:
             lines: The groups to show.
             remarks: Sentences to be read with the numbers.
         """
-        values: dict[tuple[str | None, ...], dict[datetime, Value]] = {}
-        together: dict[datetime, Value] = {}
+        values: dict[tuple[str | None, ...], dict[datetime, Number]] = {}
+        together: dict[datetime, Number] = {}
         for row in reports[0]:
             values.setdefault(names_of(row, self.keys), {})[row.window_start] = row.value
             together[row.window_start] = together.get(row.window_start, 0) + row.value

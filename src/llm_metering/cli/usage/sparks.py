@@ -11,9 +11,15 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+<<<<<<< HEAD
 from ...meters import Value, Window, window_bounds
 from ...meters.labels import window_label
 from ..render import UNKNOWN, Listing, shortened
+=======
+from ...meters import Window, window_bounds
+from ..periods import window_label
+from ..render import UNKNOWN, Listing, Number, shortened
+>>>>>>> main
 
 __all__ = ["Axis", "Series", "Sparklines", "bars", "slot_of"]
 
@@ -39,8 +45,8 @@ class Series:
     """
 
     names: tuple[str, ...]
-    values: Mapping[datetime, Value]
-    total: Value | None
+    values: Mapping[datetime, Number]
+    total: Number | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,7 @@ class Axis:
     def line(self, series: Series, width: int, *, adds_up: bool, ascii_only: bool) -> str:
         """Its bars, in so many cells at most; where there are more windows, several share one."""
         slots, each = self.slots, self.windows_each(width)
-        found: list[Value | None] = [None] * -(-len(slots) // each)
+        found: list[Number | None] = [None] * -(-len(slots) // each)
         for start, value in series.values.items():
             place = (slot_of(start, self.window, self.zone) - slots.start) // each
             if 0 <= place < len(found):
@@ -111,7 +117,7 @@ def slot_of(start: datetime, window: Window, zone: tzinfo) -> int:
     assert_never(window)
 
 
-def bars(values: Sequence[Value | None], *, ascii_only: bool = False) -> str:
+def bars(values: Sequence[Number | None], *, ascii_only: bool = False) -> str:
     """A bar for each value, on a scale of their own; `None` is a window without usage.
 
     >>> bars([1, 4, None, 8])
@@ -146,7 +152,7 @@ class Sparklines:
     series: Sequence[Series]
     total: Series | None
     axis: Axis
-    number: Callable[[Value | None], str]
+    number: Callable[[Number | None], str]
     adds_up: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
+<<<<<<< HEAD
 from ...meters import METERS, UsageQuery, UsageReport, Value, Window
 from ...meters.labels import period_label, window_label
 from ..render import UNKNOWN, Listing, amount, plain, short_amount
+=======
+from ...meters import METERS, UsageQuery, UsageReport, Window
+from ..periods import period_label, window_label
+from ..render import UNKNOWN, Listing, Number, amount, plain, short_amount
+>>>>>>> main
 from ..tally import (
     CALLS,
     Line,
@@ -113,7 +119,7 @@ class UsageTable:
     def listing(
         self,
         lines: Sequence[Line],
-        sums: Mapping[str, Value],
+        sums: Mapping[str, Number],
         *,
         more: Mapping[str, Callable[[Line | None], str]] | None = None,
         one_line: bool = False,
@@ -176,7 +182,7 @@ def notes_on(question: Question, slugs: Iterable[str]) -> list[UsageQuery]:
     return note_queries(question.about(CALLS)) if calls.event_type in types else []
 
 
-def exactly(titles: Mapping[str, str], sums: Mapping[str, Value]) -> Text:
+def exactly(titles: Mapping[str, str], sums: Mapping[str, Number]) -> Text:
     """The sums in full, below numbers that are not.
 
     Args:

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from ...meters import UsageReport, Value
-from ..render import UNKNOWN, Listing, amount, lines_taken, short_amount
+from ...meters import UsageReport
+from ..render import UNKNOWN, Listing, Number, amount, lines_taken, short_amount
 from ..tally import CALLS, Line, totals
 from ..views import no_usage_found, nothing_recorded, remarks_view
 from ..watching.changes import Changes
@@ -28,7 +28,7 @@ _LESS_TELLING = frozenset(["tokens_cached", "tokens_reasoning"])
 """Columns that a narrow window does without: they are part of others."""
 
 
-def change(value: Value | None, *, human: bool = False) -> str:
+def change(value: Number | None, *, human: bool = False) -> str:
     """How much more, with a sign; nothing where nothing has changed.
 
     >>> change(1200), change(0), change(None)
@@ -70,7 +70,7 @@ class WatchedUsage:
         found = self._shown.remarks(self._reports, self._lines)
         self._remarks = [*found, *self._answers.remarks()]
         main = self._shown.main
-        values: dict[Hashable, Value] = {
+        values: dict[Hashable, Number] = {
             _group(line): line.values[main] for line in self._lines if main in line.values
         }
         if self._adds_up:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import Final
 
-from ...meters import Value
+from ..render import Number
 
 __all__ = ["Changes"]
 
@@ -21,12 +21,12 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._values: Mapping[Hashable, Value] | None = None
-        self._recent: deque[tuple[float, dict[Hashable, Value]]] = deque()
+        self._values: Mapping[Hashable, Number] | None = None
+        self._recent: deque[tuple[float, dict[Hashable, Number]]] = deque()
         self._began = 0.0
         self._now = 0.0
 
-    def observe(self, values: Mapping[Hashable, Value], now: float) -> None:
+    def observe(self, values: Mapping[Hashable, Number], now: float) -> None:
         """Take note of a look.
 
         Args:
@@ -46,7 +46,7 @@ class Changes:
         while self._recent[0][0] <= now - _SPAN:
             self._recent.popleft()
 
-    def since(self, group: Hashable) -> Value | None:
+    def since(self, group: Hashable) -> Number | None:
         """How much more it is than at the look before; `None` at the first one."""
         return self._recent[-1][1].get(group, 0) if self._recent else None
 
@@ -55,4 +55,4 @@ class Changes:
         span = min(self._now - self._began, _SPAN)
         if span <= 0:
             return None
-        return round(sum(changed.get(group, 0) for _, changed in self._recent) / span * _SPAN)
+        return round(float(sum(each.get(group, 0) for _, each in self._recent)) / span * _SPAN)

@@ -1,0 +1,295 @@
+"""What events cost, as rows of the table `costs`: many at a time, and the same as `prices.cost_of` says.
+
+A million events are priced in seconds only if an ordinary one, of tokens alone, takes whole numbers and
+nothing else. What is not ordinary goes the way of `prices.costed`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import astuple
+
+from ..errors import QueryError
+from ..meters import Book
+from ..prices import (
+    TOKEN_KINDS,
+    Cost,
+    Counted,
+    ModelPrices,
+    PriceCard,
+    PriceList,
+    Unpriced,
+    costed,
+    quantities_of,
+)
+from ..prices.costing import LARGEST
+from ._cards import NO_CURRENCY, UNPRICED, currency_of, written
+from ._rows import EPOCH, MAX_COUNT, microseconds
+
+__all__ = ["BOOKS", "EVENT_COLUMNS", "Names", "Priced", "Pricer", "others_of"]
+
+BOOKS: Final[Mapping[Book, int]] = {"cost": 1, "credits": 2}
+"""The number of each book in the tables."""
+
+EVENT_COLUMNS: Final = "rowid, time, subject, provider, model, provenance, status, calls, payload"
+"""What `Pricer` takes of an event."""
+
+Priced = tuple[Any, ...]
+"""Place, time, subject, kind, card, picos, calls, each kind of token, others: columns of `costs`."""
+
+_PRUNED: Final = Unpriced("unknown_usage", "its body was pruned before it was priced")
+_COUNTED: Final = Counted.__struct_fields__
+_RARE_FROM: Final = _COUNTED.index("input_audio_tokens")
+_NOTHING_RARE: Final = (None,) * (len(_COUNTED) - _RARE_FROM)
+_NO_TOKENS: Final = (0,) * len(TOKEN_KINDS)
+_USUAL: Final = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
+_FIRST: Final = -(1 << 62)
+_LAST: Final = 1 << 62
+_POSITIONS: Final = {kind: position for position, kind in enumerate(TOKEN_KINDS)}
+
+
+class _Body(msgspec.Struct, gc=False):
+    """An event as far as it decides what it costs."""
+
+    data: Counted
+
+
+_body = msgspec.json.Decoder(_Body)
+
+
+class Names:
+    """Numbers that stand for something in a ledger; what is new has a number below 0 until it is there.
+
+    Args:
+        known: What is there.
+    """
+
+    def __init__(self, known: Mapping[Any, int] | None = None) -> None:
+        self.known: dict[Any, int] = dict(known or {})
+        self.new: list[Any] = []
+
+    def of(self, value: Any) -> int:
+        """The number of it."""
+        number = self.known.get(value)
+        if number is None:
+            self.new.append(value)
+            number = self.known[value] = -len(self.new)
+        return number
+
+    def number(self, numbers: Sequence[int]) -> None:
+        """Give what is new the numbers that it has now, in its order."""
+        self.known.update(zip(self.new, numbers, strict=True))
+        self.new.clear()
+
+
+@dataclass(slots=True)
+class _Card:
+    """A card, ready to be multiplied with.
+
+    Attributes:
+        name: What it is in `Names`.
+        rates: In picos, by `_USUAL`; `None` where nobody knows.
+        is_plain: Whether what events have of tokens decides alone.
+    """
+
+    name: tuple[str, str]
+    rates: tuple[int | None, ...]
+    is_plain: bool
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a list says of a model, as long as it says so.
+
+    Attributes:
+        said: The same as the list said it.
+        since: The first microsecond of that.
+        until: The first that is no longer.
+        cards: By size of the input.
+    """
+
+    said: ModelPrices | Unpriced
+    since: int
+    until: int
+    cards: list[tuple[int, _Card]] = field(default_factory=list)
+
+
+class Pricer:
+    """Prices events of one book by one list.
+
+    Args:
+        book: Which.
+        prices: The list.
+        cards: Numbers of texts of cards with their currencies.
+        kinds: Numbers of kinds of events.
+        event_type: The type of the events.
+    """
+
+    def __init__(
+        self, book: Book, prices: PriceList, *, cards: Names, kinds: Names, event_type: str
+    ) -> None:
+        self._is_money = book == "cost"
+        self._prices = prices
+        self.cards = cards
+        self.kinds = kinds
+        self._type = event_type
+        self._found: dict[tuple[str | None, str | None, str | None], list[_Found]] = {}
+        self._texts: dict[int, tuple[PriceCard, tuple[str, str]]] = {}
+
+    def rows(self, events: Iterable[Sequence[Any]]) -> list[Priced]:
+        """The rows of events, which have the columns `EVENT_COLUMNS`."""
+        decode, plainly, kind_of, event_type = (
+            _body.decode,
+            self._plainly,
+            self.kinds.of,
+            self._type,
+        )
+        rows = []
+        for place, time, subject, provider, model, provenance, status, calls, payload in events:
+            kind = kind_of(
+                (event_type, provider or "", model or "", provenance or "", status or "")
+            )
+            try:
+                counted = decode(payload).data if payload else None
+            except msgspec.ValidationError as error:
+                # It names the place and the types, and no value.
+                rest = self._without(Unpriced("inconsistent_usage", f"its counts: {error}"))
+            except (msgspec.DecodeError, RecursionError):
+                rest = self._without(Unpriced("unknown_usage", "its body cannot be read"))
+            else:
+                if counted is None:
+                    rest = self._without(_PRUNED)
+                else:
+                    rest = plainly(counted, time) or self._carefully(counted, time)
+            card, picos, tokens, others = rest
+            rows.append((place, time, subject, kind, card, picos, calls or 0, *tokens, others))
+        return rows
+
+    def _plainly(self, counted: Counted, time: int) -> tuple[Any, ...] | None:
+        """An ordinary event's; `None` if it is none."""
+        values = astuple(counted)
+        tokens_in, tokens_out, read, written_, for_an_hour, reasoning = values[7:13]
+        if values[_RARE_FROM:] != _NOTHING_RARE or tokens_in is None or tokens_out is None:
+            return None
+        found = self._find(counted, time)
+        if not found.cards:
+            return None
+        card = found.cards[0][1]
+        for above, each in found.cards[1:]:
+            if tokens_in <= above:
+                break
+            card = each
+        if not card.is_plain:
+            return None
+        read, written_, for_an_hour = read or 0, written_ or 0, for_an_hour or 0
+        reasoning = reasoning or 0
+        plain_in, shortly = tokens_in - read - written_, written_ - for_an_hour
+        plain_out = tokens_out - reasoning
+        if min(plain_in, read, shortly, for_an_hour, plain_out, reasoning) < 0:
+            return None
+        if not (tokens_in or tokens_out) or tokens_in > MAX_COUNT or tokens_out > MAX_COUNT:
+            return None
+        picos = 0
+        for amount, rate in zip(
+            (plain_in, read, shortly, for_an_hour, plain_out, reasoning), card.rates, strict=True
+        ):
+            if amount:
+                if rate is None:
+                    return None
+                picos += amount * rate
+        if picos > LARGEST:
+            return None
+        number = self.cards.of(card.name)
+        return (
+            number,
+            picos,
+            (plain_in, read, shortly, for_an_hour, 0, 0, 0, plain_out, reasoning, 0, 0),
+            None,
+        )
+
+    def _carefully(self, counted: Counted, time: int) -> tuple[Any, ...]:
+        """Any event's."""
+        if not self._is_money:
+            # It is money.
+            counted.reported_cost = None
+        try:
+            cost = costed(counted, self._find(counted, time).said)
+            quantities = cost.quantities if isinstance(cost, Cost) else quantities_of(counted)
+        except (ArithmeticError, ValueError):
+            return self._without(Unpriced("inconsistent_usage", "its counts are no finite numbers"))
+        tokens = list(_NO_TOKENS)
+        others: dict[str, str] = {}
+        if not isinstance(quantities, Unpriced):
+            for kind, amount in quantities.items():
+                position = _POSITIONS.get(kind)
+                if position is not None and isinstance(amount, int) and abs(amount) <= MAX_COUNT:
+                    tokens[position] = amount
+                else:
+                    others[kind] = (
+                        format(amount, "f") if isinstance(amount, Decimal) else str(amount)
+                    )
+        if isinstance(cost, Cost):
+            number, picos = self._card_number(cost.card), cost.picos
+        else:
+            number, picos = self.cards.of((written(cost), UNPRICED)), None
+        text = json.dumps(others, sort_keys=True, ensure_ascii=False) if others else None
+        return number, picos, tuple(tokens), text
+
+    def _without(self, why: Unpriced) -> tuple[Any, ...]:
+        return self.cards.of((written(why), UNPRICED)), None, _NO_TOKENS, None
+
+    def _card_number(self, card: PriceCard) -> int:
+        return self.cards.of(self._name(card))
+
+    def _name(self, card: PriceCard) -> tuple[str, str]:
+        kept = self._texts.get(id(card))
+        if kept is None or kept[0] is not card:
+            currency = currency_of(card)
+            if currency != NO_CURRENCY and (currency == "credits") is self._is_money:
+                wanted = "money" if self._is_money else "credits"
+                raise QueryError(
+                    f"the list {self._prices.name} has {currency} for {card.provider} {card.model}, "
+                    f"where {wanted} are wanted"
+                )
+            # With the card itself, whose number is another's once it is gone.
+            kept = self._texts[id(card)] = (card, (written(card), currency))
+        return kept[1]
+
+    def _find(self, counted: Counted, time: int) -> _Found:
+        key = (counted.provider, counted.model, counted.service_tier)
+        kept = self._found.setdefault(key, [])
+        for each in kept:
+            if each.since <= time < each.until:
+                return each
+        moment = EPOCH + timedelta(microseconds=time)
+        said = self._prices.find(key[0], key[1], time=moment, service_tier=key[2])
+        found = _Found(
+            said=said,
+            since=_FIRST if said.valid_from is None else microseconds(said.valid_from),
+            until=_LAST if said.valid_to is None else microseconds(said.valid_to),
+        )
+        if isinstance(said, ModelPrices):
+            found.cards = [(card.above_input_tokens, self._ready(card)) for card in said.cards]
+        kept.insert(0, found)
+        return found
+
+    def _ready(self, card: PriceCard) -> _Card:
+        return _Card(
+            name=self._name(card),
+            rates=tuple(card.picos(kind) for kind in _USUAL),
+            is_plain=card.price("requests") is None,
+        )
+
+
+def others_of(text: str | None) -> dict[str, Decimal]:
+    """What `others` of a row says."""
+    return (
+        {} if text is None else {kind: Decimal(amount) for kind, amount in json.loads(text).items()}
+    )

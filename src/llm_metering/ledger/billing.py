@@ -1,0 +1,280 @@
+"""What a bill is made of: what everybody used and what it cost, as it was at one moment."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from ..events import EVENT_TYPE
+from ..meters import Book, MeterDefinition, UsageQuery, UsageReport
+from ..prices import TOKEN_KINDS, Charge, Unpriced
+from ._cards import read_card
+from ._costs import HALF_BITS, HAS_COSTS, LOW, through_of
+from ._from_costs import Range, check_price_version, cover, holding, rows_from, waiting
+from ._lookups import Parameters
+from ._pricer import BOOKS, others_of
+from ._queries import report
+from ._rows import microseconds
+from ._windows import moment_of
+
+__all__ = ["Billing", "PriceVersion", "billing", "price_versions"]
+
+_EXACT: Final = Context(prec=100)
+_BY: Final = "subject, provider, model, provenance, card"
+_AMOUNTS: Final = ("events", "calls", *TOKEN_KINDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """A version of prices in a ledger: a list that events were priced with since, or anew.
+
+    Attributes:
+        number: Its number; later ones are higher, of both books together.
+        book: Of which book.
+        time: When it was made, in UTC.
+        list_name: What the list is called.
+        list_version: Names the list's contents.
+    """
+
+    number: int
+    book: Book
+    time: datetime
+    list_name: str
+    list_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """What bills are made of, as it was at one moment.
+
+    Attributes:
+        start: First moment that counts.
+        end: First moment that no longer counts.
+        charges: What was used, and what it cost: by subject, provider, model, provenance and prices,
+            in this order.
+        credits: The same in credits.
+        reports: The answers to the questions, in their order.
+        version: The version of prices that this is of; asked for again, it gives the same charges for
+            the events that were priced by then. 0 before anything was priced.
+        versions: The last version of each book by then.
+        waiting: How many events of the period have not been priced yet, by book, of money and of each
+            other book that is kept: they are in no charge.
+    """
+
+    start: datetime
+    end: datetime
+    charges: list[Charge]
+    credits: list[Charge]
+    reports: list[UsageReport]
+    version: int
+    versions: Mapping[Book, PriceVersion]
+    waiting: Mapping[Book, int]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What becomes a charge."""
+
+    picos: int = 0
+    amounts: list[int] = field(default_factory=lambda: [0] * len(_AMOUNTS))
+    others: dict[str, Decimal] = field(default_factory=dict)
+
+
+def price_versions(connection: sqlite3.Connection) -> list[PriceVersion]:
+    """All versions of prices that there are, in order."""
+    if connection.execute(HAS_COSTS).fetchone() is None:
+        return []
+    books = {number: book for book, number in BOOKS.items()}
+    found = connection.execute(
+        "SELECT version, book, time, list_name, list_version FROM price_versions ORDER BY version"
+    )
+    return [
+        PriceVersion(
+            number=number,
+            book=books[book],
+            time=moment_of(time),
+            list_name=name,
+            list_version=version,
+        )
+        for number, book, time, name, version in found
+    ]
+
+
+def billing(
+    connection: sqlite3.Connection,
+    start: datetime,
+    end: datetime,
+    *,
+    subjects: Sequence[str] | None,
+    queries: Iterable[UsageQuery],
+    version: int | None,
+) -> Billing:
+    """Read what bills of a period are made of, in the transaction that the connection is in."""
+    versions = price_versions(connection)
+    if version is not None:
+        check_price_version(connection, version)
+    last = version if version is not None else (versions[-1].number if versions else 0)
+    by_book = {each.book: each for each in versions if each.number <= last}
+    charges: dict[Book, list[Charge]] = {}
+    late: dict[Book, int] = {}
+    for book in BOOKS:
+        if versions:
+            charges[book] = list(_charges(connection, book, start, end, subjects, version))
+        if version is None and (book == "cost" or book in by_book):
+            late[book] = _waiting(connection, book, start, end, subjects, there=bool(versions))
+    return Billing(
+        start=start,
+        end=end,
+        charges=charges.get("cost", []),
+        credits=charges.get("credits", []),
+        reports=[report(connection, each, version=version) for each in queries],
+        version=last,
+        versions=by_book,
+        waiting=late,
+    )
+
+
+def _waiting(
+    connection: sqlite3.Connection,
+    book: Book,
+    start: datetime,
+    end: datetime,
+    subjects: Sequence[str] | None,
+    *,
+    there: bool,
+) -> int:
+    counted = MeterDefinition(slug="events", event_type=EVENT_TYPE, aggregation="COUNT")
+    chosen = None if subjects is None else tuple(subjects)
+    query = UsageQuery(meter=counted, subjects=chosen, start=start, end=end)
+    return waiting(connection, query, through_of(connection, book) if there else 0)
+
+
+def _charges(
+    connection: sqlite3.Connection,
+    book: Book,
+    start: datetime,
+    end: datetime,
+    subjects: Sequence[str] | None,
+    version: int | None,
+) -> Iterator[Charge]:
+    since, until = microseconds(start), microseconds(end)
+    sums: dict[tuple[Any, ...], _Sum] = {}
+    months: tuple[int | None, int | None] | None = None
+    ranges: list[Range] = [(1, since, until)]
+    if version is None:
+        months, ranges = cover(since, until)
+    if months is not None:
+        statement, parameters = _of_months(BOOKS[book], months, subjects)
+        _add(sums, 1, connection.execute(statement, parameters))
+    for each in ranges:
+        statement, parameters = _of_rows(connection, BOOKS[book], each, subjects, version)
+        _add(sums, each[0], connection.execute(statement, parameters))
+    statement, parameters = _of_others(BOOKS[book], since, until, subjects, version)
+    for *key, others in connection.execute(statement, parameters):
+        found = sums[tuple(key)].others
+        for kind, amount in others_of(others).items():
+            found[kind] = _EXACT.add(found.get(kind, Decimal(0)), amount)
+    cards = dict(connection.execute("SELECT card, text FROM price_cards"))
+    # The number of a card is another one in another ledger.
+    for key, made in sorted(sums.items(), key=lambda item: (*item[0][:-1], cards[item[0][-1]])):
+        if made.amounts[0]:
+            yield _charge(key, made, cards[key[-1]])
+
+
+def _charge(key: tuple[Any, ...], found: _Sum, card: str) -> Charge:
+    subject, provider, model, provenance, _ = key
+    events, calls, *tokens = found.amounts
+    quantities: dict[str, int | Decimal] = {
+        kind: amount for kind, amount in zip(TOKEN_KINDS, tokens, strict=True) if amount
+    }
+    for kind, amount in sorted(found.others.items()):
+        # What no column holds of a kind of tokens stands here as well.
+        total = _EXACT.add(Decimal(quantities.get(kind, 0)), amount)
+        quantities[kind] = int(total) if total == total.to_integral_value() else total
+    price = read_card(card)
+    return Charge(
+        subject=subject,
+        provider=provider or None,
+        model=model or None,
+        provenance=provenance or None,
+        price=price,
+        quantities=quantities,
+        picos=None if isinstance(price, Unpriced) else found.picos,
+        calls=calls,
+        events=events,
+    )
+
+
+def _add(sums: dict[tuple[Any, ...], _Sum], sign: int, rows: Iterable[tuple[Any, ...]]) -> None:
+    for row in rows:
+        key, high, low, amounts = row[:5], row[5], row[6], row[7:]
+        found = sums.get(key)
+        if found is None:
+            found = sums[key] = _Sum()
+        found.picos += sign * ((high << HALF_BITS) + low)
+        found.amounts = [
+            one + sign * other for one, other in zip(found.amounts, amounts, strict=True)
+        ]
+
+
+def _of_months(
+    book: int, months: tuple[int | None, int | None], subjects: Sequence[str] | None
+) -> tuple[str, Parameters]:
+    parameters = Parameters()
+    first, last = months
+    conditions = [
+        f"book = {book} AND window_start >= {first} AND window_start < {last}",
+        *_chosen(subjects, parameters),
+    ]
+    values = ", ".join(f"sum({each})" for each in ("high", "low", *_AMOUNTS))
+    statement = (
+        f"SELECT {_BY}, {values} FROM cost_months JOIN kinds USING (kind) "
+        f"WHERE {' AND '.join(conditions)} GROUP BY {_BY}"
+    )
+    return statement, parameters
+
+
+def _of_rows(
+    connection: sqlite3.Connection,
+    book: int,
+    period: Range,
+    subjects: Sequence[str] | None,
+    version: int | None,
+) -> tuple[str, Parameters]:
+    parameters = Parameters()
+    _, since, until = period
+    tables = rows_from(connection, book, [period], subjects, parameters)
+    values = ", ".join(
+        f"sum({'1' if each == 'events' else each})"
+        for each in (f"ifnull(picos, 0) >> {HALF_BITS}", f"ifnull(picos, 0) & {LOW}", *_AMOUNTS)
+    )
+    statement = (
+        f"SELECT {_BY}, {values} FROM {tables} JOIN kinds USING (kind) "
+        f"WHERE time >= {since} AND time < {until} AND {holding(version)} GROUP BY {_BY}"
+    )
+    return statement, parameters
+
+
+def _of_others(
+    book: int, since: int, until: int, subjects: Sequence[str] | None, version: int | None
+) -> tuple[str, Parameters]:
+    parameters = Parameters()
+    conditions = [
+        f"book = {book} AND time >= {since} AND time < {until} AND others IS NOT NULL",
+        holding(version),
+        *_chosen(subjects, parameters),
+    ]
+    return (
+        f"SELECT {_BY}, others FROM costs JOIN kinds USING (kind) WHERE {' AND '.join(conditions)}",
+        parameters,
+    )
+
+
+def _chosen(subjects: Sequence[str] | None, parameters: Parameters) -> Iterator[str]:
+    if subjects is not None:
+        yield f"subject IN (SELECT value FROM json_each({parameters(json.dumps(list(subjects)))}))"
