@@ -17,8 +17,6 @@ from llm_metering.errors import MissingExtraError, QueryError
 from llm_metering.meters import MeterDefinition, UsageReport, UsageRow, usage_query
 from llm_metering.meters.time_axis import ticks
 
-from .test_report_html import MoneyReport
-
 HOUR = timedelta(hours=1)
 START = datetime(2026, 10, 24, 22, tzinfo=UTC)  # midnight in Berlin, of a day of 25 hours
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -150,7 +148,7 @@ def test_money_is_drawn_and_told_exactly():
     cents = Decimal("0.0543990")
     report = hourly(
         [(0, "a", cents), (0, "b", cents * 2)],
-        make=lambda **given: MoneyReport(**given, currency="USD", unpriced=3),
+        make=lambda **given: UsageReport(**given, currency="USD", unpriced=3),
     )
 
     made = report.plot().to_dict()
@@ -160,6 +158,15 @@ def test_money_is_drawn_and_told_exactly():
     assert data[-1]["high"] == float(cents * 3)
     assert made["encoding"]["y"]["axis"]["title"] == "USD per hour"
     assert made["title"]["subtitle"][-1] == "without 3 events of no price"
+
+
+def test_several_currencies_are_not_stacked():
+    """A euro on a dollar would be nothing."""
+    amounts = [(0, "EUR", Decimal("0.5")), (0, "USD", Decimal(2))]
+
+    chart = hourly(amounts, meter="cost_total", group_by="currency").plot(top=1)
+
+    assert stacks(chart) == {(0, "USD"): (2, 2)}
 
 
 def test_axis_shows_the_clocks_of_the_zone():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -63,14 +62,6 @@ def report_of(values, *, make=UsageReport, **asked):
         for place, (name, value) in enumerate(values)
     ]
     return make(query=query, rows=tuple(rows))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoneyReport(UsageReport):
-    """A report of a meter of money."""
-
-    unpriced: int = 0
-    currency: str | None = None
 
 
 def test_table_has_a_row_for_each_row():
@@ -157,7 +148,7 @@ def test_money_is_written_in_full():
     """Decimals keep their digits, their currency is named, and what has no price is counted."""
     report = report_of(
         [("gpt-5", Decimal("0.0543990")), ("gpt-5-mini", Decimal("1E-7"))],
-        make=lambda **given: MoneyReport(**given, currency="USD", unpriced=1_203),
+        make=lambda **given: UsageReport(**given, currency="USD", unpriced=1_203),
         group_by="model",
     )
 
@@ -186,9 +177,18 @@ def test_empty_report_says_so(asked, hint):
     assert any(each.startswith(hint) for each in page.paragraphs[1:])
 
 
+def test_several_currencies_have_no_total():
+    """Amounts of several currencies stand beside each other."""
+    amounts = [("EUR", Decimal("0.5")), ("USD", Decimal(2))]
+
+    page = Page(report_of(amounts, meter="cost_total", group_by="currency")._repr_html_())
+
+    assert page.rows[1:] == [["EUR", "0.5"], ["USD", "2"]]
+
+
 def test_nothing_priced_is_not_nothing_used():
     """Usage without a price leaves a report of money without rows, and that is what it says."""
-    report = report_of([], make=lambda **given: MoneyReport(**given, unpriced=2))
+    report = report_of([], make=lambda **given: UsageReport(**given, unpriced=2))
 
     page = Page(report._repr_html_())
 

@@ -32,16 +32,10 @@ __all__ = [
     "shortened",
 ]
 
-<<<<<<< HEAD
-=======
 Number: TypeAlias = Any
 """A value of a meter, or what was worked out of some. All of one meter are of a kind: whole numbers,
 floats, or decimals, which no type can say where they are added up."""
 
-UNKNOWN: Final = "-"
-"""Stands where a number would be and nobody knows it, which is not 0."""
-
->>>>>>> main
 _NARROWEST_TEXT = 10
 _GAP = 2
 _EXACT_BELOW = 10_000
@@ -62,24 +56,7 @@ def shortened(text: str, width: int, dots: str = "…") -> str:
     return f"{head}{dots}{tail}"
 
 
-<<<<<<< HEAD
-def short_amount(value: float | None) -> str:
-=======
-def amount(value: object) -> str:
-    """A number to be read by people; `None` is one that nobody knows.
-
-    >>> amount(1234567), amount(None), amount(0.1 + 0.2)
-    ('1,234,567', '-', '0.3')
-    """
-    if value is None:
-        return UNKNOWN
-    # More digits than a float is exact to would be noise; an int has all of its own.
-    kind = ".15g" if isinstance(value, float) else "f" if isinstance(value, Decimal) else ""
-    return format(value, f",{kind}")
-
-
 def short_amount(value: float | Decimal | None) -> str:
->>>>>>> main
     """A number in three digits, where it is large.
 
     >>> short_amount(9876), short_amount(1_234_567), short_amount(999_950)

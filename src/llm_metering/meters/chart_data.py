@@ -51,7 +51,7 @@ def groups_of(report: UsageReport, most: int) -> Groups:
     groups with the highest values are shown, and how many are not is known.
     """
     query = report.query
-    adds_up = query.meter.adds_up
+    adds_up = report.adds_up
     sizes: dict[_Key, Any] = {}
     for row in report.rows:
         key = _key(report, row)
@@ -94,7 +94,7 @@ def intervals(report: UsageReport, groups: Groups) -> list[dict[str, Any]]:
         below: Any = Decimal(0)
         for name in sorted(values, key=order.__getitem__):
             value = values[name]
-            if not query.meter.adds_up:
+            if not report.adds_up:
                 low = high = _exact(value)
             elif value >= 0:
                 low, above = above, above + _exact(value)

@@ -108,7 +108,7 @@ def _over_time(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> A
         ],
     )
     y_axis = _number_axis(alt, _per_window(report, windows), data, ("low", "high"))
-    if query.meter.adds_up:
+    if report.adds_up:
         y = alt.Y("low:Q", axis=y_axis, stack=None)
         chart = base.mark_bar(x2Offset=-1 if _is_wide(data, domain) else 0)
         chart = chart.encode(y=y, y2="high:Q")
@@ -143,7 +143,7 @@ def _by_group(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> An
 
 
 def _empty(alt: Any, classes: Any, report: UsageReport) -> Any:
-    words = "nothing has a price" if getattr(report, "unpriced", 0) else "nothing was used"
+    words = "nothing has a price" if report.unpriced else "nothing was used"
     chart = classes.Chart(alt.Data(values=[{"text": words}])).mark_text(fontSize=14)
     nobody = Groups(titles=(), names={})
     return _finished(alt, chart.encode(text="text:N"), report, nobody, height=80)
@@ -158,7 +158,7 @@ def _finished(
             f"the {len(groups.names):,} groups with the highest values; "
             f"{groups.rest:,} more are not shown"
         )
-    unpriced = getattr(report, "unpriced", 0)
+    unpriced = report.unpriced
     if unpriced:
         subtitle.append(
             f"without {unpriced:,} {'event' if unpriced == 1 else 'events'} of no price"
@@ -195,7 +195,7 @@ def _number_axis(alt: Any, title: str, data: list[dict[str, Any]], ends: tuple[s
 def _unit(report: UsageReport) -> str:
     """What the values are counted in, as an axis says it."""
     meter = report.query.meter
-    currency = getattr(report, "currency", None)
+    currency = report.currency
     if currency:
         return plain(str(currency))
     word = _UNITS.get(meter.slug.partition("_")[0], meter.slug)
@@ -204,7 +204,7 @@ def _unit(report: UsageReport) -> str:
 
 def _per_window(report: UsageReport, window: str) -> str:
     unit = _unit(report)
-    return f"{unit} per {window}" if report.query.meter.adds_up else unit
+    return f"{unit} per {window}" if report.adds_up else unit
 
 
 def _is_wide(data: list[dict[str, Any]], domain: list[int]) -> bool:

@@ -110,7 +110,7 @@ def report_html(report: UsageReport) -> str:
         left_out = (half, hidden)
         notes.append("to_pandas(), to_polars(), to_arrow() and to_csv() have all rows.")
     total = None
-    if query.meter.adds_up and texts:
+    if report.adds_up and texts:
         total = ["total", *[""] * (len(texts) - 1), amount(report.total)]
     return html_table(
         caption=caption,
@@ -144,7 +144,7 @@ def period_of(query: UsageQuery) -> str:
 
 def value_title(report: UsageReport) -> str:
     """What to call the values of a report: its meter, and the currency of money."""
-    currency = getattr(report, "currency", None)
+    currency = report.currency
     slug = report.query.meter.slug
     return f"{slug} ({plain(currency)})" if currency else slug
 
@@ -179,7 +179,7 @@ def cells_of(query: UsageQuery, row: UsageRow) -> list[str]:
 
 
 def _notes(report: UsageReport) -> Iterator[str]:
-    unpriced = getattr(report, "unpriced", 0)
+    unpriced = report.unpriced
     if unpriced:
         events = "1 event has" if unpriced == 1 else f"{unpriced:,} events have"
         yield f"{events} no price, and no part in these figures."

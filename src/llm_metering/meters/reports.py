@@ -105,7 +105,7 @@ class UsageReport:
 
     def __repr__(self) -> str:
         parts = [self.query.meter.slug, f"rows={len(self.rows)}"]
-        if self.query.meter.adds_up and not self._has_several_currencies:
+        if self.adds_up:
             parts.append(f"total={_digits(self.total)}")
             parts += [self.currency] if self.currency else []
         if self.unpriced:
@@ -140,6 +140,11 @@ class UsageReport:
             # Not in the caller's context, which may round.
             total = _EXACT.add(total, Decimal(row.value))
         return total
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether `total` is there: averages do not add up, nor do amounts of several currencies."""
+        return self.query.meter.adds_up and not self._has_several_currencies
 
     @property
     def _has_several_currencies(self) -> bool:

@@ -57,7 +57,7 @@ class InTerminal:
         report = self._looked.report
         if report is None:
             return "rows=0"
-        total = f" {report.query.meter.slug}={report.total}" if report.query.meter.adds_up else ""
+        total = f" {report.query.meter.slug}={report.total}" if report.adds_up else ""
         return f"rows={len(report)}{total}"
 
     def frame(self, width: int, height: int) -> Iterator[RenderableType]:
@@ -77,7 +77,7 @@ class InTerminal:
         rows = rows[-room:]
         titles = list(text_titles(query))
         blank = [""] * (len(titles) - 1)
-        adds_up = bool(titles) and query.meter.adds_up
+        adds_up = bool(titles) and report.adds_up
         yield Listing(
             texts=titles,
             numbers=[value_title(report)],

@@ -11,15 +11,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-<<<<<<< HEAD
-from ...meters import Value, Window, window_bounds
-from ...meters.labels import window_label
-from ..render import UNKNOWN, Listing, shortened
-=======
 from ...meters import Window, window_bounds
-from ..periods import window_label
+from ...meters.labels import window_label
 from ..render import UNKNOWN, Listing, Number, shortened
->>>>>>> main
 
 __all__ = ["Axis", "Series", "Sparklines", "bars", "slot_of"]
 

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 from rich.text import Text
 
-<<<<<<< HEAD
-from ...meters import METERS, UsageQuery, UsageReport, Value, Window
-from ...meters.labels import period_label, window_label
-from ..render import UNKNOWN, Listing, amount, plain, short_amount
-=======
 from ...meters import METERS, UsageQuery, UsageReport, Window
-from ..periods import period_label, window_label
+from ...meters.labels import period_label, window_label
 from ..render import UNKNOWN, Listing, Number, amount, plain, short_amount
->>>>>>> main
 from ..tally import (
     CALLS,
     Line,
