@@ -252,7 +252,9 @@ def test_a_notebook_needs_no_network(window):
 
     shown = chart._repr_mimebundle_(None, None)
 
-    assert set(shown) == {"image/svg+xml", "text/plain"}
+    assert set(shown) == {"text/html", "image/svg+xml", "text/plain"}
+    assert 'alt="tokens_total (Input and output tokens)"' in shown["text/html"]
+    assert re.findall(r"https?:", shown["text/html"]) == []
     assert shown["image/svg+xml"].startswith("<svg")
     assert "href" not in shown["image/svg+xml"]
     with altair.renderers.enable("mimetype"):

@@ -7,13 +7,19 @@ What Altair makes of a chart by default is a page that loads Vega from a server 
 
 from __future__ import annotations
 
+from base64 import b64encode
+from html import escape
 from importlib.util import find_spec
 from io import StringIO
-from typing import Any
+from typing import Any, Final
 
 import altair
 
 __all__ = ["Chart", "LayerChart"]
+
+
+_SVG: Final = "image/svg+xml"
+_STYLE: Final = "max-width: 100%; height: auto"
 
 
 class _AsSvg:
@@ -22,9 +28,13 @@ class _AsSvg:
             return super()._repr_mimebundle_(*args, **kwargs)  # type: ignore[misc]  # Altair's
         drawn = StringIO()
         self.save(drawn, format="svg")  # type: ignore[attr-defined]  # likewise
-        # A narrow page shows it smaller, instead of its left half.
-        svg = drawn.getvalue().replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)
-        return {"image/svg+xml": svg, "text/plain": repr(self)}
+        svg = drawn.getvalue()
+        inline = b64encode(svg.encode()).decode()
+        # A narrow page shows it smaller: of an SVG alone JupyterLab would show the left half.
+        page = (
+            f'<img alt="{_alternative(self)}" style="{_STYLE}" src="data:{_SVG};base64,{inline}">'
+        )
+        return {"text/html": page, _SVG: svg, "text/plain": repr(self)}
 
 
 class Chart(_AsSvg, altair.Chart):
@@ -33,3 +43,8 @@ class Chart(_AsSvg, altair.Chart):
 
 class LayerChart(_AsSvg, altair.LayerChart):
     """A chart of several."""
+
+
+def _alternative(chart: Any) -> str:
+    """What a screen reader says in place of the picture: its title."""
+    return escape(str(getattr(chart.title, "text", "usage")))

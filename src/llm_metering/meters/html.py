@@ -33,9 +33,9 @@ __all__ = [
 MOST_ROWS: Final = 60
 """A report that is longer is shown by its first and its last rows."""
 
-_CAPTION: Final = "caption-side: top; text-align: left; padding: 0 0 0.4em 0"
+_CAPTION: Final = "caption-side: top; text-align: left; padding: 0 0 0.4em 0; white-space: nowrap"
 _TEXT: Final = "text-align: left; vertical-align: top; white-space: pre-wrap"
-_NUMBER: Final = "text-align: right; vertical-align: top; font-variant-numeric: tabular-nums"
+_NUMBER: Final = "text-align: right; vertical-align: top; white-space: nowrap; font-variant-numeric: tabular-nums"
 _SUM: Final = "; font-weight: bold; border-top: 1px solid currentColor"
 _LEFT_OUT: Final = "text-align: center; opacity: 0.7"
 _NOTE: Final = "margin: 0.3em 0 0 0; max-width: 60em"
