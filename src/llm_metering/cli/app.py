@@ -26,6 +26,7 @@ from . import (
     reprice,
     status,
 )
+from .prices import prices
 from .render import plain
 from .top.command import top
 from .usage.command import usage
@@ -63,6 +64,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
+app.add_typer(prices, name="prices")
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
 app.command("reprice")(reprice.reprice)
@@ -73,9 +75,9 @@ app.command("demo")(demo.demo)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from .. import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"llm-metering {__version__}")
+        typer.echo(f"llm-metering {version('llm-metering')}")
         raise typer.Exit
 
 

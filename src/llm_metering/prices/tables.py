@@ -57,7 +57,13 @@ class PriceTable:
                 tiers = self._models.get((who, each))
                 if tiers is not None:
                     return self._at(f"{who} {each}", tiers, time, tier_of(service_tier))
-        return Unpriced("unknown_model", f"{self.name} has no price of {provider} {model}")
+        if not self._models:
+            return Unpriced("unknown_model", "there is no price list")
+        if not names.providers:
+            return Unpriced("unknown_model", f"nobody knows who served {model}")
+        return Unpriced(
+            "unknown_model", f"{self.name} has no price of {names.providers[0]} {model}"
+        )
 
     def models(self) -> Iterator[tuple[str, str]]:
         """Every model, by its provider and name."""
