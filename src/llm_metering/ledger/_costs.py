@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 from ..events import EVENT_TYPE
 from ..meters import Book
 from ..prices import TOKEN_KINDS, PriceList
 from ._pricer import BOOKS, Names, Priced
-from ._rows import microseconds
+from ._rows import ROWS_AT_ONCE, microseconds
 from ._windows import DAY, QUARTER
 
 __all__ = [
@@ -140,14 +140,18 @@ def number_names(
 
 
 def insert_rows(
-    connection: sqlite3.Connection, book: Book, version: int, rows: Iterable[Priced]
+    connection: sqlite3.Connection, book: Book, version: int, rows: list[Priced]
 ) -> None:
     """Insert rows, as they are priced in a version."""
-    connection.executemany(
-        f"INSERT INTO costs (book, version, {', '.join(ROW_COLUMNS)}) "
-        f"VALUES ({BOOKS[book]}, {version}, {', '.join('?' * len(ROW_COLUMNS))})",
-        rows,
-    )
+    into = f"INSERT INTO costs (book, version, {', '.join(ROW_COLUMNS)}) VALUES "
+    values = f"({BOOKS[book]}, {version}, {', '.join('?' * len(ROW_COLUMNS))})"
+    # Many with each statement: the interpreter's lock is given up for each, and while others wait for
+    # the ledger, it may take milliseconds to come back.
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    at_once = min(ROWS_AT_ONCE, most // len(ROW_COLUMNS))
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        connection.execute(into + ", ".join([values] * len(some)), tuple(chain.from_iterable(some)))
 
 
 def add_sums(

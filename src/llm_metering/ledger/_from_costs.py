@@ -188,17 +188,21 @@ def _report(
     connection: sqlite3.Connection, asked: _Asked, parts: Sequence[_Part], late: int
 ) -> UsageReport:
     query = asked.query
-    sums: dict[tuple[Any, ...], list[int]] = {}
+    sums: dict[tuple[Any, ...], tuple[int, int]] = {}
     for sign, statement in parts:
-        for *key, high, low, events in connection.execute(statement, asked.parameters):
-            found = sums.setdefault(tuple(key), [0, 0])
-            found[0] += sign * ((high << HALF_BITS) + low)
-            found[1] += sign * events
+        for row in connection.execute(statement, asked.parameters).fetchall():
+            key, high, low, events = row[:-3], row[-3], row[-2], row[-1]
+            picos = (high << HALF_BITS) + low
+            if (found := sums.get(key)) is not None:
+                sums[key] = found[0] + sign * picos, found[1] + sign * events
+            else:
+                sums[key] = sign * picos, sign * events
     unpriced = late
     currencies = set()
     made: dict[tuple[Any, ...], int] = {}
     by_currency = CURRENCY in query.keys
-    for (*key, currency), (picos, events) in sums.items():
+    for told_apart, (picos, events) in sums.items():
+        key, currency = told_apart[:-1], told_apart[-1]
         if not events:
             continue
         if currency == UNPRICED:
@@ -207,8 +211,10 @@ def _report(
         if currency != NO_CURRENCY:
             currencies.add(currency)
         if by_currency:
-            key[2 + query.keys.index(CURRENCY)] = "" if currency == NO_CURRENCY else currency
-        made[tuple(key)] = made.get(tuple(key), 0) + picos
+            place = 2 + query.keys.index(CURRENCY)
+            shown = "" if currency == NO_CURRENCY else currency
+            key = (*key[:place], shown, *key[place + 1 :])
+        made[key] = made.get(key, 0) + picos
     if len(currencies) > 1 and not by_currency:
         raise QueryError(
             f"amounts are of several currencies ({', '.join(sorted(currencies))}); group or filter "
@@ -216,11 +222,16 @@ def _report(
         )
     ends = _ends(connection, query) if query.window is None else {}
     plain = [each for each, key in enumerate(query.keys, 2) if key != CURRENCY]
-    groups: list[Group] = [
-        (*key, *ends.get((key[1], *(key[each] for each in plain)), (0, 0)), amount_of(picos))
-        for key, picos in made.items()
-    ]
-    groups.sort(key=lambda group: group[:-3])
+    # In order; what is the same for all is not compared, which nothing has to compare with.
+    ordered = sorted(made.items())
+    groups: list[Group]
+    if ends:
+        groups = [
+            (*key, *ends.get((key[1], *(key[each] for each in plain)), (0, 0)), amount_of(picos))
+            for key, picos in ordered
+        ]
+    else:
+        groups = [(*key, 0, 0, amount_of(picos)) for key, picos in ordered]
     return UsageReport(
         query=query,
         rows=rows_of(query, asked.windows, groups),

@@ -43,7 +43,9 @@ _DECIDED: Final = ROW_COLUMNS[_CARD:]
 _EVENT: Final = ", ".join(f"e.{each}" for each in EVENT_COLUMNS.split(", ")[:-1])
 _SUPERSEDE: Final = """
     UPDATE costs SET superseded = ?
-    WHERE book = ? AND place = ? AND version = ? AND superseded IS NULL
+    WHERE book = ? AND superseded IS NULL AND (place, version) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+    )
     """
 
 
@@ -259,10 +261,8 @@ def _write(
         if version is None or newest != version:
             # What is in an earlier version stays as it is.
             version = version_of(writer, book, prices, anew=True)
-        superseded = writer.executemany(
-            _SUPERSEDE,
-            [(version, BOOKS[book], old.event[0], old.version) for old, _ in changed],
-        )
+        those = json.dumps([(old.event[0], old.version) for old, _ in changed])
+        superseded = writer.execute(_SUPERSEDE, (version, BOOKS[book], those))
         if superseded.rowcount != len(changed):
             writer.execute("ROLLBACK")
             return None
