@@ -86,6 +86,34 @@ def test_an_event_keeps_its_price(ledger):
         ledger.query(usage_query("cost_total"), version=3)
 
 
+def test_what_was_priced_is_priced_again(ledger):
+    """Those that were chosen, with what changed; the version before is still what it was."""
+    fill(ledger, make_event(), make_event(subject="zoo"), make_event(model="new"))
+    ledger.price({"cost": PRICES})
+    dearer = Prices({"gpt-5-mini": card(input="6", output="30"), "new": card("new")}, version="2")
+    planned = ledger.reprice(dearer, dry_run=True)
+    assert (planned.version, len(planned.changes), cost(ledger).total) == (None, 2, 2 * CALL)
+
+    done = ledger.reprice(dearer, subjects=["zoo"])
+
+    [change] = done.changes
+    assert (change.before, change.after, change.events) == (CALL, 2 * CALL, 1)
+    assert (done.version, cost(ledger).total) == (2, 3 * CALL)
+    done = ledger.reprice(dearer, unpriced_only=True)
+    [change] = done.changes
+    assert (change.model, change.newly_priced, change.before) == ("new", 1, 0)
+    assert ledger.reprice(dearer).version == 4
+    assert ledger.reprice(dearer).version is None
+    totals = [ledger.query(usage_query("cost_total"), version=each).total for each in range(1, 5)]
+    assert totals == [2 * CALL, 3 * CALL, 4 * CALL, 5 * CALL]
+    assert (cost(ledger, group_by=["subject", "model"]).total, ledger.recount()) == (5 * CALL, [])
+    bills = [ledger.billing(NOON, NOON + timedelta(days=1), version=each) for each in (1, 4)]
+    assert [sum(each.picos or 0 for each in bill.charges) for bill in bills] == [
+        1_200_000_000,
+        3_000_000_000,
+    ]
+
+
 def test_several_currencies_are_not_added_up(ledger):
     """The error says what to do; by currency, and of one, there are sums."""
     euros = card("other", currency="EUR")
@@ -246,6 +274,7 @@ def test_every_way_to_an_answer_is_the_same(ledger):
                     {},
                     {"start": "2026-11-25T00:00Z", "end": "2027-01-12T00:00Z"},
                     {"start": "2026-11-30T23:00Z", "end": "2026-12-31T23:00Z"},
+                    {"start": "2026-12-02T00:00Z", "end": "2027-01-03T00:00Z"},
                     {"start": "2026-11-25T03:07:01Z"},
                 ):
                     for subject in (None, "customer-1"):
