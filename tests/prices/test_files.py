@@ -249,6 +249,12 @@ USD = 'currency = "USD"\n'
             row('service_tier = "batch"'), 2, "p m on batch has no prices for the usual tier at that time",
             id="tier-alone",
         ),
+        pytest.param(
+            USD + ROW + "effective_from = 2026-03-01\n" + ROW + "effective_from = 2026-02-28\n"
+            'service_tier = "batch"',
+            7, "p m on batch from 2026-02-28 has no prices for the usual tier at that time",
+            id="tier-before-the-usual",
+        ),
         pytest.param(USD + ROW + ROW, 6, "p m is there already, at", id="twice"),
         pytest.param(
             USD + ROW + ROW.replace('"p"', '"P"').replace('"m"', '"M"'), 6, "is there already", id="by-case"
