@@ -23,6 +23,7 @@ from . import (
     prune,
     reconcile,
     replay,
+    reprice,
     status,
 )
 from .prices import prices
@@ -66,6 +67,7 @@ app.command("meters")(meters.meters)
 app.add_typer(prices, name="prices")
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
+app.command("reprice")(reprice.reprice)
 app.command("prune")(prune.prune)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
