@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -353,3 +355,16 @@ def test_without_any_prices_no_model_has_one(monkeypatch):
     assert isinstance(nothing.find("openai", "gpt-4o", time=day(1), service_tier=None), Unpriced)
     with pytest.raises(MissingExtraError, match=r"pip install 'llm-metering\[prices\]'"):
         open_prices([], "genai-prices")
+
+
+def test_the_files_of_the_documentation_are_files(tmp_path):
+    """Each example of a price file on the page about them is one."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "prices.md"
+    examples = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    files = [text for text in examples if "[[" in text]
+    for text in files:
+        path = tmp_path / "prices.toml"
+        path.write_text(text, encoding="utf-8")
+        open_prices([path], "off")
+
+    assert len(files) == 3
