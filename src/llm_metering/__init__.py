@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from .global_handlers import uninstall as uninstall
     from .meter import Meter as Meter
     from .meters import UsageReport as UsageReport
+    from .notebook import watch as watch
+    from .notebook.magic import load_ipython_extension as load_ipython_extension
+    from .notebook.magic import unload_ipython_extension as unload_ipython_extension
     from .subjects import sign_subject as sign_subject
     from .subjects import subject as subject
     from .token_usage import TokenUsage as TokenUsage
@@ -51,12 +54,15 @@ _HOMES = {
     "flush_after": "flushing",
     "get_meter": "default_meter",
     "install": "global_handlers",
+    "load_ipython_extension": "notebook.magic",
     "metered_stream": "default_meter",
     "record": "default_meter",
     "sign_subject": "subjects",
     "subject": "subjects",
     "uninstall": "global_handlers",
+    "unload_ipython_extension": "notebook.magic",
     "usage": "default_meter",
+    "watch": "notebook",
 }
 
 __all__ = [
@@ -82,6 +88,7 @@ __all__ = [
     "subject",
     "uninstall",
     "usage",
+    "watch",
 ]
 
 

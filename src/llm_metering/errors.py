@@ -2,16 +2,19 @@
 
 Each error is a `MeteringError` and also the builtin it is a case of, so that
 `except ValueError` goes on working. Errors are raised while something is configured or
-queried; once a call is in flight, trouble is counted and shown by `status` instead. The one error
-that a call itself can meet is asked for by a setting: `MissingSubjectError`.
+queried; once a call is in flight, trouble is counted and shown by `status` instead. The errors that a
+call itself can meet are asked for, by a setting or a budget: each is a `CallRefusedError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final, Literal
 
 __all__ = [
+    "BudgetExceededError",
+    "CallRefusedError",
     "ConfigurationError",
     "ExportError",
     "HomeError",
@@ -35,6 +38,7 @@ __all__ = [
     "SubjectTokenError",
     "TransportProblem",
     "UnknownUsageError",
+    "UnpricedCallError",
 ]
 
 # Not what was found there: metadata may come from a client.
@@ -119,15 +123,63 @@ class SubjectError(MeteringError, ValueError):
 
 # No `ValueError`: LlamaIndex's query engines take one for a wrong answer of the model, and go on
 # without it (llama-index-core 0.14.25, `response_synthesizers/refine.py`).
-class MissingSubjectError(MeteringError):
-    """Nobody was named to pay for a call, and the setting `on_missing_subject` refuses such calls.
+class CallRefusedError(MeteringError):
+    """A call was not made: it is raised before the provider is asked, through the framework's own call.
 
-    It is raised before the provider is asked, through the framework's own call.
+    Attributes:
+        reason: What refused calls are counted by.
+    """
+
+    reason = "refused"
+
+
+class BudgetExceededError(CallRefusedError):
+    """What was spent has reached the budget.
+
+    Attributes:
+        budget: The money there was.
+        spent: What the calls that are over have cost.
+        currency: Of both.
+    """
+
+    reason = "budget"
+
+    def __init__(self, budget: Decimal, spent: Decimal, currency: str) -> None:
+        super().__init__(
+            f"the budget of {budget:f} {currency} is spent: the calls so far have cost {spent:f} "
+            f"{currency}, so this one was not made"
+        )
+        self.budget = budget
+        self.spent = spent
+        self.currency = currency
+
+
+class UnpricedCallError(CallRefusedError):
+    """There is a budget, and nobody knows what a call of this model would cost.
+
+    Attributes:
+        model: The model, if it has a name.
+    """
+
+    reason = "no_price"
+
+    def __init__(self, model: str | None, why: str) -> None:
+        super().__init__(
+            f"there is a budget, and {model or 'this call'} cannot be held to it: {why}; name its "
+            "price in a price list, or go without a budget"
+        )
+        self.model = model
+
+
+class MissingSubjectError(CallRefusedError):
+    """Nobody was named to pay for a call, and the setting `on_missing_subject` refuses such calls.
 
     Args:
         flags: What was odd about the run's metadata; of a subject in it that was passed over the
             message says so.
     """
+
+    reason = "no_subject"
 
     def __init__(self, flags: tuple[str, ...] = ()) -> None:
         passed_over = "".join(text for flag, text in _PASSED_OVER.items() if flag in flags)

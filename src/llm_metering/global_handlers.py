@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 from .default_meter import set_default_subject
 from .errors import MissingExtraError
 from .subjects import check_subject
 
-__all__ = ["install", "uninstall"]
+__all__ = ["Installed", "install", "uninstall"]
+
+_lock: Final = threading.Lock()
+_asked_for: set[object] = set()
+"""Who wants the handlers: the user, by `install`, and each `Installed` that is not over."""
+_USER: Final = "install()"
 
 
 def install(subject: str | None = None) -> None:
@@ -32,15 +38,43 @@ def install(subject: str | None = None) -> None:
         raise MissingExtraError("LangChain or LlamaIndex", "langchain", "llamaindex")
     if subject is not None:
         set_default_subject(subject)
-    for handler in handlers:
-        handler.install()
+    with _lock:
+        for handler in handlers:
+            handler.install()
+        _asked_for.add(_USER)
 
 
 def uninstall() -> None:
     """Undo `install()`: new calls are not metered globally; those in flight settle."""
-    for handler in _handlers():
-        handler.uninstall()
+    with _lock:
+        _asked_for.clear()
+        for handler in _handlers():
+            handler.uninstall()
     set_default_subject(None)
+
+
+class Installed:
+    """The global handlers for a while: they go at its end, unless somebody else wants them as well.
+
+    Without a framework it does nothing.
+
+    Raises:
+        MeteringError: If the default meter cannot be made of the settings there are.
+    """
+
+    def __init__(self) -> None:
+        with _lock:
+            for handler in _handlers():
+                handler.install()
+            _asked_for.add(self)
+
+    def end(self) -> None:
+        """It is over; calls in flight settle."""
+        with _lock:
+            _asked_for.discard(self)
+            if not _asked_for:
+                for handler in _handlers():
+                    handler.uninstall()
 
 
 def _handlers() -> list[Any]:

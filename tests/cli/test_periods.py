@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from llm_metering.cli.periods import FORMS, moment_of, window_label
+from llm_metering.cli.periods import FORMS, moment_of
 from llm_metering.errors import QueryError
+from llm_metering.meters.labels import window_label
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 21, 23, 30, 15, tzinfo=UTC)  # the 22nd in Berlin

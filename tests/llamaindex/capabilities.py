@@ -41,11 +41,14 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     # Older ones ask Ollama by an API that reports nothing.
     "ollama_embeddings_0_8": lambda: has("llama-index-embeddings-ollama", 0, 8),
     "openai_0_8": lambda: has("llama-index-llms-openai", 0, 8),
+    # What runs a notebook; only beside the newest.
+    "notebooks": lambda: has("nbclient") and has("ipykernel"),
 }
 
 MODULES: Final[Mapping[str, str]] = {
     # What it expects of each recording is for the latest clients.
     "test_recorded_traffic.py": "openai_0_8",
+    "test_notebook.py": "notebooks",
 }
 """What a module needs to be imported at all, by its file name."""
 

@@ -29,6 +29,7 @@ from .memory import SettledCalls
 from .owners import current_task, forget_idle, owned_by_task, owners_of
 from .reused import ReusedKeys
 from .values import CallStart, CallState, Outcome, Recorder, Report, Tokenizer, utc_now
+from .watched import tell_watchers
 from .writing import EventWriter
 
 __all__ = ["CallTable"]
@@ -126,6 +127,8 @@ class CallTable:
         if self._reused:
             self._reused.flag(name, self._open)
         self._writer.note_open(call)
+        if call.attribution.watchers:
+            tell_watchers(call, "began", call.event_id, self._recorder)
         self._watch()
 
     def is_paid(self, key: Key, request: object) -> bool:
@@ -162,6 +165,8 @@ class CallTable:
             if self._open.pop(key, None) is not None:
                 call.state = CallState.SETTLED
                 self._recorder.note_closed(call.event_id)
+                if call.attribution.watchers:
+                    tell_watchers(call, "left_out", call.event_id, self._recorder)
             for owned in call.owners:
                 owned.pop((self, key), None)
 
@@ -266,6 +271,8 @@ class CallTable:
         if merged != current:
             call.attribution = merged
             self._writer.note_open(call)
+            if merged.watchers:
+                tell_watchers(call, "began", call.event_id, self._recorder)
 
     def _follow(self, key: Key, call: Call) -> None:
         """Take note of the task in which a call's pieces come, if that is another one."""

@@ -18,6 +18,7 @@ from .call import Call
 from .notes import OpenNotes
 from .settling import counts_of, needs_counting
 from .values import CallState, Recorder, Report, Tokenizer, date_of
+from .watched import tell_watchers
 
 __all__ = ["EventWriter"]
 
@@ -56,6 +57,8 @@ class EventWriter:
         call.state = CallState.SETTLED
         self._recorder.note_closed(call.event_id)
         self._recorder.count(counter, reason)
+        if call.attribution.watchers:
+            tell_watchers(call, "left_out", call.event_id, self._recorder)
 
     def so_far(self, call: Call) -> Report:
         """What the front end knows of a call that nobody ends."""
@@ -76,9 +79,13 @@ class EventWriter:
             event = self._event(call, status, report, now, ended, None)
             self._recorder.record(call.event_id, encode(event))
             call.state = CallState.SETTLED
+            if call.attribution.watchers:
+                tell_watchers(call, "settled", event, self._recorder)
             return
         event_of = partial(self._event, call, status, report, now, ended)
         call.state = CallState.COUNTING
+        if call.attribution.watchers:
+            tell_watchers(call, "counting", call.event_id, self._recorder)
         # The note is the event to record if this process dies before we have counted.
         guessed = self._tokenizer.guess(exchange)
         self._recorder.note_open(call.event_id, encode(event_of(guessed)))
@@ -87,8 +94,11 @@ class EventWriter:
     def _settle_counted(
         self, call: Call, event_of: Callable[[Counted], UsageEvent], counted: Counted
     ) -> None:
-        self._recorder.record(call.event_id, encode(event_of(counted)))
+        event = event_of(counted)
+        self._recorder.record(call.event_id, encode(event))
         call.state = CallState.SETTLED
+        if call.attribution.watchers:
+            tell_watchers(call, "settled", event, self._recorder)
 
     def _event(
         self,

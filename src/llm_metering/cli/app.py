@@ -75,9 +75,9 @@ app.command("demo")(demo.demo)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from .. import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"llm-metering {__version__}")
+        typer.echo(f"llm-metering {version('llm-metering')}")
         raise typer.Exit
 
 

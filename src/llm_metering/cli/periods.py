@@ -1,4 +1,4 @@
-"""Moments and windows as people write and read them."""
+"""Moments as people write them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from ..errors import QueryError
-from ..meters import Window, read_moment, time_zone_of, window_bounds
+from ..meters import read_moment, window_bounds
 
-__all__ = ["FORMS", "moment", "moment_of", "period_label", "window_label"]
+__all__ = ["FORMS", "moment", "moment_of"]
 
 FORMS: Final = (
     "a day such as 2026-11-21, a month such as 2026-11, today, yesterday, now, -7d, -24h, -30m, or "
@@ -82,37 +82,3 @@ def moment(text: str | None) -> str | None:
     """What a person wrote, with the time and the offset that a day in UTC lacks."""
     date = _DATE.fullmatch(text) if text else None
     return f"{text}T00:00:00Z" if date and date[3] else text
-
-
-def period_label(start: datetime | None, end: datetime | None, time_zone: str) -> str:
-    """A period from its first moment to the first after it, as clocks there show them.
-
-    >>> from datetime import UTC
-    >>> period_label(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC), "UTC")
-    'from 2026-11-01 00:00 to 2026-11-30 00:00 (UTC)'
-    """
-    zone = time_zone_of(time_zone)
-    named = (("from", start), ("to", end))
-    parts = [
-        f"{word} {each.astimezone(zone):%Y-%m-%d %H:%M}" for word, each in named if each is not None
-    ]
-    return f"{' '.join(parts)} ({time_zone})"
-
-
-def window_label(start: datetime, window: Window, zone: tzinfo, *, short: bool = False) -> str:
-    """A window's start as clocks there show it; with the offset where they show it twice.
-
-    Args:
-        start: When it starts.
-        window: How long it is.
-        zone: Whose clocks these are.
-        short: Without the year, where that is plain anyway.
-    """
-    local = start.astimezone(zone)
-    if window == "MONTH":
-        return local.strftime("%Y-%m")
-    date = local.strftime("%m-%d" if short else "%Y-%m-%d")
-    if window == "DAY":
-        return date
-    is_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
-    return f"{date} {local:%H:%M}" + (f" {local:%z}" if is_twice else "")

@@ -18,6 +18,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from ..meters.labels import UNKNOWN, amount, plain
+
 __all__ = [
     "UNKNOWN",
     "Listing",
@@ -34,26 +36,10 @@ Number: TypeAlias = Any
 """A value of a meter, or what was worked out of some. All of one meter are of a kind: whole numbers,
 floats, or decimals, which no type can say where they are added up."""
 
-UNKNOWN: Final = "-"
-"""Stands where a number would be and nobody knows it, which is not 0."""
-
 _NARROWEST_TEXT = 10
 _GAP = 2
 _EXACT_BELOW = 10_000
 _UNITS: Final = ("", " k", " M", " B", " T")
-
-
-def plain(text: str) -> str:
-    r"""`text` with everything that is no visible character escaped.
-
-    >>> print(plain("acme\x1b[31m"))
-    acme\x1b[31m
-    """
-    shown = "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-    # In quotes where it could be mistaken for another, or for nothing.
-    return shown if shown == shown.strip() and shown else f'"{shown}"'
 
 
 def shortened(text: str, width: int, dots: str = "…") -> str:
@@ -68,19 +54,6 @@ def shortened(text: str, width: int, dots: str = "…") -> str:
     head = chop_cells(text, (room + 1) // 2)[0] if room else ""
     tail = chop_cells(text[::-1], room // 2)[0][::-1] if room > 1 else ""
     return f"{head}{dots}{tail}"
-
-
-def amount(value: object) -> str:
-    """A number to be read by people; `None` is one that nobody knows.
-
-    >>> amount(1234567), amount(None), amount(0.1 + 0.2)
-    ('1,234,567', '-', '0.3')
-    """
-    if value is None:
-        return UNKNOWN
-    # More digits than a float is exact to would be noise; an int has all of its own.
-    kind = ".15g" if isinstance(value, float) else "f" if isinstance(value, Decimal) else ""
-    return format(value, f",{kind}")
 
 
 def short_amount(value: float | Decimal | None) -> str:

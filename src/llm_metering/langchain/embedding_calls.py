@@ -15,7 +15,7 @@ from uuid import uuid4
 from .. import taps
 from ..calls import CallStart, Outcome, Report, outcome_of
 from ..default_meter import get_meter
-from ..errors import MissingSubjectError
+from ..errors import CallRefusedError
 from ..extract.embeddings import without_output
 from ..extract.reading import Reading
 from ..guard import Guard
@@ -78,11 +78,13 @@ class Account:
         meter = self._latest = self._own_meter or get_meter()
         return meter
 
-    def attribution(self, meter: Meter, *, is_let_pass: bool = False) -> Attribution:
+    def attribution(
+        self, meter: Meter, model: str | None, *, provider: str | None = None, is_let_pass: bool
+    ) -> Attribution:
         """Who pays for what begins here and now.
 
         Raises:
-            MissingSubjectError: If nobody does, and the settings refuse that.
+            CallRefusedError: If nobody does, and the settings refuse that, or a budget is spent.
         """
         found = attribute(
             handler=self._subject,
@@ -90,10 +92,13 @@ class Account:
             dimensions=self._dimensions,
             rules=meter.rules,
         )
-        if found.rank is Rank.NOBODY and not is_let_pass:
+        if is_let_pass:
+            return found
+        refusal = found.refusal(provider, model)
+        if refusal is None and found.rank is Rank.NOBODY:
             refusal = meter.missing_subjects.refusal()
-            if refusal is not None:
-                raise refusal
+        if refusal is not None:
+            raise refusal
         return found
 
     def note_failure(self, where: str, error: Exception) -> None:
@@ -113,7 +118,7 @@ class Account:
         """A request to the provider begins; `None` if it is not ours to meter.
 
         Raises:
-            MissingSubjectError: If nobody pays, and the settings refuse that.
+            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
         """
         try:
             around = _around.get()
@@ -124,13 +129,15 @@ class Account:
             if around is None:
                 meter = self.meter
                 # A request of one of several calls, of which each was let pass.
-                attribution = self.attribution(meter, is_let_pass=bool(self.under_way))
+                attribution = self.attribution(
+                    meter, model, provider=provider, is_let_pass=bool(self.under_way)
+                )
             else:
                 around.is_seen = True
                 meter, attribution = around.meter, around.attribution
                 model = model or around.model
             return _Request(meter, attribution, provider, model, inputs)
-        except MissingSubjectError:
+        except CallRefusedError:
             raise
         except Exception as error:
             self.note_failure("embeddings", error)
@@ -169,7 +176,7 @@ class Embedding:
     ) -> None:
         self.account = account
         self.meter = account.meter
-        self.attribution = account.attribution(self.meter, is_let_pass=_is_paid_elsewhere())
+        self.attribution = account.attribution(self.meter, model, is_let_pass=_is_paid_elsewhere())
         self.model = model
         self.is_seen = False
         self.is_over = False

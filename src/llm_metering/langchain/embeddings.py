@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from uuid import uuid4
 
-from ..errors import InvalidArgumentError, MissingExtraError, MissingSubjectError
+from ..errors import CallRefusedError, InvalidArgumentError, MissingExtraError
 from ..extract.reading import name_of
 from ..meter import Meter
 from ..subjects import check_subject, plain_dimensions
@@ -158,7 +158,7 @@ class MeteredEmbeddings(Embeddings):
         try:
             model = kwargs.get("model") or _model_of(self._embeddings)
             return Embedding(self._account, texts, name_of(model), is_tapped=self._is_tapped)
-        except MissingSubjectError:
+        except CallRefusedError:
             raise
         except Exception as error:
             self._account.note_failure("embeddings", error)

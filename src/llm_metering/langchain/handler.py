@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ..calls import CallStart, Key, current_task
 from ..default_meter import get_meter
-from ..errors import MissingExtraError, MissingSubjectError
+from ..errors import CallRefusedError, MissingExtraError
 from ..extract.reading import name_of
 from ..meter import Meter
 from ..subjects import Rank, attribute, check_subject, plain_dimensions
@@ -125,7 +125,7 @@ class MeteringHandler(HearsSurroundings):
         """Whether LangChain lets pass what a hook has just raised: the refusal of a call alone."""
         # It asks while it handles the error (`callbacks/manager.py`, `handle_event` and
         # `_ahandle_event_for_handler`), so that whatever else should escape us stops there.
-        return isinstance(sys.exception(), MissingSubjectError)
+        return isinstance(sys.exception(), CallRefusedError)
 
     @property
     def _meter(self) -> Meter:
@@ -164,7 +164,7 @@ class MeteringHandler(HearsSurroundings):
         """A chat model is called.
 
         Raises:
-            MissingSubjectError: If nobody pays, and the settings refuse that.
+            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
         """
         # Each handler of an async run gets an outer list of its own; the inner one is shared.
         asked = messages[0] if messages else []
@@ -179,7 +179,7 @@ class MeteringHandler(HearsSurroundings):
         """A completion model is called.
 
         Raises:
-            MissingSubjectError: If nobody pays, and the settings refuse that.
+            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
         """
         refusal = self._start("text_completion", prompts, prompts, run_id, kwargs, model=serialized)
         if refusal is not None:
@@ -230,7 +230,7 @@ class MeteringHandler(HearsSurroundings):
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
         model: object = None,
-    ) -> MissingSubjectError | None:
+    ) -> CallRefusedError | None:
         """Tell of the start; what is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
@@ -251,14 +251,17 @@ class MeteringHandler(HearsSurroundings):
             key = key_of(run_id)
             parameters = kwargs.get("invocation_params")
             batch = batch_of(key, parameters, kwargs.get("batch_size"))
+            provider = name_of(metadata.get("ls_provider"))
+            request_model = name_of(metadata.get("ls_model_name")) or model_in(parameters)
             if flags:
                 # It was made already.
                 attribution = replace(attribution, flags=(*attribution.flags, *flags))
-            elif attribution.rank is Rank.NOBODY or batch is not None:
-                refusal = refusal_of(meter, attribution, key, request, parameters, batch)
+            elif attribution.rank is Rank.NOBODY or batch is not None or attribution.watchers:
+                refusal = refusal_of(
+                    meter, attribution, key, request, parameters, batch, provider, request_model
+                )
                 if refusal is not None:
                     return refusal
-            provider = name_of(metadata.get("ls_provider"))
             parent = kwargs.get("parent_run_id")
             seen = Seen(
                 operation,
@@ -276,7 +279,7 @@ class MeteringHandler(HearsSurroundings):
                 framework="langchain",
                 operation=operation,
                 provider=provider,
-                request_model=name_of(metadata.get("ls_model_name")) or model_in(parameters),
+                request_model=request_model,
                 run_id=str(run_id),
                 request=request,
                 asked=seen.asked,

@@ -1,4 +1,4 @@
-"""Whether a call is refused because nobody pays, and what else is not made then.
+"""Whether a call is refused, because nobody pays or a budget is spent, and what else is not made then.
 
 Read in langchain-core 1.7.2, `language_models/llms.py` (`generate`, `agenerate`): the prompts of a
 completion model that are sent together have a run each, perhaps each for another payer. All are told
@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from ..calls import Key
-from ..errors import MissingSubjectError
+from ..errors import CallRefusedError
 from ..meter import Meter
 from ..subjects import Attribution, Rank
 from .batches import Batch
@@ -19,7 +19,7 @@ from .batches import Batch
 __all__ = ["refusal_of"]
 
 # The parameters themselves, not their `id`, which could soon be another object's.
-_refused: Final[deque[object]] = deque(maxlen=16)
+_refused: Final[deque[tuple[object, CallRefusedError]]] = deque(maxlen=16)
 
 
 def refusal_of(
@@ -29,7 +29,9 @@ def refusal_of(
     request: object,
     parameters: object,
     batch: Batch | None,
-) -> MissingSubjectError | None:
+    provider: str | None,
+    model: str | None,
+) -> CallRefusedError | None:
     """What to raise in place of the call; it is counted, and others that were told forget it.
 
     Args:
@@ -39,12 +41,15 @@ def refusal_of(
         request: Its request object.
         parameters: The parameters of the call, the same object for all that are sent together.
         batch: The calls that it was begun with.
+        provider: Who would be asked.
+        model: Which of its models.
     """
-    if batch is not None and any(each is parameters for each in list(_refused)):
-        refusal: MissingSubjectError | None = MissingSubjectError()
-    elif attribution.rank is not Rank.NOBODY or meter.calls.is_paid(key, request):
-        return None
-    else:
+    refusal = attribution.refusal(provider, model)
+    if batch is not None and refusal is None:
+        others = (refused for each, refused in list(_refused) if each is parameters)
+        refusal = next(others, None)
+    is_for_nobody = attribution.rank is Rank.NOBODY
+    if refusal is None and is_for_nobody and not meter.calls.is_paid(key, request):
         refusal = meter.missing_subjects.refusal(
             is_known=meter.calls.knows(key), flags=attribution.flags
         )
@@ -52,8 +57,8 @@ def refusal_of(
         return None
     if batch is not None:
         batch.keys.pop(key, None)
-        _refused.append(parameters)
+        _refused.append((parameters, refusal))
     # In a guard of its own: it is refused even if it cannot be counted.
     with meter.guard("on_llm_start"):
-        meter.calls.refuse(key, request, "no_subject", batch=batch)
+        meter.calls.refuse(key, request, refusal.reason, batch=batch)
     return refusal

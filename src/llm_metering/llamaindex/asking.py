@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from .. import taps
 from ..calls import CallStart, Report, outcome_of
-from ..errors import MissingSubjectError
+from ..errors import CallRefusedError
 from ..extract.reading import Reading
 from ..recording.records import report_of
 from ..taps import TappedRequests
@@ -71,7 +71,7 @@ def begin(
         `None` where it is metered by nobody.
 
     Raises:
-        MissingSubjectError: If it is certain, nobody pays, and the settings refuse that.
+        CallRefusedError: If it is certain that it asks, and it is refused.
     """
     outer = active_span_id.get()
     id_ = f"{type(instance).__name__}.{method}-{uuid4()}"
@@ -152,7 +152,7 @@ class Asking:
         if around is not None:
             around.pass_on()
 
-    def open(self, model: str | None = None) -> MissingSubjectError | None:
+    def open(self, model: str | None = None) -> CallRefusedError | None:
         """The provider is about to be asked.
 
         Args:
@@ -161,12 +161,12 @@ class Asking:
         Returns:
             What to raise instead.
         """
-        refusal = refusal_of(self._tellers)
-        if refusal is not None:
-            self._request().refuse()
-            return refusal
         if model is not None:
             self._start = replace(self._start, request_model=model)
+        refusal = refusal_of(self._tellers, self._start.provider, self._start.request_model)
+        if refusal is not None:
+            self._request().refuse(refusal.reason)
+            return refusal
         if not (self._idle or self._is_answered):
             self._idle.append(self._begun())
         return None
@@ -195,7 +195,7 @@ class Asking:
             request.end("aborted" if outcome == "aborted" else "failed", Report())
         # Of a method that makes several requests, some of the texts were not asked for.
         self._settle_silent(is_whole=type(self.instance) not in _several)
-        if self._is_asked_for() or isinstance(error, MissingSubjectError):
+        if self._is_asked_for() or isinstance(error, CallRefusedError):
             self._drop_idle()
         for request in self._taken(self._idle):
             request.end(outcome, Report(reason=reason))

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ..errors import MissingSubjectError
+from ..errors import CallRefusedError
 from ..subjects import CONFLICT, Attribution, Rank, attribute
 from .accounts import Teller
 from .frames import Frame
@@ -39,9 +39,21 @@ def attribution_of(teller: Teller, frame: Frame) -> Attribution:
     return found
 
 
-def refusal_of(told: Iterable[tuple[Teller, Attribution]]) -> MissingSubjectError | None:
-    """What is to be raised in place of a call that nobody pays for, if it is to be refused."""
+def refusal_of(
+    told: Iterable[tuple[Teller, Attribution]], provider: str | None, model: str | None
+) -> CallRefusedError | None:
+    """What is to be raised in place of a call, if it is to be refused.
+
+    Args:
+        told: Who is told of it, and who pays by what each of them knows.
+        provider: Who would be asked.
+        model: Which of its models.
+    """
     for (_, meter), attribution in told:
+        if attribution.watchers:
+            refused = attribution.refusal(provider, model)
+            if refused is not None:
+                return refused
         if attribution.rank is _NOBODY:
             refusal = meter.missing_subjects.refusal(flags=attribution.flags)
             if refusal is not None:

@@ -15,7 +15,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 
-from ..errors import MissingSubjectError
+from ..errors import CallRefusedError
 from ..extract.embeddings import read_embeddings
 from ..extract.reading import Reading, name_of
 from .asking import Asking, begin
@@ -76,7 +76,7 @@ def _ask(instance: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
             asked=partial(asked, instance, () if "image" in name else inputs),
         )
         return begin(KIND, instance, name, question, is_certain=name not in _AROUND)
-    except MissingSubjectError:
+    except CallRefusedError:
         raise
     except Exception as error:
         note_failure("embeddings", error)

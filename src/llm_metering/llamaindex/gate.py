@@ -40,7 +40,7 @@ class Gatekeeper(BaseCallbackHandler):
         """A call is about to be made.
 
         Raises:
-            MissingSubjectError: If it is refused.
+            CallRefusedError: If it is refused.
         """
         refusal = _refusal.get()
         if refusal is not None:

@@ -251,17 +251,18 @@ def begin_call(
     meter = tellers[0].meter
     told = [(teller, attribution_of(teller, frame)) for teller in tellers]
     around = frame.call_around()
-    refusal = None if is_only_a_span else refusal_of(told)
+    request_model = name_of(model)
+    refusal = None if is_only_a_span else refusal_of(told, provider, request_model)
     if refusal is not None and refuse(frame.instance, refusal):
         for teller, _ in told:
-            teller.meter.calls.refuse(key, seen, "no_subject")
+            teller.meter.calls.refuse(key, seen, refusal.reason)
         frame.refuse()
         return None
     tapped = seen.tapped = taps.begin(
         seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
     )
     # LlamaIndex names a span after what runs in it, and a UUID.
-    run_id, request_model = frame.id[-_UUID:], name_of(model)
+    run_id = frame.id[-_UUID:]
     # No `task`: a span or a generator tells of every end, also of a cancelled one, while a stream
     # outlives the task that it was made in, and may be read by another one, much later.
     starts = [

@@ -52,7 +52,7 @@ class Request:
             for (_, meter), _ in self._tellers:
                 meter.calls.withdraw(self._key)
 
-    def refuse(self) -> None:
+    def refuse(self, reason: str) -> None:
         """It is not to be made."""
         for (_, meter), _ in self._tellers:
-            meter.calls.refuse(self._key, self, "no_subject")
+            meter.calls.refuse(self._key, self, reason)

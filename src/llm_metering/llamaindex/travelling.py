@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import MeteringError
-from ..subjects import Scope, check_subject, current_scope, enter_scope, plain_dimensions
+from ..subjects import (
+    Scope,
+    check_subject,
+    current_scope,
+    enter_scope,
+    plain_dimensions,
+    ticket_of,
+    watcher_of,
+)
 
 __all__ = ["capture", "restore"]
 
@@ -23,11 +31,13 @@ def capture() -> dict[str, Any]:
     scope = current_scope()
     if scope is None:
         return {}
-    kept = {
+    kept: dict[str, Any] = {
         "subject": scope.subject,
         "pinned": scope.pinned,
         "dimensions": dict(scope.dimensions),
     }
+    if scope.watchers:
+        kept["watchers"] = [ticket_of(each) for each in scope.watchers]
     return {_KEY: kept}
 
 
@@ -52,4 +62,8 @@ def restore(context: Mapping[str, Any]) -> None:
         dimensions,
     ):
         return  # it came here by itself
-    enter_scope(Scope(_KEY, None, subject, pinned, dimensions))
+    # In another process nobody has these tickets.
+    tickets = kept.get("watchers")
+    found = map(watcher_of, tickets if isinstance(tickets, list) else ())
+    watchers = tuple(each for each in found if each is not None)
+    enter_scope(Scope(_KEY, None, subject, pinned, dimensions, watchers=watchers))

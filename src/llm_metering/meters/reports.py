@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import msgspec
 
 from ..errors import QueryError
-from . import frames
+from . import charts, frames, html
 from .definitions import CURRENCY
 from .moments import rfc3339
 from .queries import UsageQuery
 
 if TYPE_CHECKING:
+    import altair
     import pandas
     import polars
     import pyarrow
@@ -104,12 +105,16 @@ class UsageReport:
 
     def __repr__(self) -> str:
         parts = [self.query.meter.slug, f"rows={len(self.rows)}"]
-        if self.query.meter.adds_up and not self._has_several_currencies:
+        if self.adds_up:
             parts.append(f"total={_digits(self.total)}")
             parts += [self.currency] if self.currency else []
         if self.unpriced:
             parts.append(f"unpriced={self.unpriced}")
         return f"<UsageReport {' '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """The report as Jupyter shows it."""
+        return html.report_html(self)
 
     @property
     def total(self) -> Value:
@@ -135,6 +140,11 @@ class UsageReport:
             # Not in the caller's context, which may round.
             total = _EXACT.add(total, Decimal(row.value))
         return total
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether `total` is there: averages do not add up, nor do amounts of several currencies."""
+        return self.query.meter.adds_up and not self._has_several_currencies
 
     @property
     def _has_several_currencies(self) -> bool:
@@ -207,3 +217,24 @@ class UsageReport:
             MissingExtraError: If pyarrow is not installed.
         """
         return frames.to_arrow(self)
+
+    def plot(self, *, top: int | None = None) -> altair.Chart | altair.LayerChart:
+        """The report as a chart of Altair.
+
+        With a window it is a bar for each window, from its start to its end in the time zone that was
+        asked in, stacked by group; a window without usage is a gap. Values that do not add up, such
+        as means, are lines beside each other instead. Without a window it is a bar for each group.
+
+        `report.plot().save("usage.svg")`, or `.png`, needs no browser and no network. Nor does a
+        notebook, which shows it as SVG; `altair.renderers.enable("html")` gives it tooltips, and
+        loads Vega from the web.
+
+        Args:
+            top: How many groups are shown by name, the largest ones: at most 9, which is the default,
+                where there is a window, else 20 by default. The others are one together, `other`.
+
+        Raises:
+            MissingExtraError: If Altair is not installed.
+            QueryError: If `top` is no such number, or there are too many windows to be seen.
+        """
+        return charts.plot(self, top=top)

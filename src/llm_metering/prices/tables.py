@@ -57,6 +57,8 @@ class PriceTable:
                 tiers = self._models.get((who, each))
                 if tiers is not None:
                     return self._at(f"{who} {each}", tiers, time, tier_of(service_tier))
+        if not self._models:
+            return Unpriced("unknown_model", "there is no price list")
         if not names.providers:
             return Unpriced("unknown_model", f"nobody knows who served {model}")
         return Unpriced(

@@ -244,9 +244,13 @@ class ResponseRecorder:
     ) -> None:
         if exchange is None:
             self._recorder.record(event.id, encode(event))
+            for watcher in attribution.watchers:
+                watcher.settled(event)
             return
         # The note is the event to record if this process dies before we have counted.
         self._recorder.note_open(event.id, encode(event))
+        for watcher in attribution.watchers:
+            watcher.counting(event.id)
         done = partial(self._settle_counted, event, attribution, reading)
         self._tokenizer.submit(exchange, done)
 
@@ -255,6 +259,8 @@ class ResponseRecorder:
     ) -> None:
         event = with_count(event, reading, attribution, counted)
         self._recorder.record(event.id, encode(event))
+        for watcher in attribution.watchers:
+            watcher.settled(event)
 
 
 def report_of(

@@ -10,8 +10,9 @@ from .rules import (
     FromMetadata,
     SubjectRules,
 )
-from .scopes import Scope, current_scope, enter_scope, subject
+from .scopes import Scope, current_scope, enter_scope, subject, watched_subject
 from .tokens import SubjectVerifier, sign_subject
+from .watching import CallWatcher, Watchers, ticket_of, watcher_of
 
 __all__ = [
     "CONFLICT",
@@ -21,6 +22,7 @@ __all__ = [
     "METADATA_KEYS",
     "ON_MISSING",
     "Attribution",
+    "CallWatcher",
     "FromMetadata",
     "MissingSubjects",
     "OnMissing",
@@ -28,6 +30,7 @@ __all__ = [
     "Scope",
     "SubjectRules",
     "SubjectVerifier",
+    "Watchers",
     "attribute",
     "check_subject",
     "current_scope",
@@ -35,4 +38,7 @@ __all__ = [
     "plain_dimensions",
     "sign_subject",
     "subject",
+    "ticket_of",
+    "watched_subject",
+    "watcher_of",
 ]

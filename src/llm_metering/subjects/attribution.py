@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from ..errors import CallRefusedError
 from ..events import UNATTRIBUTED
 from .rules import Enclosing, SubjectRules
 from .scopes import Scope, current_scope
+from .watching import Watchers
 
 __all__ = ["Attribution", "Rank", "attribute"]
 
@@ -39,12 +41,22 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: The strings to group by.
         flags: What was odd: `unattributed`, `subject_conflict`, `invalid_subject`,
             `invalid_subject_token`, `invalid_dimension`.
+        watchers: Who is told of the call, besides the books.
     """
 
     subject: str
     rank: Rank
     dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    watchers: Watchers = ()
+
+    def refusal(self, provider: str | None, model: str | None) -> CallRefusedError | None:
+        """What to raise in place of such a call, by those who are told of it."""
+        for watcher in self.watchers:
+            refusal = watcher.refusal(provider, model)
+            if refusal is not None:
+                return refusal
+        return None
 
     def beside(self, other: Attribution) -> Attribution:
         """What holds for a call that another handler told of first, as `other` says.
@@ -61,8 +73,15 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
         dimensions = payer.dimensions
         if second.dimensions and not is_conflict:
             dimensions = {**second.dimensions, **dimensions}
+        watchers = payer.watchers
+        if second.watchers:
+            watchers = tuple(dict.fromkeys((*watchers, *second.watchers)))
         return Attribution(
-            subject=payer.subject, rank=payer.rank, dimensions=dimensions, flags=flags
+            subject=payer.subject,
+            rank=payer.rank,
+            dimensions=dimensions,
+            flags=flags,
+            watchers=watchers,
         )
 
 
@@ -120,4 +139,5 @@ def attribute(
         flags = (*flags, *odd)
     if scope is not None and not is_pinned:
         merged = {**scope.dimensions, **merged}
-    return Attribution(subject=name, rank=rank, dimensions=merged, flags=flags)
+    watchers = () if scope is None else scope.watchers
+    return Attribution(subject=name, rank=rank, dimensions=merged, flags=flags, watchers=watchers)

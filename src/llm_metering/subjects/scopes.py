@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .names import check_subject, plain_dimensions
+from .watching import CallWatcher, Watchers
 
-__all__ = ["Scope", "current_scope", "enter_scope", "subject"]
+__all__ = ["Scope", "current_scope", "enter_scope", "subject", "watched_subject"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +25,7 @@ class Scope:
 
     `opened_in` is the `id` of the stack frame of who opened it, which tells the code inside of a
     generator from that of its reader: both run in one context. A frame ends before the scope does
-    only where a helper opened it for somebody else.
+    only where a helper opened it for somebody else. `watchers` are told of the calls that begin inside.
     """
 
     opener: object
@@ -33,6 +34,7 @@ class Scope:
     pinned: bool
     dimensions: Mapping[str, str]
     opened_in: int = 0
+    watchers: Watchers = ()
 
     def without(self, opener: object) -> Scope | None:
         """The scopes that stay when `opener` closes the innermost one it opened."""
@@ -76,6 +78,8 @@ class subject:  # noqa: N801  # reads as a statement: with subject("customer-42"
         SubjectError: If the name or a dimension is not usable.
     """
 
+    _watchers: Watchers = ()
+
     def __init__(self, name: str, *, pinned: bool = False, **dimensions: str) -> None:
         self._name = check_subject(name)
         self._pinned = pinned
@@ -85,10 +89,11 @@ class subject:  # noqa: N801  # reads as a statement: with subject("customer-42"
         outer = _scope.get()
         dimensions = {**outer.dimensions, **self._dimensions} if outer else self._dimensions
         here = id(sys._getframe(1))  # noqa: SLF001  # as `logging` does
+        watchers = (*outer.watchers, *self._watchers) if outer else self._watchers
         if outer is not None and outer.pinned and not self._pinned:
-            scope = Scope(self, outer, outer.subject, True, dimensions, here)
+            scope = Scope(self, outer, outer.subject, True, dimensions, here, watchers)
         else:
-            scope = Scope(self, outer, self._name, self._pinned, dimensions, here)
+            scope = Scope(self, outer, self._name, self._pinned, dimensions, here, watchers)
         _scope.set(scope)
 
     def __exit__(
@@ -110,6 +115,14 @@ class subject:  # noqa: N801  # reads as a statement: with subject("customer-42"
 
     def _fresh(self) -> subject:
         return subject(self._name, pinned=self._pinned, **self._dimensions)
+
+
+def watched_subject(name: str, watcher: CallWatcher, dimensions: Mapping[str, str]) -> subject:
+    """`subject`, with somebody who is told of the calls that begin inside; for a `with` alone."""
+    scope = subject(name)
+    scope._dimensions = plain_dimensions(dimensions)  # noqa: SLF001  # its own module
+    scope._watchers = (watcher,)  # noqa: SLF001  # its own module
+    return scope
 
 
 def _decorate(function: F, scope: Callable[[], subject]) -> F:

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from ...meters import Window, window_bounds
-from ..periods import window_label
+from ...meters.labels import window_label
 from ..render import UNKNOWN, Listing, Number, shortened
 
 __all__ = ["Axis", "Series", "Sparklines", "bars", "slot_of"]

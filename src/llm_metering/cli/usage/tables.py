@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ...meters import METERS, UsageQuery, UsageReport, Window
-from ..periods import period_label, window_label
+from ...meters.labels import period_label, window_label
 from ..render import UNKNOWN, Listing, Number, amount, plain, short_amount
 from ..tally import (
     CALLS,
