@@ -257,6 +257,12 @@ USD = 'currency = "USD"\n'
             7, "p m on batch from 2026-02-28 has no prices for the usual tier at that time",
             id="tier-before-the-usual",
         ),
+        pytest.param(
+            USD + WITHOUT_CACHE + WITHOUT_CACHE + 'service_tier = "batch"\n' + ROW
+            + "effective_from = 2026-09-01", 6,
+            "p m on batch has no price for cache_read, which calls on the usual tier have",
+            id="tier-lacks-a-kind-of-later",
+        ),
         pytest.param(USD + ROW + ROW, 6, "p m is there already, at", id="twice"),
         pytest.param(
             USD + ROW + ROW.replace('"p"', '"P"').replace('"m"', '"M"'), 6, "is there already", id="by-case"
@@ -299,6 +305,18 @@ def test_what_is_wrong_is_refused_with_its_line(tmp_path, text, line, says):
 
     assert str(raised.value).startswith(f"{path}:{line}: ")
     assert says in str(raised.value)
+
+
+def test_a_tier_follows_the_kinds_of_the_usual_one(tmp_path):
+    """A row of a tier answers for the usual rows of its own time alone."""
+    path = tmp_path / "prices.toml"
+    batch = 'service_tier = "batch"\n'
+    later = "effective_from = 2026-09-01\n"
+    path.write_text(
+        USD + WITHOUT_CACHE + WITHOUT_CACHE + batch + ROW + later + ROW + batch + later, "utf-8"
+    )
+
+    assert open_prices([path], "off").find("p", "m", time=day(9), service_tier="batch").cards
 
 
 def test_one_row_in_two_files_is_refused(tmp_path):
