@@ -103,7 +103,7 @@ def test_a_ledger_that_cannot_be_written(tmp_path, prices, monkeypatch):
         def refuse(*_):
             raise LedgerError("another process keeps the ledger locked")
 
-        monkeypatch.setattr("llm_metering.ledger.store.price_events", refuse)
+        monkeypatch.setattr("llm_metering.ledger._priced_events.price_events", refuse)
         with pytest.raises(LedgerError, match="locked"):
             meter.usage("cost_total")
         assert meter.usage("cost_total", allow_incomplete=True).unpriced == 2

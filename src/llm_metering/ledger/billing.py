@@ -14,8 +14,9 @@ from ..events import EVENT_TYPE
 from ..meters import Book, MeterDefinition, UsageQuery, UsageReport
 from ..prices import CREDITS, TOKEN_KINDS, Charge, Unpriced
 from ._cards import NO_CURRENCY, UNPRICED, read_card
+from ._cost_parts import Range, cover, holding, rows_from
 from ._costs import HALF_BITS, HAS_COSTS, LOW, through_of
-from ._from_costs import Range, check_price_version, cover, holding, rows_from, waiting
+from ._from_costs import check_price_version, waiting
 from ._lookups import Parameters
 from ._pricer import BOOKS, others_of
 from ._queries import report
