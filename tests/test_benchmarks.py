@@ -80,3 +80,17 @@ def test_a_small_reconciliation_finds_what_was_planted(api):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "found is what was planted" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_bills_of_many_are_what_sql_adds_up():
+    """Two thousand events of fifty customers: tokens and costs on the bills are those of one statement."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "bills.py", "2000", "--subjects", "50", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("the bills are right\n")

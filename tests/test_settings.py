@@ -82,6 +82,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("metadata_dimensions", (), "default"),
         ("prices", (), "default"),
         ("price_source", "auto", "default"),
+        ("plans", None, "default"),
         ("meters", (), "default"),
     )
 
@@ -107,6 +108,7 @@ VALUES = {
     "metadata_dimensions": ("thread_id langgraph_node", ("thread_id", "langgraph_node")),
     "prices": ("/etc/a.toml /etc/b.toml", (Path("/etc/a.toml"), Path("/etc/b.toml"))),
     "price_source": ("off", "off"),
+    "plans": ("/etc/plans.toml", Path("/etc/plans.toml")),
     "request_stream_usage": ("on", True),
     "silent_call_hours": ("0.5", 0.5),
 }
@@ -144,6 +146,7 @@ subject_from_metadata = "trust"
 metadata_dimensions = []
 prices = ["prices.toml"]
 price_source = "auto"
+plans = "plans.toml"
 request_stream_usage = false
 silent_call_hours = 2
 """
@@ -423,6 +426,8 @@ BAD_ARGUMENTS = [
     pytest.param("prices", ["a.toml", ""], id="one empty path of prices"),
     pytest.param("prices", {"a.toml": 1}, id="prices in a mapping"),
     pytest.param("price_source", "litellm", id="prices from elsewhere"),
+    pytest.param("plans", 5, id="plans that are a number"),
+    pytest.param("plans", "a\0", id="plans in no file"),
     pytest.param("subject_token_secrets", "x" * 31, id="short secret"),
     pytest.param("subject_token_secrets", "", id="empty secret"),
     pytest.param("subject_token_secrets", [], id="no secret"),

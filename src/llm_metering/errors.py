@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Final, Literal
 
 __all__ = [
+    "BillError",
     "BudgetExceededError",
     "CallRefusedError",
     "ConfigurationError",
@@ -28,6 +29,7 @@ __all__ = [
     "MissingExtraError",
     "MissingSubjectError",
     "NotDurableError",
+    "PlanError",
     "PriceError",
     "ProblemKind",
     "QueryError",
@@ -230,6 +232,22 @@ class MeterError(MeteringError, ValueError):
 
 class PriceError(MeteringError, ValueError):
     """Prices that cannot be used; the message says which, where, and what they may be."""
+
+
+class PlanError(MeteringError, ValueError):
+    """A plan that cannot be used; the message says what, where, and what may stand there.
+
+    Attributes:
+        where: The keys and places that lead to it, from the value that refused it.
+    """
+
+    def __init__(self, message: str, *where: str | int) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class BillError(MeteringError, ValueError):
+    """A subject that cannot be billed for a period; the message says why, and what to do."""
 
 
 class QueryError(MeteringError, ValueError):

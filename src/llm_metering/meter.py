@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
 if TYPE_CHECKING:
+    from .bills import Bill, Bills
     from .meters import Book, MeterDefinition, UsageReport
     from .prices import PriceList
 
@@ -570,6 +571,88 @@ class Meter:
             meters=self.settings.meters,
         )
         return self._backends.usage(query, backend, allow_incomplete=allow_incomplete)
+
+    def bill(
+        self,
+        subject: str,
+        month: str | date | None = None,
+        *,
+        start: str | date | None = None,
+        end: str | date | None = None,
+        version: int | None = None,
+        allow_incomplete: bool = False,
+    ) -> Bill:
+        """What a subject owes, by the plans of the setting `plans`.
+
+        Args:
+            subject: Who pays.
+            month: A month such as `2026-11`, in the time zone of the subject's plan.
+            start: Without a month, the first day; the last one is of the same month.
+            end: The first day behind; the next month's if left out.
+            version: Costs by this version of the prices; by the last one if left out.
+            allow_incomplete: Make it even while the ledger does not take what was recorded.
+
+        Raises:
+            ConfigurationError: If no plans are named.
+            PlanError: If the plans cannot be used; it names the line.
+            PriceError: If the prices cannot be used; it names the line.
+            BillError: If the subject cannot be billed for these days.
+            LedgerError: If the ledger is switched off, or does not take what was recorded: the bill
+                would be short.
+            QueryError: If there is no such version of the prices.
+        """
+        made = self.bills(
+            month,
+            subjects=[subject],
+            start=start,
+            end=end,
+            version=version,
+            allow_incomplete=allow_incomplete,
+        )
+        return made.bills[0]
+
+    def bills(
+        self,
+        month: str | date | None = None,
+        *,
+        subjects: Iterable[str] | None = None,
+        start: str | date | None = None,
+        end: str | date | None = None,
+        version: int | None = None,
+        allow_incomplete: bool = False,
+    ) -> Bills:
+        """What many subjects owe, made in one pass; who cannot be billed is named with the reason.
+
+        Args:
+            month: As in `bill`.
+            subjects: Who; everybody with a plan or with usage if left out.
+            start: As in `bill`.
+            end: As in `bill`.
+            version: As in `bill`.
+            allow_incomplete: As in `bill`.
+
+        Raises:
+            ConfigurationError: As in `bill`.
+            PlanError: As in `bill`.
+            PriceError: As in `bill`.
+            BillError: If these are no days of one month, or a subject that was named cannot be billed.
+            LedgerError: As in `bill`.
+            QueryError: As in `bill`.
+        """
+        from .bills.biller import bills_of
+
+        return bills_of(
+            self.settings,
+            self._ledger,
+            self.take_in,
+            self._books.lists_of,
+            subjects,
+            month,
+            start=start,
+            end=end,
+            version=version,
+            allow_incomplete=allow_incomplete,
+        )
 
     def note_failure(self, where: str, error: Exception) -> None:
         """Count and log that something of ours failed; the work of `guard`."""

@@ -312,6 +312,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "metadata_dimensions": {"value": [], "origin": "default"},
         "prices": {"value": [], "origin": "default"},
         "price_source": {"value": "auto", "origin": "default"},
+        "plans": {"value": None, "origin": "default"},
         "meters": {"value": [], "origin": "default"},
     }
     assert "LLM_METERING_SINK is set, but there is no such setting\n" in data.stderr

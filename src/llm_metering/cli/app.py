@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from ..errors import MeteringError
 from . import (
+    bill,
     config,
     dead,
     demo,
@@ -54,6 +55,7 @@ app = typer.Typer(
 )
 app.command("usage")(usage)
 app.command("top")(top)
+app.command("bill")(bill.bill)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("drain")(drain.drain)

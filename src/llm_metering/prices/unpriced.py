@@ -9,11 +9,16 @@ from typing import Literal
 __all__ = ["Reason", "Unpriced"]
 
 Reason = Literal[
-    "unknown_usage", "inconsistent_usage", "unknown_model", "unknown_price", "too_large"
+    "unknown_usage",
+    "inconsistent_usage",
+    "unknown_model",
+    "unknown_price",
+    "too_large",
+    "not_priced",
 ]
 """Why: nobody knows how much was used; its counts contradict each other; no price list knows the
 model (at that time); the one that does has no price on that tier or for one of the kinds; the amount is
-beyond what the ledger keeps."""
+beyond what the ledger keeps; nobody has looked for its price yet."""
 
 
 @dataclass(frozen=True, slots=True)

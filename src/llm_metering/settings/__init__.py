@@ -52,8 +52,8 @@ def load_settings(**arguments: object) -> Settings:
             `lago_api_key`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`, `prices` (paths in one string or an
-            iterable), `price_source`, `meters` (tables by slug, or an iterable of `MeterDefinition`
-            and of dicts).
+            iterable), `price_source`, `plans` (a path), `meters` (tables by slug, or an iterable
+            of `MeterDefinition` and of dicts).
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

@@ -60,6 +60,13 @@ def _home(found: Found) -> Path:
         raise refusal("home", found, wanted) from error
 
 
+def _plans(found: Found) -> Path:
+    value = os.fspath(found.value) if isinstance(found.value, os.PathLike) else found.value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise refusal("plans", found, "the path of a TOML file is wanted")
+    return (found.folder or Path()) / expand_path(value, "plans")
+
+
 def _source(found: Found) -> str:
     source = found.value
     problem = source_problem(source) if isinstance(source, str) else "it is no string"
@@ -148,6 +155,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "taps": partial(_switch, "taps"),
     "request_stream_usage": partial(_auto_or_switch, "request_stream_usage"),
     "silent_call_hours": partial(_hours, "silent_call_hours", above_zero=True),
+    "plans": _plans,
     "meters": read_meters,
     **DELIVERING,
     **PAYING,

@@ -58,6 +58,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "metadata_dimensions": ("LLM_METERING_METADATA_DIMENSIONS",),
     "prices": ("LLM_METERING_PRICES",),
     "price_source": ("LLM_METERING_PRICE_SOURCE",),
+    "plans": ("LLM_METERING_PLANS",),
     # Tables, which no variable can hold.
     "meters": (),
 }
@@ -137,6 +138,7 @@ class Settings:
         prices: Files with the user's own prices and credits.
         price_source: Where other prices come from: genai-prices where it is installed (`auto`), from
             there in any case (`genai-prices`), or from nowhere (`off`).
+        plans: The file with what customers pay.
         own_meters: The user's own meters.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
@@ -172,6 +174,7 @@ class Settings:
     metadata_dimensions: tuple[str, ...] = ()
     prices: tuple[Path, ...] = ()
     price_source: PriceSource = DEFAULT_PRICE_SOURCE
+    plans: Path | None = None
     own_meters: tuple[MeterDefinition, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -224,6 +227,7 @@ class Settings:
             "metadata_dimensions": self.metadata_dimensions,
             "prices": tuple(map(str, self.prices)),
             "price_source": self.price_source,
+            "plans": None if self.plans is None else str(self.plans),
             "meters": tuple(meter.slug for meter in self.own_meters),
         }
         return tuple(
