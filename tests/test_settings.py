@@ -69,6 +69,8 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("kafka_username", "not set", "default"),
         ("kafka_password", "not set", "default"),
         ("kafka_properties", None, "default"),
+        ("stripe_api_key", "not set", "default"),
+        ("lago_api_key", "not set", "default"),
         ("tokenizer_download", False, "default"),
         ("taps", True, "default"),
         ("request_stream_usage", "auto", "default"),
@@ -548,6 +550,8 @@ def test_an_unknown_setting_is_refused():
         ),
         pytest.param('sink = "x"', r"sink: .*llm-metering.toml .*sinks", id="unknown key"),
         pytest.param('[llm-metering]\nhome = "x"', r"llm-metering: .*no such setting", id="table"),
+        pytest.param(f'stripe_api_key = "{KEY}"', r"STRIPE_API_KEY in the env", id="Stripe's key"),
+        pytest.param(f'lago_api_key = "{KEY}"', r"LAGO_API_KEY in the env", id="Lago's key"),
         pytest.param(f'openmeter_token = "{KEY}"', r"OPENMETER_API_KEY in the env", id="a secret"),
         pytest.param(f'OPENMETER_API_KEY = "{KEY}"', r"OPENMETER_API_KEY in the", id="by variable"),
         pytest.param("subject = 5", r"subject: .*\(file .*llm-metering.toml\)", id="a number"),
@@ -647,4 +651,7 @@ def test_the_settings_page_names_everything():
 
     for name in [*VARIABLES, *variables]:
         assert f"`{name}`" in page, name
-    assert set(re.findall(r"LLM_METERING_[A-Z_]*[A-Z]|OPENMETER_[A-Z_]+", page)) == variables
+    assert (
+        set(re.findall(r"LLM_METERING_[A-Z_]*[A-Z]|OPENMETER_[A-Z_]+|\b[A-Z]+_API_KEY", page))
+        == variables
+    )

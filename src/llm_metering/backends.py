@@ -10,7 +10,7 @@ from .sinks.base import Sink
 
 if TYPE_CHECKING:
     from .ledger import Ledger
-    from .meters import UsageQuery, UsageReport
+    from .meters import Book, UsageQuery, UsageReport
     from .remote_usage import RemoteUsage
 
 __all__ = ["PATIENCE", "Backends"]
@@ -22,6 +22,7 @@ _IMPATIENCE: Final = 1.0
 _LEDGER: Final = "ledger"
 
 _Ship: TypeAlias = Callable[[Sink, float], bool]
+_Price: TypeAlias = "Callable[[Ledger, Book], None]"
 
 
 class Backends:
@@ -31,12 +32,16 @@ class Backends:
         ledger: The ledger, if it is on.
         sinks: All sinks; those that send to OpenMeter can be asked.
         ship: Brings a sink what was recorded, in so many seconds; whether nothing was left.
+        price: Prices what the ledger has, before it is asked for that.
     """
 
-    def __init__(self, ledger: Ledger | None, sinks: Iterable[Sink], ship: _Ship) -> None:
+    def __init__(
+        self, ledger: Ledger | None, sinks: Iterable[Sink], ship: _Ship, price: _Price
+    ) -> None:
         self._ledger = ledger
         self._sinks = tuple(sinks)
         self._ship = ship
+        self._price = price
         self._remote: dict[str, RemoteUsage] = {}
 
     def usage(
@@ -66,6 +71,13 @@ class Backends:
                 "why; allow_incomplete=True shows what there is"
             )
         if sink is self._ledger and self._ledger is not None:
+            if query.meter.book is not None:
+                try:
+                    self._price(self._ledger, query.meter.book)
+                except LedgerError:
+                    # What has not been priced is told of in the report.
+                    if not allow_incomplete:
+                        raise
             return self._ledger.query(query)
         return self._remote[sink.name].query(query)
 

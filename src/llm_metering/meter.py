@@ -21,6 +21,7 @@ from .errors import ConfigurationError, LedgerError, NotDurableError, TransportP
 from .events import UsageEvent
 from .guard import Guard
 from .opening import open_ledger, open_sinks, retention_of, rules_of, urls_and_objects
+from .price_books import PriceBooks
 from .recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from .recording.keywords import RecordArguments
 from .service_tiers import check_service_tier
@@ -31,7 +32,8 @@ from .transport.fleet import Transport
 from .transport.journal import nobody_waits
 
 if TYPE_CHECKING:
-    from .meters import MeterDefinition, UsageReport
+    from .meters import Book, MeterDefinition, UsageReport
+    from .prices import PriceList
 
 __all__ = ["DRAIN_TIMEOUT", "EXIT_TIMEOUT", "FLUSH_TIMEOUT", "Meter"]
 
@@ -95,7 +97,8 @@ class Meter:
             on_error=on_error,
             retention=retention_of(self.settings),
         )
-        self._backends = Backends(self._ledger, all_sinks, self._ship)
+        self._books = PriceBooks(self.settings)
+        self._backends = Backends(self._ledger, all_sinks, self._ship, self._books.price)
         self._journal = self._transport.journal
         self._counting = CountingQueue(
             TokenCounters(download=self.settings.tokenizer_download),
@@ -169,6 +172,25 @@ class Meter:
     @subject.setter
     def subject(self, subject: str | None) -> None:
         self._subject = None if subject is None else check_subject(subject)
+
+    @property
+    def prices(self) -> PriceList:
+        """What models cost, by the settings `prices` and `price_source`; read when it is first used.
+
+        Raises:
+            PriceError: If something in a file is wrong; the message names the line.
+            MissingExtraError: If prices are to come from what is not installed.
+        """
+        return self._books.prices
+
+    @property
+    def credits(self) -> PriceList | None:
+        """How many credits tokens are worth, by the setting `prices`; `None` if no file says.
+
+        Raises:
+            PriceError: As in `prices`.
+        """
+        return self._books.credits
 
     def start(self) -> None:
         """Ship what earlier processes left, and start what the first call would wait for.
@@ -469,6 +491,23 @@ class Meter:
             raise LedgerError("the ledger is switched off; usage is kept where your sinks keep it")
         return self._ship(self._ledger, timeout)
 
+    def price(self, *books: Book) -> None:
+        """Work out what the events in the ledger cost that nobody has priced yet.
+
+        `usage` does so before it answers for costs.
+
+        Args:
+            *books: `cost`, `credits`; the former if left out.
+
+        Raises:
+            LedgerError: If the ledger is switched off or cannot be written.
+            PriceError: As in `prices`.
+            MissingExtraError: As in `prices`.
+        """
+        if self._ledger is None:
+            raise LedgerError("the ledger is switched off; what usage costs is kept nowhere else")
+        self._books.price(self._ledger, *(books or ("cost",)))
+
     def _ship(self, sink: Sink, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         counted = self._counting.wait(deadline)
@@ -494,7 +533,8 @@ class Meter:
 
         Args:
             meter: Slug of a meter: `tokens_total`, `tokens_input`, `tokens_output`,
-                `tokens_cached`, `tokens_reasoning`, `calls_total`, or one of the setting `meters`;
+                `tokens_cached`, `tokens_reasoning`, `calls_total`, one of the setting `meters`, or,
+                of the ledger alone, `cost_total` and `credits_total`, whose values are `Decimal`;
                 or a `MeterDefinition` that is in no setting.
             subject: One or several subjects; all of them if left out.
             window: `MINUTE`, `HOUR`, `DAY` or `MONTH`; one row for the whole time if left out.

@@ -296,6 +296,8 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "kafka_username": {"value": "not set", "origin": "default"},
         "kafka_password": {"value": "not set", "origin": "default"},
         "kafka_properties": {"value": None, "origin": "default"},
+        "stripe_api_key": {"value": "not set", "origin": "default"},
+        "lago_api_key": {"value": "not set", "origin": "default"},
         "tokenizer_download": {"value": False, "origin": "default"},
         "taps": {"value": True, "origin": "default"},
         "request_stream_usage": {"value": "auto", "origin": "default"},

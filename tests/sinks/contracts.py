@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from llm_metering.sinks import Delivery, Envelope
@@ -67,7 +69,7 @@ class LooksInside:
     )
     def test_what_is_no_event_is_rejected_alone(self, bench, payload, reason):
         """One unusable payload is rejected with a reason that quotes nothing; the rest is taken."""
-        good = envelope_of(make_event())
+        good = envelope_of(make_event(time=datetime.now(UTC)))  # what is old, some refuse
 
         delivery = bench.sink.deliver([Envelope("bad", payload), good])
 

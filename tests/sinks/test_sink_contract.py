@@ -13,7 +13,10 @@ from llm_metering.sinks import open_sink
 from llm_metering.sinks.jsonl import read_events
 from llm_metering.sinks.shapes import SHAPES
 from llm_metering.testing import OpenMeterServer, RemoteSinkContract, SinkBench, SinkContract
+from tests.sinks import lago_server, stripe_server
 from tests.sinks.contracts import LooksInside, Ours
+from tests.sinks.lago_server import LagoServer
+from tests.sinks.stripe_server import StripeServer
 from tests.sinks.webhook_receiver import WebhookReceiver
 
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -101,4 +104,58 @@ class TestOpenMeter(RemoteSinkContract, Ours):
                 go_away=server.down,
                 come_back=server.up,
             )
+            assert server.violations == []
+
+
+class TestStripe(RemoteSinkContract, Ours, LooksInside):
+    """Both ways to send; subjects of any kind are customers by the file."""
+
+    @pytest.fixture(params=["v2", "v1"])
+    def bench(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SinkBench]:
+        path = tmp_path / "customers.toml"
+        subjects = ("customer-42", "株式会社/営業 «é» \U0001f680", "x" * 2000)
+        lines = [f'"{subject}" = "cus_{n}"' for n, subject in enumerate(subjects)]
+        path.write_text("\n".join(["[stripe_customers]", *lines]), encoding="utf-8")
+        with StripeServer("llm_tokens", "llm_output") as server:
+            url = (
+                f"{server.base}?meter=llm_tokens:total_tokens&meter=llm_output:output_tokens"
+                f"&customers={path}&api={request.param}"
+            )
+            key = stripe_server.KEY
+            with closing(open_sink(url, source="contract", stripe_api_key=key)) as sink:
+                yield SinkBench(
+                    sink=sink,
+                    arrived=lambda: [
+                        event["identifier"].removesuffix(":llm_output")
+                        for event in server.counted
+                        if event["event_name"] == "llm_output"
+                    ],
+                    go_away=server.down,
+                    come_back=server.up,
+                )
+            assert {code for _, code in server.dropped} <= {"duplicate"}
+            assert len(server.values("llm_tokens")) == len(server.values("llm_output"))
+
+
+class TestLago(RemoteSinkContract, Ours, LooksInside):
+    """With either store of Lago's, and for one metric or two."""
+
+    @pytest.fixture(params=["postgres", "clickhouse", "two metrics"])
+    def bench(self, request: pytest.FixtureRequest) -> Iterator[SinkBench]:
+        with LagoServer(clickhouse=request.param == "clickhouse") as server:
+            two = "?code=llm_tokens&code=llm_calls" if request.param == "two metrics" else ""
+            key = lago_server.KEY
+            with closing(
+                open_sink(f"{server.base}{two}", source="contract", lago_api_key=key)
+            ) as sink:
+                yield SinkBench(
+                    sink=sink,
+                    arrived=lambda: [
+                        event["transaction_id"].partition(":")[0]
+                        for event in server.events.values()
+                        if event["code"] == "llm_tokens"
+                    ],
+                    go_away=server.down,
+                    come_back=server.up,
+                )
             assert server.violations == []

@@ -13,8 +13,11 @@ from ..sinks.base import Sink
 from ..sinks.cloudevents import CloudEventsSink
 from ..sinks.jsonl import JSONLinesSink
 from ..sinks.kafka import KafkaSink
+from ..sinks.lago import LagoSink
 from ..sinks.openmeter import OpenMeterSink
+from ..sinks.stripe import StripeSink
 from ..transport.spool import debt_of
+from .billing import check_lago, check_stripe
 from .cloudevents import check_cloudevents
 from .configuration import check_settings, configured_sinks
 from .finding import Finding, Level, failure, ok, warning, worst
@@ -34,6 +37,8 @@ WAIT: Final = 20.0
 DISK_LIMIT: Final = 60.0
 """Seconds for all that reads the home."""
 _SETTLE: Final = 5.0
+_LIST_LIMIT: Final = 6 * NETWORK_LIMIT
+"""Seconds for a list in many pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +152,26 @@ def _cloudevents(sink: CloudEventsSink, looking: _Looking) -> Task:
     )
 
 
+def _stripe(sink: StripeSink, _: _Looking) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_stripe(sink),
+        limit=_LIST_LIMIT,
+        late=_no_answer(sink),
+        sink=sink.name,
+    )
+
+
+def _lago(sink: LagoSink, _: _Looking) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_lago(sink),
+        limit=_LIST_LIMIT,
+        late=_no_answer(sink),
+        sink=sink.name,
+    )
+
+
 def _jsonl(sink: JSONLinesSink, _: _Looking) -> Task:
     late = replace(_late_disk("file"), check="sink.in_time", sink=sink.name)
     return Task(
@@ -175,6 +200,8 @@ _TASKS: Final[Mapping[type, Callable[[Any, _Looking], Task]]] = {
     CloudEventsSink: _cloudevents,
     JSONLinesSink: _jsonl,
     KafkaSink: _kafka,
+    LagoSink: _lago,
     OpenMeterSink: _openmeter,
+    StripeSink: _stripe,
 }
 """What is looked at of a sink, by its type."""

@@ -10,7 +10,9 @@ from ..opening import open_ledger, open_sinks
 from ..settings import Settings, require_destination, unknown_variables
 from ..sinks.base import Sink
 from ..sinks.cloudevents import CloudEventsSink
+from ..sinks.lago import LagoSink
 from ..sinks.openmeter import OpenMeterSink
+from ..sinks.stripe import StripeSink
 from .finding import Finding, failure, ok, warning
 
 __all__ = ["check_settings", "configured_sinks"]
@@ -80,9 +82,36 @@ def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
                 advice="use openmeter+https://",
                 sink=sink.name,
             )
+    yield from _check_billing(settings, sinks)
     yield from _check_webhooks(
         settings, [each for each in sinks if isinstance(each, CloudEventsSink)]
     )
+
+
+def _check_billing(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
+    kinds: tuple[tuple[str, type[StripeSink | LagoSink], str], ...] = (
+        ("stripe_api_key", StripeSink, "stripe://?meter=llm_tokens:total_tokens"),
+        ("lago_api_key", LagoSink, "lago+https://api.getlago.com"),
+    )
+    for setting, kind, example in kinds:
+        mine = [sink for sink in sinks if isinstance(sink, kind)]
+        if getattr(settings, setting) is not None and not mine:
+            yield warning(
+                f"settings.{setting}",
+                f"{setting} is set, and no sink uses it",
+                means="no usage goes to that billing system",
+                advice=f"name it: LLM_METERING_SINKS='{example}', or unset the key",
+            )
+        for sink in mine:
+            parts = urlsplit(sink.base or "")
+            if sink.key and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+                yield warning(
+                    f"settings.{setting}",
+                    f"the key goes to {parts.hostname} without encryption",
+                    means="who listens on the way can bill your customers with it",
+                    advice="use https",
+                    sink=sink.name,
+                )
 
 
 def _check_webhooks(settings: Settings, sinks: list[CloudEventsSink]) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from . import (
     prune,
     reconcile,
     replay,
+    reprice,
     status,
 )
 from .render import plain
@@ -64,6 +65,7 @@ app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
+app.command("reprice")(reprice.reprice)
 app.command("prune")(prune.prune)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)

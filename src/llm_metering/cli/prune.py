@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..errors import ConfigurationError, LedgerError, QueryError
 from ..meters.moments import rfc3339
+from ..price_books import PriceBooks
 from ..settings import Settings, load_settings
 from .common import (
     FormatOption,
@@ -103,7 +104,14 @@ def prune(
     if is_there and not dry_run and (bodies.events or compact):
         if bodies.events and not yes:
             _confirm(bodies, until, notes)
-        pruned = Ledger(path).prune(until, compact=compact)
+        # Without their bodies they could no longer be priced.
+        lists = PriceBooks(settings).lists_of("cost", "credits")
+        if not lists and bodies.events:
+            notes.append(
+                "there are no prices, so what these events cost will not be known; see the setting "
+                "prices"
+            )
+        pruned = Ledger(path).prune(until, compact=compact, lists=lists)
         report |= {"pruned": pruned.events, "free": pruned.free, "size": pruned.size}
     if output is OutputFormat.JSON:
         print_json(report)

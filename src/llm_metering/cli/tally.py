@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from ..events import UNATTRIBUTED
-from ..meters import ESTIMATES, MeterDefinition, UsageQuery, UsageRow
+from ..meters import ESTIMATES, MeterDefinition, UsageQuery, UsageReport, UsageRow
 from .render import Number
 
 __all__ = [
@@ -123,6 +123,22 @@ def call_notes(
             f"{_count(unattributed, 'call')} without a subject: nobody was named who pays, "
             f"so the subject is {UNATTRIBUTED!r}"
         )
+    return remarks
+
+
+def price_notes(reports: Iterable[UsageReport]) -> list[str]:
+    """What amounts are of, and how many events are in none since they have no price."""
+    remarks = []
+    for report in reports:
+        slug = report.query.meter.slug
+        if report.query.meter.book == "cost" and report.currency is not None:
+            remarks.append(f"{slug} is in {report.currency}")
+        if report.unpriced:
+            remarks.append(
+                f"{_count(report.unpriced, 'event')} without a price, in no sum of {slug}: "
+                "`llm-metering prices missing` says of which models, and once there are prices "
+                "`llm-metering reprice --unpriced-only` works them out"
+            )
     return remarks
 
 

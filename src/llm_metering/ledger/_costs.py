@@ -22,12 +22,13 @@ __all__ = [
     "ROW_COLUMNS",
     "SUMS",
     "add_sums",
+    "amount_in",
     "insert_rows",
     "known_names",
-    "months_of",
     "number_names",
     "through_of",
     "version_of",
+    "window_in",
 ]
 
 HALF_BITS: Final = 32
@@ -182,14 +183,14 @@ def add_sums(
         return
     month = _month(*times)
     for table, (keys, values) in SUMS.items():
-        window = month if table == "cost_months" else f"time - time % {_GRAINS[table]}"
+        window = month if table == "cost_months" else window_in(table)
         columns = [window if key == "window_start" else key for key in keys]
         join = " JOIN price_cards USING (card)" if "currency" in keys else ""
         positions = ", ".join(str(number + 1) for number in range(len(keys)))
         # Of many subjects hardly two events are of one month's row: to add them up first takes longer.
         is_alone = table == "cost_months" and not replaced
         amounts = [
-            f"sign * {_amount(each)}" if is_alone else f"sum(sign * {_amount(each)})"
+            f"sign * {amount_in(each)}" if is_alone else f"sum(sign * {amount_in(each)})"
             for each in values
         ]
         connection.execute(
@@ -202,7 +203,8 @@ def add_sums(
         )
 
 
-def _amount(value: str) -> str:
+def amount_in(value: str) -> str:
+    """The SQL of what a row adds to a column of sums."""
     return {
         "high": f"(ifnull(picos, 0) >> {HALF_BITS})",
         "low": f"(ifnull(picos, 0) & {LOW})",
@@ -210,9 +212,15 @@ def _amount(value: str) -> str:
     }.get(value, value)
 
 
+def window_in(table: str) -> str:
+    """The SQL of the beginning of the window that a row is in, of a table of sums."""
+    grain = _GRAINS.get(table)
+    return _STRFTIME if grain is None else f"time - time % {grain}"
+
+
 def _month(first: int, last: int) -> str:
     """The SQL of the month's beginning of times that lie between two."""
-    starts = months_of(first, last, most=_MANY_MONTHS)
+    starts = _months(first, last, most=_MANY_MONTHS)
     if starts is None:
         return _STRFTIME
     *later, earliest = reversed(starts)
@@ -220,7 +228,7 @@ def _month(first: int, last: int) -> str:
     return f"CASE {whens}ELSE {earliest} END" if later else str(earliest)
 
 
-def months_of(first: int, last: int, *, most: int) -> list[int] | None:
+def _months(first: int, last: int, *, most: int) -> list[int] | None:
     """When the months of UTC begin that times between two are in; `None` if they are too many."""
     found: list[int] = []
     year, month = divmod(_month_number(first), 12)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from ..events import EVENT_TYPE
 from ..meters import Book, MeterDefinition, UsageQuery, UsageReport
-from ..prices import TOKEN_KINDS, Charge, Unpriced
-from ._cards import read_card
+from ..prices import CREDITS, TOKEN_KINDS, Charge, Unpriced
+from ._cards import NO_CURRENCY, UNPRICED, read_card
 from ._costs import HALF_BITS, HAS_COSTS, LOW, through_of
 from ._from_costs import Range, check_price_version, cover, holding, rows_from, waiting
 from ._lookups import Parameters
@@ -22,7 +22,7 @@ from ._queries import report
 from ._rows import microseconds
 from ._windows import moment_of
 
-__all__ = ["Billing", "PriceVersion", "billing", "price_versions"]
+__all__ = ["Billing", "PriceVersion", "billing", "currencies", "price_versions"]
 
 _EXACT: Final = Context(prec=100)
 _BY: Final = "subject, provider, model, provenance, card"
@@ -103,6 +103,17 @@ def price_versions(connection: sqlite3.Connection) -> list[PriceVersion]:
         )
         for number, book, time, name, version in found
     ]
+
+
+def currencies(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The currencies of all prices that events were ever priced with, sorted."""
+    if connection.execute(HAS_COSTS).fetchone() is None:
+        return ()
+    none = (UNPRICED, NO_CURRENCY, CREDITS)
+    found = connection.execute(
+        "SELECT DISTINCT currency FROM price_cards WHERE currency NOT IN (?, ?, ?) ORDER BY 1", none
+    )
+    return tuple(currency for (currency,) in found)
 
 
 def billing(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ..events import EVENT_TYPE
+from ._costs import HAS_COSTS, SUMS, amount_in, window_in
 from ._lookups import COUNTS
 
 __all__ = ["Difference", "differences", "has_rollups"]
@@ -51,12 +53,14 @@ class _Question:
         key: Columns that name a row.
         values: The others.
         counted: Selects the same columns of the events.
+        holds: Which rows of the table say anything.
     """
 
     table: str
     key: tuple[str, ...]
     values: tuple[str, ...]
     counted: str
+    holds: str = "true"
 
 
 def has_rollups(connection: sqlite3.Connection) -> bool:
@@ -76,17 +80,18 @@ def differences(connection: sqlite3.Connection, most: int) -> list[Difference]:
     """
     (through,) = connection.execute("SELECT ifnull(max(through_place), 0) FROM spans").fetchone()
     found: list[Difference] = []
-    for question in (*_rollups(), *_lists()):
+    priced = connection.execute(HAS_COSTS).fetchone() is not None
+    for question in (*_rollups(), *_lists(), *(_costs() if priced else ())):
         columns = ", ".join((*question.key, *question.values))
         rows = connection.execute(
             f"""
             SELECT {columns}, max(side) FROM (
-                SELECT {columns}, 0 AS side FROM {question.table}
+                SELECT {columns}, 0 AS side FROM {question.table} WHERE {question.holds}
                 UNION ALL SELECT *, 1 FROM ({question.counted})
             )
             GROUP BY {columns} HAVING count(*) <> 2 LIMIT {most}
             """,
-            {"through": through},
+            {"through": through, "type": EVENT_TYPE},
         )
         width = len(question.key)
         sides: dict[tuple[Value, ...], list[tuple[Value, ...] | None]] = {}
@@ -155,3 +160,36 @@ def _lists() -> Iterator[_Question]:
             GROUP BY 1
             """,
     )
+
+
+def _costs() -> Iterator[_Question]:
+    """What events cost: one row of each, and the sums of these rows."""
+    same = " AND ".join(
+        f"k.{each} = {'e.type' if each == 'type' else f'ifnull(e.{each}, {_NOTHING})'}"
+        for each in _TEXTS
+    )
+    yield _Question(
+        table="costs",
+        key=("book", "place"),
+        values=("time", "subject", "kind", "calls"),
+        counted=f"""
+            SELECT b.book, e.rowid, e.time, e.subject, k.kind, ifnull(e.calls, 0)
+            FROM price_books AS b JOIN events AS e ON e.rowid <= b.through_place
+            LEFT JOIN kinds AS k ON {same}
+            WHERE e.type = :type
+            """,
+        holds="superseded IS NULL",
+    )
+    for table, (keys, values) in SUMS.items():
+        columns = [window_in(table) if key == "window_start" else key for key in keys]
+        sums = ", ".join(f"sum({amount_in(each)})" for each in values)
+        yield _Question(
+            table=table,
+            key=keys,
+            values=values,
+            counted=f"""
+                SELECT {", ".join(columns)}, {sums} FROM costs JOIN price_cards USING (card)
+                WHERE superseded IS NULL GROUP BY {", ".join(map(str, range(1, len(keys) + 1)))}
+                """,
+            holds="events <> 0",
+        )

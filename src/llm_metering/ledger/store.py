@@ -19,12 +19,14 @@ from ._files import UnavailableError, check_version
 from ._handle import Handle
 from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
-from .billing import Billing, PriceVersion, billing, price_versions
+from .billing import Billing, PriceVersion, billing, currencies, price_versions
 from .pricing import PricedNow
 from .pricing import price as price_events
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
 from .recounting import Difference, differences, has_rollups
+from .repricing import Chosen, Repriced
+from .repricing import reprice as reprice_events
 
 __all__ = ["Ledger"]
 
@@ -182,7 +184,13 @@ class Ledger:
             moment = pruned_before(connection) if connection else None
         return None if moment is None else EPOCH + timedelta(microseconds=moment)
 
-    def prune(self, before: datetime, *, compact: bool = False) -> Pruned:
+    def prune(
+        self,
+        before: datetime,
+        *,
+        compact: bool = False,
+        lists: Mapping[Book, PriceList] | None = None,
+    ) -> Pruned:
         """Give up the bodies of events of before a moment; what they counted stays.
 
         Sums stay as they are, and an event that comes again is known. What only a body says is
@@ -199,6 +207,8 @@ class Ledger:
             compact: Whether to give the space back to the disk. All others wait for as long as that
                 takes, and it needs as much free space as the ledger has in the end, twice. Without,
                 new events use the space.
+            lists: What events are priced by first that have not been priced yet, as `price` takes
+                them. An event without a body can no longer be priced.
 
         Raises:
             QueryError: If the moment has no time zone or is still to come.
@@ -208,6 +218,8 @@ class Ledger:
             raise QueryError(f"before ({before.isoformat()}) needs a time zone")
         if before > datetime.now(UTC):
             raise QueryError(f"before ({before.isoformat()}) is still to come")
+        if lists:
+            self.price(lists)
         events = prune(self._handle, microseconds(before)) if self.path.exists() else 0
         try:
             forget_columns(self.path)
@@ -239,6 +251,48 @@ class Ledger:
         if not self.path.exists():
             return PricedNow(events={}, unpriced={})
         return price_events(self._handle, lists)
+
+    def reprice(
+        self,
+        prices: PriceList,
+        *,
+        book: Book = "cost",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        subjects: Iterable[str] | None = None,
+        unpriced_only: bool = False,
+        dry_run: bool = False,
+    ) -> Repriced:
+        """Price again what was priced, by another list, under a new version of prices.
+
+        What was said before can still be asked for by its version. Events whose body was pruned are
+        left as they are. If it is broken off, what was done stays done; call it again.
+
+        Args:
+            prices: What models cost.
+            book: What is priced.
+            start: First moment that counts, with a time zone.
+            end: First moment that no longer counts.
+            subjects: Only these; everybody if left out.
+            unpriced_only: Only events that have no price.
+            dry_run: Say what would change, and change nothing.
+
+        Raises:
+            QueryError: If the period is none, or the list has money in the book of credits.
+            LedgerError: If the file cannot be written, or a newer library wrote it.
+        """
+        first, last = read_moment("start", start), read_moment("end", end)
+        if first is not None and last is not None and first >= last:
+            raise QueryError(f"start ({first}) must be before end ({last})")
+        chosen = Chosen(
+            start=first,
+            end=last,
+            subjects=None if subjects is None else tuple(dict.fromkeys(subjects)),
+            unpriced_only=unpriced_only,
+        )
+        if not self.path.exists():
+            return Repriced(version=None, events=0, unpriced=0, without_body=0, changes=())
+        return reprice_events(self._handle, book, prices, chosen, dry_run=dry_run)
 
     def billing(
         self,
@@ -290,6 +344,15 @@ class Ledger:
         """
         with self._reading() as connection:
             return price_versions(connection) if connection else []
+
+    def currencies(self) -> tuple[str, ...]:
+        """The currencies that events were ever priced in, sorted.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return currencies(connection) if connection else ()
 
     def recount(self, *, most: int = 100) -> list[Difference]:
         """Count again from the events all that was ever added up, and say what differs.

@@ -48,7 +48,8 @@ def load_settings(**arguments: object) -> Settings:
             `source`, `subject`, `ledger`, `durability`, `backlog_bytes`, `retention_hours`,
             `retention_bytes`,
             `event_type`, `event_id`, `openmeter_token`, `webhook_secret`, `webhook_token`,
-            `kafka_username`, `kafka_password`, `kafka_properties`, `tokenizer_download`, `taps`,
+            `kafka_username`, `kafka_password`, `kafka_properties`, `stripe_api_key`,
+            `lago_api_key`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`, `prices` (paths in one string or an
             iterable), `price_source`, `meters` (tables by slug, or an iterable of `MeterDefinition`

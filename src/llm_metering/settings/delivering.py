@@ -180,5 +180,7 @@ DELIVERING: Final[Mapping[str, Callable[[Found], object]]] = {
     "kafka_username": partial(_secret, "kafka_username"),
     "kafka_password": partial(_secret, "kafka_password"),
     "kafka_properties": _kafka_properties,
+    "stripe_api_key": partial(_token, "stripe_api_key"),
+    "lago_api_key": partial(_token, "lago_api_key"),
 }
 """By name: returns the value in its type, or raises `ConfigurationError`."""

@@ -45,6 +45,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "kafka_username": ("LLM_METERING_KAFKA_USERNAME",),
     "kafka_password": ("LLM_METERING_KAFKA_PASSWORD",),
     "kafka_properties": ("LLM_METERING_KAFKA_PROPERTIES",),
+    "stripe_api_key": ("STRIPE_API_KEY",),
+    "lago_api_key": ("LAGO_API_KEY",),
     "tokenizer_download": ("LLM_METERING_TOKENIZER_DOWNLOAD",),
     "taps": ("LLM_METERING_TAPS",),
     "request_stream_usage": ("LLM_METERING_REQUEST_STREAM_USAGE",),
@@ -64,13 +66,14 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 SECRETS: Final = frozenset(
     {
         *("openmeter_token", "webhook_secret", "webhook_token", "kafka_username", "kafka_password"),
-        "subject_token_secrets",
+        *("stripe_api_key", "lago_api_key", "subject_token_secrets"),
     }
 )
 
 CREDENTIALS: Final = (
     *("openmeter_token", "webhook_secret", "webhook_token"),
     *("kafka_username", "kafka_password", "kafka_properties"),
+    *("stripe_api_key", "lago_api_key"),
 )
 """The settings that only sinks need."""
 
@@ -115,6 +118,8 @@ class Settings:
         kafka_username: Of SASL, for Kafka.
         kafka_password: Of SASL, for Kafka.
         kafka_properties: A file with further properties of Kafka's client, secret ones too.
+        stripe_api_key: The key that Stripe sinks send.
+        lago_api_key: The key that Lago sinks send.
         tokenizer_download: Whether tokenizer files may be fetched from OpenAI's servers when
             they are not on this machine.
         taps: Whether what a provider answers is read on its way through the HTTP client too, since
@@ -154,6 +159,8 @@ class Settings:
     kafka_username: str | None = None
     kafka_password: str | None = None
     kafka_properties: str | None = None
+    stripe_api_key: str | None = None
+    lago_api_key: str | None = None
     tokenizer_download: bool = False
     taps: bool = True
     request_stream_usage: bool | None = None

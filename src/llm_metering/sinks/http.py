@@ -78,6 +78,34 @@ class HTTPClient:
             owners: What each element of the body was made of, if that is not one of `batch` each.
             signed: Headers of this request alone.
         """
+        answer = self.exchange(batch, url, body=body, headers=headers, secret=secret, signed=signed)
+        if isinstance(answer, Delivery):
+            return answer
+        return judge(batch, answer, secret=secret, now=datetime.now(UTC), owners=owners)
+
+    def exchange(
+        self,
+        batch: Sequence[Envelope],
+        url: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        secret: str | None = None,
+        signed: Mapping[str, str] | None = None,
+    ) -> Answer | Delivery:
+        """Send `body`, for a sink that reads the answer itself.
+
+        Args:
+            batch: The events.
+            url: Where to.
+            body: As it goes over the wire.
+            headers: As `post` takes them.
+            secret: What no reason may show.
+            signed: Headers of this request alone.
+
+        Returns:
+            What came back, or what it means that nothing did.
+        """
         self._forget_parent()
         try:
             wire, closings = self._take(url, headers)
@@ -85,7 +113,7 @@ class HTTPClient:
             reason = f"{type(error).__name__}: check the proxy and certificate variables"
             return Delivery.try_later(batch, reason, hold=True)
         try:
-            answer = wire.post(body, signed)
+            return wire.post(body, signed)
         except WireError as error:
             late, reason = f"no answer in time ({error.name})", shorten(str(error), [secret])
             reason = late if error.is_late else reason
@@ -95,8 +123,6 @@ class HTTPClient:
             return Delivery.try_later(batch, "no server can have this name", hold=True)
         finally:
             self._give_back(wire, closings)
-        now = datetime.now(UTC)
-        return judge(batch, answer, secret=secret, now=now, owners=owners)
 
     def close(self) -> None:
         """Close the connections; a request in flight closes its own when it is done."""

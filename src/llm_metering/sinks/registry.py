@@ -24,9 +24,14 @@ _MODULES: Final[Mapping[str, str]] = {
     "cloudevents+https": "cloudevents",
     "jsonl": "jsonl",
     "kafka": "kafka",
+    "lago+http": "lago",
+    "lago+https": "lago",
     "memory": "memory",
     "openmeter+http": "openmeter",
     "openmeter+https": "openmeter",
+    "stripe": "stripe",
+    "stripe+http": "stripe",
+    "stripe+https": "stripe",
 }
 """The module of each scheme; each has `from_url`. They are imported when they are asked for,
 so that nobody pays for the libraries of a sink they do not use."""
@@ -53,8 +58,8 @@ def open_sink(
     """Make the sink that `url` names; it connects when it delivers.
 
     Args:
-        url: `openmeter+https://…`, `cloudevents+https://…`, `kafka://…`, `jsonl:///…`, `memory:`,
-            or one whose scheme another package registered.
+        url: `openmeter+https://…`, `cloudevents+https://…`, `kafka://…`, `stripe://…`,
+            `lago+https://…`, `jsonl:///…`, `memory:`, or one whose scheme another package registered.
         source: The application's name; the account of sinks whose URL names none.
         event_type: The CloudEvents `type` that OpenMeter sinks send where their URL names none.
         event_id: Under which id they send an event where their URL does not say: `call` or

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import httpx
 
@@ -17,6 +17,7 @@ __all__ = [
     "http_base",
     "one_of",
     "parameters_of",
+    "repeated_of",
     "split_url",
     "whole_number",
     "window_of",
@@ -77,6 +78,31 @@ def parameters_of(
             f"{sink} sink takes the parameters {', '.join(allowed)}, each once; {secrets}"
         )
     return given
+
+
+def repeated_of(
+    parts: SplitResult, sink: str, names: Sequence[str]
+) -> tuple[SplitResult, dict[str, list[str]]]:
+    """Take out of a URL the parameters that may be there more than once.
+
+    Args:
+        parts: The URL.
+        sink: Its sink, for errors.
+        names: Which.
+
+    Returns:
+        The URL without them, and the values of each in their order.
+
+    Raises:
+        SinkURLError: If the parameters cannot be read.
+    """
+    try:
+        given = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        raise SinkURLError(f"the parameters of {sink} sink cannot be read") from None
+    found = {name: [value for key, value in given if key == name] for name in names}
+    rest = [(key, value) for key, value in given if key not in found]
+    return parts._replace(query=urlencode(rest)), found
 
 
 def http_base(

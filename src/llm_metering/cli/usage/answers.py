@@ -39,6 +39,11 @@ class Answers(Protocol):
         """Whether there is anybody to ask, who may come yet."""
         ...
 
+    @property
+    def currency(self) -> str | None:
+        """What all costs are in that are known; `None` if none are, or of several currencies."""
+        ...
+
     def take_in(self, *, whole: bool = False) -> None:
         """Have what can still be had before a question.
 
@@ -105,13 +110,26 @@ class LedgerAnswers:
         """Whether there is a home; to look at one that is not there must not make it."""
         return exists(self._settings.home)
 
+    @property
+    def currency(self) -> str | None:
+        """As soon as somebody has asked for costs; to price a whole ledger takes seconds."""
+        ledger = self._reader()
+        currencies = ledger.currencies() if ledger is not None else ()
+        return currencies[0] if len(currencies) == 1 else None
+
     def ask(
         self, queries: Sequence[UsageQuery], *, main: int = 0
     ) -> list[UsageReport]:  # all or none
         ledger = self._reader()
         if ledger is None:
             return [UsageReport(query=query) for query in queries]
+        self._price(queries)
         return ledger.query_all(queries)
+
+    def _price(self, queries: Sequence[UsageQuery]) -> None:
+        books = {query.meter.book for query in queries if query.meter.book is not None}
+        if books and self._meter is not None:
+            self._meter.price(*sorted(books))
 
     def report(self, query: UsageQuery) -> UsageReport:
         self._reader()

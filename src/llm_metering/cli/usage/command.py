@@ -31,7 +31,7 @@ from .asking import (
     question_of,
 )
 from .overtime import OverTime
-from .tables import COLUMNS, DEFAULT_METER, UsageTable
+from .tables import COLUMNS, COST, DEFAULT_METER, UsageTable
 from .watched import WatchedUsage
 
 __all__ = ["usage", "usage_table"]
@@ -118,7 +118,9 @@ def usage(
             else:
                 typer.echo(report.to_csv(), nl=False)
             return
-        look = _look(question, query, meter, sparkline=sparkline, human=human)
+        look = _look(
+            question, query, meter, sparkline=sparkline, human=human, money=answers.currency
+        )
         if watch:
             watch_it(WatchedUsage(answers, look, settings.home), "llm-metering usage", every=every)
         else:
@@ -133,7 +135,13 @@ def _window(text: str | None) -> str | None:
 
 
 def _look(
-    question: Question, query: UsageQuery, meter: str | None, *, sparkline: bool, human: bool
+    question: Question,
+    query: UsageQuery,
+    meter: str | None,
+    *,
+    sparkline: bool,
+    human: bool,
+    money: str | None,
 ) -> UsageTable | OverTime:
     keys = query.group_by or (_KEYS[:1] if sparkline else _KEYS)
     if question.subjects:
@@ -150,7 +158,13 @@ def _look(
         )
     return UsageTable(
         question=question,
-        columns=COLUMNS if meter is None else {meter: meter},
+        columns=(
+            {meter: meter}
+            if meter is not None
+            else {**COLUMNS, COST: f"cost {money}"}
+            if money is not None
+            else COLUMNS
+        ),
         keys=keys,
         window=query.window,
         human=human,

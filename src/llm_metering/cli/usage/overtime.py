@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from ...meters import UsageQuery, UsageReport, Window
 from ..render import UNKNOWN, Number, amount, plain, short_amount
-from ..tally import Line, call_notes, key_notes, names_of, tally
+from ..tally import Line, call_notes, key_notes, names_of, price_notes, tally
 from ..views import remarks_view
 from .asking import Question
 from .sparks import Axis, Series, Sparklines
@@ -77,6 +77,7 @@ class OverTime:
         return [
             *key_notes(lines, self.keys),
             *call_notes(notes, [self.question.meters[self.meter]]),
+            *price_notes(reports[:1]),
         ]
 
     def view(

@@ -53,6 +53,11 @@ class RemoteAnswers:
     def __exit__(self, *_: object) -> None:
         self._sink.close()
 
+    @property
+    def currency(self) -> None:
+        """No server knows what usage costs."""
+        return
+
     def take_in(self, *, whole: bool = False) -> None:
         """Do nothing: what a server lacks is sent by those who recorded it."""
 

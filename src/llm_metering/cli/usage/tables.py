@@ -17,6 +17,7 @@ from ..tally import (
     call_notes,
     key_notes,
     note_queries,
+    price_notes,
     tally,
     total_notes,
     totals,
@@ -24,9 +25,10 @@ from ..tally import (
 from ..views import remarks_view
 from .asking import Question
 
-__all__ = ["COLUMNS", "DEFAULT_METER", "UsageTable", "exactly", "notes_on"]
+__all__ = ["COLUMNS", "COST", "DEFAULT_METER", "UsageTable", "exactly", "notes_on"]
 
 DEFAULT_METER = "tokens_total"
+COST = "cost_total"
 COLUMNS: Mapping[str, str] = {
     "tokens_input": "input",
     "tokens_output": "output",
@@ -91,6 +93,7 @@ class UsageTable:
                 [self.question.meters[slug] for slug in self.columns],
             ),
             *(total_notes(totals(lines)) if len(self.columns) > 1 else ()),
+            *price_notes(reports[: len(self.columns)]),
         ]
 
     def view(
