@@ -26,6 +26,7 @@ from . import (
     reprice,
     status,
 )
+from .prices import prices
 from .render import plain
 from .top.command import top
 from .usage.command import usage
@@ -63,6 +64,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
+app.add_typer(prices, name="prices")
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
 app.command("reprice")(reprice.reprice)

@@ -29,9 +29,9 @@ from .currencies import check_currency
 from .kinds import TOKEN_KINDS
 from .providers import canonical_provider
 from .tiers import tier_of
-from .toml_places import TomlFile, read_toml
+from .toml_places import TomlFile, parse_toml, read_toml
 
-__all__ = ["Alias", "Table", "aliases_of", "cards_of", "check_file", "read_files"]
+__all__ = ["Alias", "Table", "aliases_of", "cards_of", "check_file", "check_text", "read_files"]
 
 Table = Literal["prices", "credits"]
 
@@ -68,7 +68,15 @@ def read_files(paths: Sequence[str | Path]) -> list[TomlFile]:
     Raises:
         PriceError: Naming the file, the line, and what is wanted.
     """
-    files = [read_toml(path) for path in paths]
+    return _checked([read_toml(path) for path in paths])
+
+
+def check_text(text: str, name: str) -> None:
+    """Refuse a text that is no price file, as `read_files` does."""
+    _checked([parse_toml(text, name)])
+
+
+def _checked(files: list[TomlFile]) -> list[TomlFile]:
     for file in files:
         check_file(file)
     # What two files say together is checked as what one says.
@@ -110,8 +118,13 @@ def cards_of(files: Sequence[TomlFile], table: Table) -> list[PriceCard]:
             if key in cards:
                 raise PriceError(f"{place}: {_what(card)} is there already, at {places[key]}")
             cards[key], places[key] = card, place
+    usual: dict[tuple[Any, ...], list[PriceCard]] = {}
     for key, card in cards.items():
-        _check_beside(card, key, cards, places[key])
+        if card.service_tier is None and not card.above_input_tokens:
+            usual.setdefault(key[:2], []).append(card)
+    for key, card in cards.items():
+        smaller = cards.get((*key[:4], 0))
+        _check_beside(card, smaller, usual.get(key[:2], ()), places[key])
     return list(cards.values())
 
 
@@ -226,31 +239,21 @@ def _moment(file: TomlFile, row: Mapping[str, Any], table: Table, position: int)
 
 
 def _check_beside(
-    card: PriceCard, key: tuple[Any, ...], cards: Mapping[tuple[Any, ...], PriceCard], place: str
+    card: PriceCard, smaller: PriceCard | None, usual: Sequence[PriceCard], place: str
 ) -> None:
     """Refuse a card that leaves unsaid what the card for other calls of the model says."""
-    provider, model, tier, start, above = key
     beside: list[tuple[str, PriceCard]] = []
-    if above:
-        smaller = cards.get((provider, model, tier, start, 0))
+    if card.above_input_tokens:
         if smaller is None:
             what = f"{_what(card)} has no prices for calls with less input"
             raise PriceError(f"{place}: {what}; add a row without above_input_tokens")
         beside.append(("with less input", smaller))
-    elif tier is not None:
-        usual = [
-            other
-            for other in cards.values()
-            if (canonical_provider(other.provider), other.model.strip().lower())
-            == (provider, model)
-            and other.service_tier is None
-            and not other.above_input_tokens
-            and _since(other) <= _since(card)
-        ]
-        if not usual:
+    elif card.service_tier is not None:
+        before = [other for other in usual if _since(other) <= _since(card)]
+        if not before:
             what = f"{_what(card)} has no prices for the usual tier at that time"
             raise PriceError(f"{place}: {what}; add a row without service_tier")
-        beside.append(("on the usual tier", max(usual, key=_since)))
+        beside.append(("on the usual tier", max(before, key=_since)))
     for which, other in beside:
         if missing := [kind for kind in other.rates if kind not in card.rates]:
             what = f"{_what(card)} has no price for {', '.join(missing)}"

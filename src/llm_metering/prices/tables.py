@@ -59,8 +59,13 @@ class PriceTable:
                     return self._at(f"{who} {each}", tiers, time, tier_of(service_tier))
         if not self._models:
             return Unpriced("unknown_model", "there is no price list")
-        what = " ".join(each for each in (provider, model) if each) or "a call without a model"
-        return Unpriced("unknown_model", f"{self.name} has no price of {what}")
+        if model is None:
+            return Unpriced("unknown_model", "the call names no model")
+        if not names.providers:
+            return Unpriced("unknown_model", f"nobody knows who served {model}")
+        return Unpriced(
+            "unknown_model", f"{self.name} has no price of {names.providers[0]} {model}"
+        )
 
     def models(self) -> Iterator[tuple[str, str]]:
         """Every model, by its provider and name."""
