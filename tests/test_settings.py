@@ -198,6 +198,17 @@ def test_the_file_may_stand_elsewhere(monkeypatch, tmp_path, write_file):
     assert settings.home == tmp_path / "usage"
 
 
+def test_price_files_are_beside_the_file_that_names_them(monkeypatch, tmp_path):
+    """A relative path is relative to the file; in the environment to the working folder."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "mine.toml").write_text('prices = ["prices.toml", "/srv/more.toml"]')
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "etc" / "mine.toml"))
+
+    assert load_settings().prices == (tmp_path / "etc" / "prices.toml", Path("/srv/more.toml"))
+    monkeypatch.setenv("LLM_METERING_PRICES", "prices.toml")
+    assert load_settings().prices == (tmp_path / "work" / "prices.toml",)
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     """`~` means what it means in a shell, in the home and in the name of the file."""
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -179,6 +179,8 @@ def test_missing_names_what_was_used_and_has_no_price(run, home):
     record(
         home,
         make_event(provider="openai"),
+        make_event(provider="openai", service_tier="default"),
+        *(make_event(provider="openai", service_tier="flex") for _ in range(3)),
         make_event(provider="acme", model="future", usage=used),
         *(make_event(provider="acme", model="unheard-of", usage=used) for _ in range(2)),
     )
@@ -188,14 +190,15 @@ def test_missing_names_what_was_used_and_has_no_price(run, home):
     later = run("prices", "missing", "--at", "2027-01-01", "--format", "json")
 
     missing = json.loads(result.stdout)["missing"]
-    assert [(each["model"], each["calls"]) for each in missing] == [
-        ("unheard-of", 2),
-        ("future", 1),
+    assert [tuple(each.values())[:5] for each in missing] == [
+        ("openai", "gpt-5-mini", "flex", 3, "unknown_price"),
+        ("acme", "unheard-of", None, 2, "unknown_model"),
+        ("acme", "future", None, 1, "unknown_model"),
     ]
-    assert {each["reason"] for each in missing} == {"unknown_model"}
     assert (result.exit_code, table.exit_code) == (1, 1)
     assert "unheard-of" in table.stdout
-    assert [each["model"] for each in json.loads(later.stdout)["missing"]] == ["unheard-of"]
+    models = [each["model"] for each in json.loads(later.stdout)["missing"]]
+    assert models == ["gpt-5-mini", "unheard-of"]
 
 
 def test_import_writes_a_file_that_is_read(run, tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -249,6 +251,18 @@ USD = 'currency = "USD"\n'
             row('service_tier = "batch"'), 2, "p m on batch has no prices for the usual tier at that time",
             id="tier-alone",
         ),
+        pytest.param(
+            USD + ROW + "effective_from = 2026-03-01\n" + ROW + "effective_from = 2026-02-28\n"
+            'service_tier = "batch"',
+            7, "p m on batch from 2026-02-28 has no prices for the usual tier at that time",
+            id="tier-before-the-usual",
+        ),
+        pytest.param(
+            USD + WITHOUT_CACHE + WITHOUT_CACHE + 'service_tier = "batch"\n' + ROW
+            + "effective_from = 2026-09-01", 6,
+            "p m on batch has no price for cache_read, which calls on the usual tier have",
+            id="tier-lacks-a-kind-of-later",
+        ),
         pytest.param(USD + ROW + ROW, 6, "p m is there already, at", id="twice"),
         pytest.param(
             USD + ROW + ROW.replace('"p"', '"P"').replace('"m"', '"M"'), 6, "is there already", id="by-case"
@@ -291,6 +305,18 @@ def test_what_is_wrong_is_refused_with_its_line(tmp_path, text, line, says):
 
     assert str(raised.value).startswith(f"{path}:{line}: ")
     assert says in str(raised.value)
+
+
+def test_a_tier_follows_the_kinds_of_the_usual_one(tmp_path):
+    """A row of a tier answers for the usual rows of its own time alone."""
+    path = tmp_path / "prices.toml"
+    batch = 'service_tier = "batch"\n'
+    later = "effective_from = 2026-09-01\n"
+    path.write_text(
+        USD + WITHOUT_CACHE + WITHOUT_CACHE + batch + ROW + later + ROW + batch + later, "utf-8"
+    )
+
+    assert open_prices([path], "off").find("p", "m", time=day(9), service_tier="batch").cards
 
 
 def test_one_row_in_two_files_is_refused(tmp_path):
@@ -347,3 +373,16 @@ def test_without_any_prices_no_model_has_one(monkeypatch):
     assert isinstance(nothing.find("openai", "gpt-4o", time=day(1), service_tier=None), Unpriced)
     with pytest.raises(MissingExtraError, match=r"pip install 'llm-metering\[prices\]'"):
         open_prices([], "genai-prices")
+
+
+def test_the_files_of_the_documentation_are_files(tmp_path):
+    """Each example of a price file on the page about them is one."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "prices.md"
+    examples = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    files = [text for text in examples if "[[" in text]
+    for text in files:
+        path = tmp_path / "prices.toml"
+        path.write_text(text, encoding="utf-8")
+        open_prices([path], "off")
+
+    assert len(files) == 3

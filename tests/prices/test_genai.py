@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from genai_prices import Usage
 from genai_prices.data import providers
+from genai_prices.types import ClauseAnd, ClauseContains, ModelInfo, ModelPrice, Provider
 
 from llm_metering.prices import Cost, ModelPrices, Unpriced, cost_of
 from llm_metering.prices.genai import GenaiPrices
@@ -212,6 +213,22 @@ def test_a_price_by_the_time_of_day_says_how_long_it_holds():
     assert night.cards[0].price("input") < found.cards[0].price("input")
 
 
+@pytest.mark.parametrize(
+    ("time", "since", "until"),
+    [
+        pytest.param("2026-08-16T23:30", None, "2026-08-17", id="last-night-before"),
+        pytest.param("2026-08-17T00:30", "2026-08-17", "2026-08-17T01:00", id="first-night"),
+        pytest.param("2026-08-17T05:00", "2026-08-17T04:00", "2026-08-17T06:00", id="by-day"),
+    ],
+)
+def test_a_first_day_may_fall_into_a_time_of_day(time, since, until):
+    """An answer holds until whatever comes first: a time of the day, or a day with new prices."""
+    found = PRICES.find("deepseek", "deepseek-v4-flash", time=day(time), service_tier=None)
+
+    assert found.valid_from == (day(since) if since else day("2026-08-16T10:00"))
+    assert found.valid_to == day(until)
+
+
 @pytest.mark.parametrize("name", ["deepseek-chat", "deepseek-flash", "deepseek-v4-pro"])
 def test_what_a_list_says_holds_as_long_as_it_says(name):
     """Within its bounds an answer is that for every moment, and just outside another."""
@@ -296,6 +313,18 @@ def test_names_in_use_are_found(provider, model, found):
 def test_what_only_looks_like_a_model_has_no_price(provider, model):
     """Nothing is priced by likeness, and what it has no price of is not free."""
     assert isinstance(PRICES.find(provider, model, time=NOW, service_tier=None), Unpriced)
+
+
+def test_a_part_of_a_condition_is_no_name():
+    """Where a name has to meet several conditions, what one of them asks for is no model's name."""
+    parts = [ClauseContains("llama"), ClauseContains("70b")]
+    price = ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(1))
+    model = ModelInfo(id="llama-70b", match=ClauseAnd(parts), prices=price)
+    prices = GenaiPrices()
+    prices._providers = {"p": Provider(id="p", name="P", api_pattern="p", models=[model])}
+
+    assert isinstance(prices.find("p", "llama-70b", time=NOW, service_tier=None), ModelPrices)
+    assert isinstance(prices.find("p", "llama", time=NOW, service_tier=None), Unpriced)
 
 
 def test_audio_is_not_taken_for_text():

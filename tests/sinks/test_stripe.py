@@ -123,6 +123,7 @@ def test_an_unknown_count_is_no_zero(server, api):
     with sink_of(server, TOTAL, OUTPUT, api=api) as sink:
         delivery = sink.deliver(batch_of(events))
 
+        # Not `unasked`: of the others Stripe was asked.
         assert delivery == Delivery.all_accepted(batch_of(events))
         assert sink.unbilled == 1
         assert "unbilled=1" in repr(sink)
@@ -135,7 +136,9 @@ def test_nothing_to_bill_is_no_request(server):
     batch = batch_of([usage_of(usage=None, subject="nobody-knows")])
 
     with sink_of(server) as sink:
-        assert sink.deliver(batch) == Delivery.all_accepted(batch)
+        delivery = sink.deliver(batch)
+
+    assert (delivery.takes_all_of(batch), delivery.unasked) == (True, True)
     assert server.received == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from math import ceil, log2
 
 import pytest
@@ -115,6 +116,35 @@ def test_one_poisoned_event_dies_alone(tmp_path, size):
         assert alone <= ceil(log2(size)) + 1
         assert shipper.own_settled == size
         journal.close()
+
+
+class Selective(Picky):
+    """A sink that settles every other event without asking the server, which refuses all others."""
+
+    def judge(self, batch):
+        asked = [each for each in batch if int(each.id[-1], 16) % 2]
+        told = super().judge(asked) if asked else Delivery()
+        nothing = {each.id for each in batch} - {each.id for each in asked}
+        return replace(told, accepted=told.accepted | nothing, unasked=not told.accepted)
+
+
+@pytest.mark.parametrize("most", [100, 7, 1], ids=lambda most: f"batches of {most}")
+def test_what_was_settled_unasked_speaks_for_no_server(home, clock, most):
+    """A server that takes nothing kills nothing, although a part is settled without it."""
+    sink = Selective(limits=SinkLimits(max_events=most))
+    sink.refuses_all = True
+    journal, shipper, ids = ready(home, clock, sink, 4 * GUARD)
+    asked = {each for each in ids if int(each[-1], 16) % 2}
+
+    run(home, shipper, clock, turns=100)
+
+    assert letters(home, shipper) == {}
+    assert sink_row(home)["pending"] >= GUARD
+    sink.refuses_all = False
+    run(home, shipper, clock)
+    assert set(sink.taken) == set(ids) >= asked
+    assert sink_row(home)["acked"] == len(ids)
+    journal.close()
 
 
 def test_a_server_that_names_the_event_is_asked_about_it_at_once(home, clock):

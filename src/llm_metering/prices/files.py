@@ -26,6 +26,7 @@ from typing import Any, Final, Literal
 from ..errors import PriceError
 from .cards import CREDITS, MILLION, PriceCard
 from .currencies import check_currency
+from .file_checks import check_beside, describe
 from .kinds import TOKEN_KINDS
 from .providers import canonical_provider
 from .tiers import tier_of
@@ -116,15 +117,9 @@ def cards_of(files: Sequence[TomlFile], table: Table) -> list[PriceCard]:
             key = (*who, card.service_tier, card.effective_from, card.above_input_tokens)
             place = file.where(table, position)
             if key in cards:
-                raise PriceError(f"{place}: {_what(card)} is there already, at {places[key]}")
+                raise PriceError(f"{place}: {describe(card)} is there already, at {places[key]}")
             cards[key], places[key] = card, place
-    usual: dict[tuple[Any, ...], list[PriceCard]] = {}
-    for key, card in cards.items():
-        if card.service_tier is None and not card.above_input_tokens:
-            usual.setdefault(key[:2], []).append(card)
-    for key, card in cards.items():
-        smaller = cards.get((*key[:4], 0))
-        _check_beside(card, smaller, usual.get(key[:2], ()), places[key])
+    check_beside(cards, places)
     return list(cards.values())
 
 
@@ -236,40 +231,6 @@ def _moment(file: TomlFile, row: Mapping[str, Any], table: Table, position: int)
     where = file.where(table, position, "effective_from")
     wanted = "a date such as 2026-01-01 is wanted, or a time with its offset"
     raise PriceError(f"{where}: {wanted}, got {str(written)!r}")
-
-
-def _check_beside(
-    card: PriceCard, smaller: PriceCard | None, usual: Sequence[PriceCard], place: str
-) -> None:
-    """Refuse a card that leaves unsaid what the card for other calls of the model says."""
-    beside: list[tuple[str, PriceCard]] = []
-    if card.above_input_tokens:
-        if smaller is None:
-            what = f"{_what(card)} has no prices for calls with less input"
-            raise PriceError(f"{place}: {what}; add a row without above_input_tokens")
-        beside.append(("with less input", smaller))
-    elif card.service_tier is not None:
-        before = [other for other in usual if _since(other) <= _since(card)]
-        if not before:
-            what = f"{_what(card)} has no prices for the usual tier at that time"
-            raise PriceError(f"{place}: {what}; add a row without service_tier")
-        beside.append(("on the usual tier", max(before, key=_since)))
-    for which, other in beside:
-        if missing := [kind for kind in other.rates if kind not in card.rates]:
-            what = f"{_what(card)} has no price for {', '.join(missing)}"
-            raise PriceError(f"{place}: {what}, which calls {which} have")
-
-
-def _since(card: PriceCard) -> datetime:
-    return card.effective_from or datetime.min.replace(tzinfo=UTC)
-
-
-def _what(card: PriceCard) -> str:
-    parts = [card.provider, card.model]
-    parts += [f"on {card.service_tier}"] if card.service_tier else []
-    parts += [f"from {card.effective_from:%Y-%m-%d}"] if card.effective_from else []
-    parts += [f"above {card.above_input_tokens}"] if card.above_input_tokens else []
-    return " ".join(parts)
 
 
 def _known(

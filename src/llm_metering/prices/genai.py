@@ -46,7 +46,6 @@ _IDS: Final[Mapping[str, str]] = {
 _NOT_SERVED: Final = "gpt-oss-"
 """What OpenAI publishes and does not serve: who is asked for it through OpenAI's client is another."""
 
-_UNFINISHED: Final = ("-", ".", ":", "@", "/")
 _DAY: Final = timedelta(days=1)
 
 
@@ -140,8 +139,8 @@ class GenaiPrices:
             for kinds in (("equals",), ("starts_with", "ends_with", "contains")):
                 for model in models:
                     for name in _words(model.match, kinds):
-                        # What only begins or ends a name is one itself where it stands alone.
-                        if not name.endswith(_UNFINISHED) and model.is_match(name):
+                        # What begins or ends names is one itself where it meets all conditions.
+                        if model.is_match(name):
                             index.setdefault(name.lower(), model)
             self._indexes[provider] = index
         return index

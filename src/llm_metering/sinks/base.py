@@ -91,6 +91,8 @@ class Delivery:
             a wrong name costs a request.
         ambiguous: The sink may hold some of what is retryable: it was sent, and nothing came
             back that says otherwise.
+        unasked: The server was asked about nothing of what is accepted, such as events that it
+            has no use for: that says nothing about whether it is well.
     """
 
     accepted: frozenset[str] = frozenset()
@@ -102,6 +104,7 @@ class Delivery:
     refusal: Refusal | None = None
     blamed: str | None = None
     ambiguous: bool = False
+    unasked: bool = False
 
     def takes_all_of(self, batch: Sequence[Envelope]) -> bool:
         """Whether nothing but good is said, and of so many events; it is not looked of which."""

@@ -117,6 +117,8 @@ class Triage:
         """
         if self == _AT_REST and not (delivery.retryable or delivery.rejected):
             return Lesson(self, delivery)
+        if delivery.accepted and delivery.unasked:
+            return self._settled_unasked(offered, delivery, limits)
         if delivery.accepted:
             return self._taken(offered, delivery, limits)
         if delivery.refusal is None or not delivery.retryable:
@@ -177,6 +179,16 @@ class Triage:
             regain=None,
         )
         return Lesson(state, delivery)
+
+    def _settled_unasked(
+        self, offered: Sequence[Item], delivery: Delivery, limits: SinkLimits
+    ) -> Lesson:
+        """As if only the others had been offered: of these alone the answer says something."""
+        settled = delivery.accepted
+        rest = [item for item in offered if item.id not in settled]
+        lesson = self.without(settled).learn(rest, replace(delivery, accepted=frozenset()), limits)
+        told = replace(lesson.delivery, accepted=lesson.delivery.accepted | settled)
+        return replace(lesson, delivery=told)
 
     def _refused_again(self, event_id: str, delivery: Delivery) -> Lesson:
         dead = delivery.rejected | {(event_id, delivery.reason or "refused")}

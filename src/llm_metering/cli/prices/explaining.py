@@ -40,7 +40,7 @@ def explain(
     event: Annotated[
         str | None,
         typer.Argument(
-            metavar="[EVENT]", help="The id of an event in the ledger.", show_default=False
+            metavar="EVENT", help="The id of an event in the ledger.", show_default=False
         ),
     ] = None,
     provider: ProviderOption = None,

@@ -32,7 +32,7 @@ def list_(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="These alone, such as openai/gpt-5.", show_default=False
+            metavar="MODEL", help="These alone, such as openai/gpt-5.", show_default=False
         ),
     ] = None,
     provider: ProviderOption = None,

@@ -130,6 +130,7 @@ class StripeSink:
             retryable=told.retryable | ahead,
             rejected=frozenset(rejected),
             reason=told.reason or ("its time is ahead of the clock" if ahead else None),
+            unasked=not told.accepted,
         )
 
     def close(self) -> None:
