@@ -9,6 +9,8 @@ import sys
 import threading
 
 HEAVY = (
+    "IPython",
+    "altair",
     "httpx",
     "langchain_core",
     "llama_index",

@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from llm_metering.notebook import cells
+from llm_metering import Meter
 from llm_metering.prices import ModelPrices, PriceCard, Unpriced
 
 
@@ -38,9 +38,9 @@ class Prices:
 
 @pytest.fixture
 def prices(monkeypatch):
-    """The price list of the settings; a test adds models to it."""
+    """The default meter's price list; a test adds models to it."""
     prices = Prices()
-    monkeypatch.setattr(cells, "open_prices", lambda files, source: prices)
+    monkeypatch.setattr(Meter, "prices", prices)
     return prices
 
 
@@ -73,7 +73,13 @@ def lines_of(captured):
 
 
 @pytest.fixture
-def shell(default_meter, prices, tmp_path, monkeypatch):
+def shell(bare_shell, prices):
+    """A shell whose prices are the test's."""
+    return bare_shell
+
+
+@pytest.fixture
+def bare_shell(default_meter, tmp_path, monkeypatch):
     """An IPython with `%load_ext llm_metering`, and `llm_metering` imported."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     config = Config()

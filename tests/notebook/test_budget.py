@@ -15,7 +15,8 @@ def chat(shell, model_server, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     shell.run(
         "from langchain_openai import ChatOpenAI, OpenAIEmbeddings\n"
-        f"asked = dict(base_url={model_server.openai_url!r}, api_key='x', max_retries=0)\n"
+        f"asked = dict(base_url={model_server.openai_url!r}, api_key='x', max_retries=0,"
+        " default_headers={'Connection': 'close'})\n"
         "llm = ChatOpenAI(model='tiny', max_tokens=4, stream_usage=True, **asked)"
     )
     return shell

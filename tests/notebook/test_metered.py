@@ -21,7 +21,7 @@ def chat(shell, model_server, monkeypatch):
     shell.run(
         "from langchain_openai import ChatOpenAI\n"
         f"llm = ChatOpenAI(model='tiny', base_url={model_server.openai_url!r}, api_key='x',"
-        " max_tokens=4, max_retries=0, stream_usage=True)"
+        " max_tokens=4, max_retries=0, stream_usage=True, default_headers={'Connection': 'close'})"
     )
     return shell
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
-from llm_metering.notebook import cells
-from llm_metering.prices.opening import open_prices
+import llm_metering
 
 from .conftest import lines_of
 
@@ -20,19 +18,17 @@ per_million = { input = "2.00", cache_read = "0.20", output = "8.00" }
 
 
 @pytest.fixture
-def priced(shell, tmp_path, monkeypatch):
+def priced(bare_shell, tmp_path):
     """A shell whose default meter has a price file."""
-    monkeypatch.setattr(cells, "open_prices", open_prices)
-    assert InteractiveShell.initialized()
     file = tmp_path / "prices.toml"
     file.write_text(PRICES)
-    shell.run(f"llm_metering.configure(home={str(tmp_path / 'home')!r}, prices=[{str(file)!r}])")
-    shell.file = file
-    return shell
+    llm_metering.configure(home=tmp_path / "home", prices=[file])
+    bare_shell.file = file
+    return bare_shell
 
 
 def test_cost_is_exact(priced):
-    """Each kind of token by its own price; cached ones are no part of the rest."""
+    """Each kind of token by its own price, and the ledger says the same."""
     shown = priced.usage(
         "%%metered acme\n"
         "used = TokenUsage(input_tokens=1500, output_tokens=7, cache_read_input_tokens=1000)\n"
@@ -41,6 +37,8 @@ def test_cost_is_exact(priced):
 
     # 500 at 2, 1,000 at 0.2 and 7 at 8, a million.
     assert shown[2].split()[-2:] == ["0.001256", "EUR"]
+    costs = llm_metering.usage("cost_total", subject="acme")
+    assert (str(costs.total), costs.currency) == ("0.001256", "EUR")
 
 
 def test_wrong_price_file_runs_nothing(priced):

@@ -7,7 +7,6 @@ from typing import Final
 
 from ..default_meter import current_meter, get_meter
 from ..global_handlers import Installed
-from ..prices.opening import open_prices
 from ..subjects import watched_subject
 from .budget import Budget
 from .summary import CellUsage
@@ -38,8 +37,8 @@ class MeteredCell:
     ) -> None:
         self._subject = subject
         self._dimensions = dict(dimensions)
-        settings = get_meter().settings
-        self._tally = CellTally(open_prices(settings.prices, settings.price_source), budget)
+        # Those that the ledger prices with: it is to say the same afterwards.
+        self._tally = CellTally(get_meter().prices, budget)
         self._scope = watched_subject(subject, self._tally, self._dimensions)
         self._installed = Installed()
         self._scope.__enter__()

@@ -59,6 +59,8 @@ class PriceTable:
                     return self._at(f"{who} {each}", tiers, time, tier_of(service_tier))
         if not self._models:
             return Unpriced("unknown_model", "there is no price list")
+        if model is None:
+            return Unpriced("unknown_model", "the call names no model")
         if not names.providers:
             return Unpriced("unknown_model", f"nobody knows who served {model}")
         return Unpriced(
