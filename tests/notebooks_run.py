@@ -55,7 +55,7 @@ def shows_tables(notebook: Any) -> bool:
         output.data["text/html"]
         for cell in notebook.cells
         for output in cell.get("outputs", ())
-        if "text/html" in output.get("data", {})
+        if "<table" in output.get("data", {}).get("text/html", "")
     ]
     cells = [page for page in pages if "This cell, paid by" in page]
     reports = [page for page in pages if "tokens_total (" in page]

@@ -190,6 +190,27 @@ def test_html_has_all_lines():
     assert ("lang", "en") in reader.attributes
 
 
+def test_a_notebook_shows_all_of_it():
+    """Lines, the total, and whatever is on no line or has no price; names are text there, too."""
+    name = "<script>alert(1)</script>"
+    made = full(subject=name, model=name)
+    reader = read(made._repr_html_())
+
+    assert "script" not in reader.tags
+    assert name in reader.text
+    for line in made.lines:
+        assert pages.details_of(line) in reader.text
+    for words in (
+        "450.00",
+        "Incomplete: ",
+        "Not charged: ",
+        "No price (cost): ",
+        "Usage unknown: ",
+    ):
+        assert words in reader.text
+    assert made.digest in reader.text
+
+
 def test_html_needs_jinja(monkeypatch):
     """Without Jinja, the error says what to install."""
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)

@@ -171,6 +171,11 @@ class Bill:
 
         return digest_of(self)
 
+    def _repr_html_(self) -> str:
+        from .tables import bill_table
+
+        return bill_table(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The bill as JSON has it: amounts and quantities are strings."""
         from .shapes import to_dict

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -78,8 +79,6 @@ def number(value: Decimal | None) -> str:
     """
     if value is None:
         return "-"
-    if value is None:
-        return "-"
     return format(value, ",f")
 
 
@@ -107,9 +106,7 @@ def details_of(line: BillLine) -> str:
     return f"{number(line.price)}{per}" + (_tier(line) if line.is_tier else "")
 
 
-def _percent(markup: Decimal | None) -> Any:
-    from fractions import Fraction
-
+def _percent(markup: Decimal | None) -> Fraction:
     return Fraction(markup or 0) * 100
 
 
