@@ -62,7 +62,7 @@ def locked():
 def test_usage_is_never_short_in_silence(home, locked, monkeypatch):
     """What the ledger has not taken is no part of an answer: so there is none, unless asked for."""
     monkeypatch.setattr("llm_metering.ledger._files.BUSY_TIMEOUT", 0.05)
-    monkeypatch.setattr("llm_metering.meter.FLUSH_TIMEOUT", 0.2)
+    monkeypatch.setattr("llm_metering.meter.wired.FLUSH_TIMEOUT", 0.2)
     with Meter(home, ()) as meter:
         call(meter, "before")
         assert meter.usage().total == 120
