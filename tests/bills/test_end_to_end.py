@@ -120,7 +120,7 @@ def test_the_anthropic_bill(meter):
         "cache_write": "0.04614",
         "output": "0.00825",
     }
-    assert "prices.toml:3" in cost.source
+    assert cost.source == "prices.toml"
 
 
 def test_a_late_event_changes_a_bill_and_a_duplicate_does_not(meter):

@@ -71,9 +71,9 @@ def test_list_in_json_has_prices_as_text(run):
         "validFrom": "2027-01-01T00:00:00+00:00",
         "validTo": None,
         "isOwn": True,
-        "source": report["prices"][2]["source"],
+        "source": "prices.toml",
     }
-    assert report["prices"][2]["source"].endswith("prices.toml:14")
+
     assert report["version"].startswith("prices.toml ")
 
 
@@ -85,7 +85,7 @@ def test_list_in_json_has_prices_as_text(run):
             ["openai/nope"], "no price for openai/nope: prices.toml has no price", id="prefix"
         ),
         pytest.param(["gpt-5-mini", "--tier", "flex"], "on flex", id="tier"),
-        pytest.param(["future", "--at", "2026-12-31"], "at 2026-12-31", id="not-yet"),
+        pytest.param(["future", "--at", "2026-12-31"], "before 2027-01-01", id="not-yet"),
         pytest.param(["gpt-5-mini", "--provider", "azure"], "has no price of azure", id="provider"),
     ],
 )

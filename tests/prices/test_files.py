@@ -156,6 +156,50 @@ def test_cards_say_where_they_come_from(prices):
     assert (row.valid_from, row.valid_to) == (day(5), None)
 
 
+def test_a_source_nobody_names_is_the_name_of_the_file(tmp_path):
+    """It changes with neither the folder nor the line: rows at one price stay one line of a bill."""
+    found = []
+    text = FILE.replace('source = "our contract"\n', "")
+    for folder, written in (("a", text), ("b", "# moved\n\n" + text)):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "prices.toml"
+        path.write_text(written, encoding="utf-8")
+        found += [
+            open_prices([path], "off").find("openai", "gpt-5-mini", time=day(of), service_tier=None)
+            for of in (1, 3)
+        ]
+
+    assert all(isinstance(each, ModelPrices) for each in found)
+    assert found[:2] == found[2:]
+    assert {card.source for each in found for card in each.cards} == {"prices.toml"}
+
+
+@pytest.mark.parametrize(
+    ("times", "tier", "detail"),
+    [
+        pytest.param(
+            (day(6), day(12, 31)),
+            "flex",
+            "prices.toml has no price of openai gpt-5-mini on flex from 2026-05-31T22:00:00Z on",
+            id="tier",
+        ),
+        pytest.param(
+            (day(1), day(4)),
+            None,
+            "prices.toml has no price of gcp gemini-x before 2026-05-01",
+            id="not-yet",
+        ),
+    ],
+)
+def test_a_reason_is_the_same_for_all_of_its_period(prices, times, tier, detail):
+    """Whichever event is looked up first, the bill lists the same words."""
+    who = ("openai", "gpt-5-mini") if tier else ("google", "gemini-x")
+    found = [prices.find(*who, time=each, service_tier=tier) for each in times]
+
+    assert all(isinstance(each, Unpriced) for each in found)
+    assert {each.detail for each in found} == {detail}
+
+
 def test_credits_are_worth_what_the_file_says(tmp_path):
     """A row of credits is a card in credits, at one's own aliases too; without one there is no list."""
     path = tmp_path / "prices.toml"

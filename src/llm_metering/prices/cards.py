@@ -40,7 +40,7 @@ class PriceCard:
         service_tier: The tier of calls that it is for, such as `batch`; `None` is the usual one.
         above_input_tokens: The calls that it is for have more input than this.
         effective_from: Since when it holds, in UTC; `None` is always.
-        source: Where the prices come from, such as a URL, or a file and line.
+        source: Where the prices come from, such as a URL or the name of a file.
 
     Raises:
         PriceError: If a price is no finite number from 0 or has more than 12 decimals, or the

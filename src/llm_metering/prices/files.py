@@ -42,7 +42,7 @@ _ROW: Final = (
     *("per_million", "per_unit", "source"),
 )
 _ALIAS: Final = ("model", "provider", "is", "of")
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _UNIT: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -168,7 +168,8 @@ def _card(file: TomlFile, row: Mapping[str, Any], table: Table, position: int) -
         service_tier=tier_of(texts["service_tier"]),
         above_input_tokens=above,
         effective_from=_moment(file, row, table, position),
-        source=texts["source"] or file.data.get("source") or file.where(*place),
+        # Bills have it: neither the folder nor the line may change them.
+        source=texts["source"] or file.data.get("source") or Path(file.name).name,
     )
     try:
         return replace(card, rates=rates)

@@ -249,8 +249,9 @@ class _Timeline:
                 if not each.constraint or each.constraint.active(when)
             ]
             if not active:
-                what = f"{self._provider.id} {self._model.id} on {self._tier} at {when:%Y-%m-%d}"
-                detail = f"{NAME} has no price of {what}"
+                # Without the moment: it is the same for all of the period, and bills list it.
+                what = f"{self._provider.id} {self._model.id} on {self._tier}"
+                detail = f"{NAME} has no price of {what} at that time"
                 return Unpriced("unknown_price", detail, valid_from=start, valid_to=end)
             context = active[0].when
         prices = self._model.get_prices(when, context)

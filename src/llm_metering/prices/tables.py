@@ -80,11 +80,24 @@ class PriceTable:
         starts = [start for each in tiers.values() for start in each.starts]
         since = max((start for start in starts if start <= time), default=None)
         until = min((start for start in starts if start > time), default=None)
-        detail = f"{self.name} has no price of {what} at {time:%Y-%m-%d}"
+        # The same for all of the period: a bill lists it, whichever event was looked up first.
+        detail = f"{self.name} has no price of {what}"
         if since is None:
-            return Unpriced("unknown_model", detail, valid_to=until)
-        detail += f" on {tier}"
-        return Unpriced("unknown_price", detail, valid_from=since, valid_to=until)
+            before = f" before {_written(until)}" if until else ""
+            return Unpriced("unknown_model", detail + before, valid_to=until)
+        detail += f" on {tier or 'the usual tier'}"
+        if since != _EVER:
+            detail += f" from {_written(since)} on"
+        return Unpriced(
+            "unknown_price", detail, valid_from=None if since == _EVER else since, valid_to=until
+        )
+
+
+def _written(moment: datetime) -> str:
+    """A moment in UTC; a midnight as its day."""
+    moment = moment.astimezone(UTC)
+    midnight = moment == moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return f"{moment:%Y-%m-%d}" if midnight else moment.replace(tzinfo=None).isoformat() + "Z"
 
 
 class _Periods:
