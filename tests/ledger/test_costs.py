@@ -86,6 +86,16 @@ def test_an_event_keeps_its_price(ledger):
         ledger.query(usage_query("cost_total"), version=3)
 
 
+def test_a_ledger_that_is_not_there_has_no_version(tmp_path):
+    """An unknown version is refused there too: an empty answer would be a bill of nothing."""
+    with closing(Ledger(tmp_path / "none.db")) as none:
+        with pytest.raises(QueryError, match="no version 99 of prices; nothing was priced yet"):
+            none.billing(NOON, NOON + timedelta(days=1), version=99)
+        with pytest.raises(QueryError, match="no version 99 of prices; nothing was priced yet"):
+            none.query(usage_query("cost_total"), version=99)
+        assert none.billing(NOON, NOON + timedelta(days=1)).charges == []
+
+
 def test_what_was_priced_is_priced_again(ledger):
     """Those that were chosen, with what changed; the version before is still what it was."""
     fill(ledger, make_event(), make_event(subject="zoo"), make_event(model="new"))

@@ -69,13 +69,16 @@ def cost_ways(
     )
 
 
-def check_price_version(connection: sqlite3.Connection, version: int) -> None:
-    """Refuse a version of prices that is none.
+def check_price_version(connection: sqlite3.Connection | None, version: int) -> None:
+    """Refuse a version of prices that is none; a ledger that is not there yet has none.
 
     Raises:
         QueryError: Saying which there are.
     """
-    (last,) = connection.execute("SELECT ifnull(max(version), 0) FROM price_versions").fetchone()
+    last = 0
+    if connection is not None:
+        question = "SELECT ifnull(max(version), 0) FROM price_versions"
+        (last,) = connection.execute(question).fetchone()
     if not 1 <= version <= last:
         there = f"there are 1 to {last}" if last else "nothing was priced yet"
         raise QueryError(f"there is no version {version} of prices; {there}")

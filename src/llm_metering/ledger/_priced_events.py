@@ -12,6 +12,7 @@ from ..errors import QueryError
 from ..meters import Book, UsageQuery, UsageReport, read_moment
 from ..prices import PriceList
 from ._files import check_version
+from ._from_costs import check_price_version
 from ._handle import Handle
 from .billing import Billing, PriceVersion, billing, currencies, price_versions
 from .pricing import PricedNow
@@ -122,6 +123,8 @@ class PricedEvents:
         chosen = None if subjects is None else tuple(dict.fromkeys(subjects))
         with self._reading() as connection:
             if connection is None:
+                if version is not None:
+                    check_price_version(None, version)
                 return Billing(
                     start=first,
                     end=last,

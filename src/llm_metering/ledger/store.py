@@ -14,6 +14,7 @@ from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._columns import folder_of, forget_columns
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
 from ._files import UnavailableError, check_version
+from ._from_costs import check_price_version
 from ._priced_events import PricedEvents
 from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
@@ -98,6 +99,8 @@ class Ledger(PricedEvents):
         """
         with self._reading() as connection:
             if connection is None:
+                if version is not None:
+                    check_price_version(None, version)
                 return [UsageReport(query=query) for query in queries]
             return [report(connection, query, version=version) for query in queries]
 
