@@ -119,13 +119,35 @@ def test_csv_holds_no_formula(sign):
 
 
 def test_csv_adds_up():
-    """Its lines are those of the bill, their amounts its total."""
+    """Its numbered lines are those of the bill, their amounts its total."""
     made = full()
     rows = list(csv.DictReader(io.StringIO(made.to_csv(), newline="")))
+    rows = [row for row in rows if row["line"]]
 
     assert [row["line"] for row in rows] == [str(n + 1) for n in range(len(made.lines))]
     assert sum(Decimal(row["amount"]) for row in rows) == made.total
     assert {row["currency"] for row in rows} == {"EUR"}
+
+
+def test_csv_lists_what_is_on_no_line():
+    """What has no price, is not charged or is unknown stands behind the lines, without an amount."""
+    made = full()
+    rows = list(csv.DictReader(io.StringIO(made.to_csv(), newline="")))[len(made.lines) :]
+
+    assert {row["amount"] for row in rows} == {""}
+    assert {row["line"] for row in rows} == {""}
+    assert {row["subject"] for row in rows} == {"customer-42"}
+    shown = [
+        tuple(row[key] for key in ("kind", "name", "meter", "group", "quantity")) for row in rows
+    ]
+    unknown = "model=gpt-5; provenance=missing; status=failed"
+    unpriced = "provider=p; model=m; provenance=reported; events=2"
+    assert shown == [
+        ("unbilled", "", "events", "reason=no_plan; model=gpt-5", "2"),
+        ("unbilled", "By model", "calls_total", "reason=no_price; model=gpt-5", "4"),
+        ("unknown_usage", "", "calls_total", unknown, "1"),
+        ("unpriced", "no price for gpt-5", "cost_total", unpriced, ""),
+    ]
 
 
 class _Reader(HTMLParser):

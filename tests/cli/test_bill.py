@@ -185,7 +185,11 @@ def test_all_are_lines(home, run, plans):
     table = run(*arguments, "table").stdout
 
     assert [json.loads(line)["subject"] for line in lines] == ["a", "b"]
-    assert [(row["subject"], row["amount"]) for row in rows] == [("a", "1.20"), ("b", "1.20")]
+    assert [(row["subject"], row["line"], row["kind"], row["amount"]) for row in rows] == [
+        (subject, *cells)
+        for subject in ("a", "b")
+        for cells in (("1", "usage", "1.20"), ("", "unpriced", ""))
+    ]
     assert [line.split()[:3] for line in table.splitlines()[2:]] == [
         ["a", "EUR", "1.20"],
         ["b", "EUR", "1.20"],

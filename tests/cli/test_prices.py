@@ -73,7 +73,6 @@ def test_list_in_json_has_prices_as_text(run):
         "isOwn": True,
         "source": "prices.toml",
     }
-
     assert report["version"].startswith("prices.toml ")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -57,22 +57,59 @@ def to_json(bill: Bill) -> str:
 
 
 def to_csv(bill: Bill) -> str:
-    """The lines of the bill as CSV text."""
+    """The lines of the bill as CSV text, and behind them what is on none."""
     rows = [",".join(COLUMNS)]
     for place, line in enumerate(bill.lines, 1):
         shown = _line(line)
-        group = "; ".join(f"{key}={value or ''}" for key, value in line.group.items())
         stated = shown.get("provenance", {})
         cells = {
             **shown,
             **{key: stated.get(key) for key in ("reported", "partial", "estimated", "unknown")},
             "subject": bill.subject,
             "line": place,
-            "group": group,
+            "group": _named(line.group),
             "currency": bill.currency,
         }
-        rows.append(",".join(_cell(cells.get(column)) for column in COLUMNS))
+        rows.append(_row(cells))
+    rows += [_row({"subject": bill.subject, **cells}) for cells in _beside(bill)]
     return "".join(f"{row}\n" for row in rows)
+
+
+def _beside(bill: Bill) -> Iterator[dict[str, Any]]:
+    """What is on no line. It has neither the number of a line nor an amount: nobody charges it."""
+    for left in bill.unbilled:
+        yield {
+            **_unbilled(left),
+            "kind": "unbilled",
+            "name": left.charge,
+            "group": _named({"reason": left.reason, **left.group}),
+            "currency": left.unit,
+        }
+    for unknown in bill.unknown_usage:
+        about = {"model": unknown.model, "provenance": unknown.provenance, "status": unknown.status}
+        yield {
+            "kind": "unknown_usage",
+            "meter": "calls_total",
+            "group": _named(about),
+            "quantity": text_of(unknown.calls),
+        }
+    for each in bill.unpriced:
+        about = {"provider": each.provider, "model": each.model, "provenance": each.provenance}
+        yield {
+            "kind": "unpriced",
+            "name": each.why.detail,
+            # How much it is, nobody knows: the quantity stays empty.
+            "meter": f"{each.of}_total",
+            "group": _named({**about, "events": str(each.events)}),
+        }
+
+
+def _named(group: Mapping[str, str | None]) -> str:
+    return "; ".join(f"{key}={value or ''}" for key, value in group.items())
+
+
+def _row(cells: Mapping[str, Any]) -> str:
+    return ",".join(_cell(cells.get(column)) for column in COLUMNS)
 
 
 def _cell(value: object) -> str:
