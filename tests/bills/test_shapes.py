@@ -10,13 +10,14 @@ import re
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
 
 from llm_metering.bills import PlanCharge, Tier, pages
 from llm_metering.errors import MissingExtraError
-from llm_metering.prices import Unpriced
+from llm_metering.prices import Reason, Unpriced
 
 from .making import bill, charged, part, plan, tokens
 
@@ -190,6 +191,10 @@ def test_html_is_for_the_customer():
     shown, inside = full().to_html(), full().to_html(costs=True)
 
     assert "Margin" not in shown
+    for each in full().unpriced:
+        assert each.why.detail not in shown
+        assert each.why.detail in inside
+    assert set(pages.WHY_UNPRICED) == set(get_args(Reason))
     assert "Margin" in inside
     for page in (shown, inside):
         assert "This bill is incomplete." in page

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import MissingExtraError
+from ..prices import Reason
 from .bill import Bill, BillLine
 from .rounding import decimal_of
 
@@ -32,6 +33,16 @@ WHY_UNBILLED: Final = {
 }
 """Why usage is on no line, for people."""
 
+WHY_UNPRICED: Final[Mapping[Reason, str]] = {
+    "unknown_usage": "nobody knows all that it used",
+    "inconsistent_usage": "its counts contradict each other",
+    "unknown_model": "no price is known",
+    "unknown_price": "a part of its price is not known",
+    "too_large": "it is more than can be worked out",
+    "not_priced": "its price is not worked out yet",
+}
+"""Why usage has no price, for customers: which price list lacks it is none of their business."""
+
 
 def to_html(bill: Bill, *, costs: bool = False) -> str:
     """The bill as one page.
@@ -44,7 +55,13 @@ def to_html(bill: Bill, *, costs: bool = False) -> str:
         MissingExtraError: If Jinja is not installed.
     """
     page = _environment().get_template(_TEMPLATE)
-    return page.render(bill=bill, costs=costs, why_unbilled=WHY_UNBILLED, one_day=timedelta(days=1))
+    return page.render(
+        bill=bill,
+        costs=costs,
+        why_unbilled=WHY_UNBILLED,
+        why_unpriced=WHY_UNPRICED,
+        one_day=timedelta(days=1),
+    )
 
 
 @cache
