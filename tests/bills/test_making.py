@@ -93,6 +93,30 @@ def test_unpriced_usage_makes_a_markup_incomplete():
     assert made.cost == {"EUR": 8}
 
 
+def test_unpriced_usage_may_be_of_days_without_the_markup():
+    """Where plans change within the month, it is not said that all of it is left out, nor said twice."""
+    dearer = PlanCharge(name=AT_COST.name, meter="cost_total", markup=Decimal("0.30"))
+    unpriced = charged("new", price=UNKNOWN_MODEL, input=5)
+
+    made = bill(
+        part(plan(AT_COST), end=8),
+        part(plan(dearer), 8, 15),
+        part(plan(tokens(price=Decimal(1))), 15),
+        charges=[unpriced],
+    )
+    stayed = bill(part(plan(AT_COST), end=15), part(plan(AT_COST), 15), charges=[unpriced])
+
+    assert made.incomplete == (
+        (
+            "Models at cost is a markup on what it cost, and of 1 event of the period nobody knows "
+            "that; those on the days with this charge are not charged"
+        ),
+    )
+    assert stayed.incomplete == (
+        "Models at cost is a markup on what it cost, and of 1 event nobody knows that; it is not charged",
+    )
+
+
 def test_unpriced_usage_is_listed_where_no_cost_is_needed():
     """A plan of fixed prices is complete without costs, and its bill lists what has none."""
     made = bill(
@@ -156,7 +180,7 @@ def test_credits_without_a_worth_make_it_incomplete():
     assert made.total == Decimal("0.13")
     assert [(each.of, each.model) for each in made.unpriced] == [("credits", "new")]
     assert made.incomplete == (
-        "Credits is its credits, and of 1 event nobody knows that; they are not charged",
+        "Credits is its credits, and of 1 event nobody knows that; it is not charged",
     )
     # The cost is known all the same.
     assert made.margin.amount == Decimal("0.129995")

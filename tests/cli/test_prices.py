@@ -54,6 +54,14 @@ def test_list_shows_what_models_cost(run):
     assert "web_search_requests 0.01  EUR  our contract" in result.stdout
 
 
+def test_an_empty_list_says_so(run):
+    """A provider whose models no list has is named, so that a mistyped one is seen."""
+    result = run("prices", "list", "--provider", "opnai")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "prices.toml: no price of provider opnai\n"
+
+
 def test_list_in_json_has_prices_as_text(run):
     """Prices are decimals by their digits; each says since when it holds."""
     result = run("prices", "list", "--at", "2027-02-01", "--format", "json")

@@ -88,7 +88,7 @@ def make_bill(
         currency=currency,
         lines=tuple(lines),
         total=total,
-        incomplete=tuple(_incomplete(plans, unpriced, making.unbilled)),
+        incomplete=tuple(dict.fromkeys(_incomplete(parts, unpriced, making.unbilled))),
         unbilled=tuple(making.unbilled),
         costs=costs,
         unpriced=unpriced,
@@ -148,19 +148,23 @@ def _unknown(rows: Sequence[UsageRow]) -> tuple[UnknownUsage, ...]:
 
 
 def _incomplete(
-    plans: Sequence[Plan], unpriced: Sequence[UnpricedUsage], unbilled: Sequence[Unbilled]
+    parts: Sequence[Part], unpriced: Sequence[UnpricedUsage], unbilled: Sequence[Unbilled]
 ) -> Iterator[str]:
-    charges = [charge for plan in plans for charge in plan.charges]
+    plans = [part.plan.charges if part.plan else () for part in parts]
+    charges = dict.fromkeys(charge for each in plans for charge in each)
     for of, kind in (("cost", "a markup on what it cost"), ("credits", "its credits")):
-        for charge in dict.fromkeys(charges):
+        for charge in charges:
             fits = charge.meter == CREDITS_METER if of == "credits" else charge.markup is not None
             missing = [each for each in unpriced if each.of == of and _is_in(charge, each)]
             if fits and missing:
                 events = sum(each.events for each in missing)
-                yield (
-                    f"{charge.name} is {kind}, and of {events} event{'s'[: events != 1]} nobody "
-                    "knows that; they are not charged"
-                )
+                # Which days they are of is not known here, and the charge may hold on some alone.
+                always = all(charge in each for each in plans)
+                named = f"{events} event{'s'[: events != 1]}{'' if always else ' of the period'}"
+                which = f"{'it is' if events == 1 else 'they are'} not charged"
+                if not always:
+                    which = "those on the days with this charge are not charged"
+                yield f"{charge.name} is {kind}, and of {named} nobody knows that; {which}"
     if unbilled:
         yield "some usage is on no line"
 

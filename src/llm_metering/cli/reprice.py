@@ -156,8 +156,8 @@ def _view(report: Mapping[str, Any]) -> Iterator[RenderableType]:
         )
         yield Text()
     yield Text(
-        f"{amount(report['events'])} events priced again by {plain(report['prices'])}; "
-        f"{amount(report['unpriced'])} of them have no price"
+        f"{amount(report['events'])} event{'s'[: report['events'] != 1]} priced again by {plain(report['prices'])}; "
+        f"{amount(report['unpriced'])} of them without a price"
     )
     if report["without_body"]:
         yield Text(

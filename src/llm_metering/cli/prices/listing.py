@@ -63,6 +63,10 @@ def list_(
     else:
         if priced:
             show([cards_view(card for each in priced for card in each.cards)])
+        if not found:
+            # A mistyped name, or price files without a price (of credits, of aliases).
+            whose = f" of provider {plain(provider)}" if provider else ""
+            console(stderr=True).print(f"{plain(prices.name)}: no price{whose}")
         for name, each in unpriced:
             console(stderr=True).print(f"no price for {plain(name)}: {plain(each.detail)}")
     if unpriced:
