@@ -38,7 +38,8 @@ starts = st.builds(
     service_tier=st.sampled_from([None, None, "batch"]),
     run_id=st.none() | st.uuids().map(str) | names | st.just(""),
 )
-times = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
+# None before the first moment of UTC, which no event can have.
+times = st.datetimes(datetime(1, 1, 2), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
 
 
 @given(

@@ -178,6 +178,9 @@ def _say(made: Bills, *, is_complete: bool, asked: int | None) -> None:
             out.print(
                 f"so far: {period.end} has not begun in {period.time_zone}, and usage may still come"
             )
+    if len(made) == 1 and not any(each.costs or each.unpriced for each in made):
+        # Its name may be mistyped; the default plan takes any.
+        out.print(f"nothing was recorded for {plain(made.bills[0].subject)} on these days")
     versions = sorted({each.price_version for each in made if each.price_version})
     if versions and asked is None:
         out.print(f"costs by version {versions[-1]} of the prices")

@@ -9,13 +9,17 @@ leaves nothing half, and of two that price at once one finds the place moved and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from threading import TIMEOUT_MAX
+from typing import Any, Final, NamedTuple
 
 from ..events import EVENT_TYPE
+from ..handoff import result_of
 from ..meters import Book
 from ..prices import PriceList
 from ._costs import (
+    ROW_COLUMNS,
     add_sums,
     insert_rows,
     known_names,
@@ -25,7 +29,7 @@ from ._costs import (
 )
 from ._files import check_version
 from ._handle import Handle
-from ._pricer import BOOKS, EVENT_COLUMNS, Pricer
+from ._pricer import BOOKS, EVENT_COLUMNS, Priced, Pricer
 
 __all__ = ["AT_ONCE", "PricedNow", "price"]
 
@@ -37,6 +41,7 @@ _EVENTS: Final = f"""
     SELECT {EVENT_COLUMNS.replace("payload", "CAST(payload AS BLOB)")} FROM events
     WHERE rowid > :behind AND rowid <= :through AND type = :type ORDER BY rowid
     """
+_PICOS: Final = ROW_COLUMNS.index("picos")
 _END: Final = "SELECT ifnull(max(rowid), 0) FROM events"
 _MOVE: Final = """
     INSERT INTO price_books (book, through_place) VALUES (?, ?)
@@ -72,42 +77,117 @@ def price(handle: Handle, lists: Mapping[Book, PriceList]) -> PricedNow:
         pass  # opened for writing, a file of an older schema is brought to ours
     events, unpriced = {}, {}
     for book, prices in lists.items():
-        events[book], unpriced[book] = _price(handle, book, prices)
+        done = _Pass(handle, book, prices)
+        done.run()
+        events[book], unpriced[book] = done.events, done.unpriced
     return PricedNow(events=events, unpriced=unpriced)
 
 
-def _price(handle: Handle, book: Book, prices: PriceList) -> tuple[int, int]:
-    pricer: Pricer | None = None
-    events = unpriced = 0
-    while True:
-        with handle.reading() as reader:
+class _Piece(NamedTuple):
+    """Some events, priced and not yet written.
+
+    Attributes:
+        behind: The place before the first.
+        through: The last place.
+        rows: What they cost.
+    """
+
+    behind: int
+    through: int
+    rows: list[Priced]
+
+
+class _Pass:
+    """A pass over what one book lacks.
+
+    Args:
+        handle: The ledger.
+        book: The book.
+        prices: Its list.
+    """
+
+    def __init__(self, handle: Handle, book: Book, prices: PriceList) -> None:
+        self._handle = handle
+        self._book = book
+        self._prices = prices
+        self._pricer: Pricer | None = None
+        self.events = 0
+        self.unpriced = 0
+
+    def run(self) -> None:
+        """Price all there is. Of many pieces one is written while the next is worked out."""
+        with ThreadPoolExecutor(1, "llm-metering-price") as other:
+            writing: Future[bool] | None = None
+            behind: int | None = None
+            while True:
+                piece, is_last = self._next(behind)
+                if writing is not None and not result_of(writing, TIMEOUT_MAX):
+                    # Somebody else has priced some of it.
+                    piece, is_last = self._next(None)
+                if piece is None:
+                    return
+                piece = self._numbered(piece)
+                behind = piece.through
+                if not is_last:
+                    writing = other.submit(self._write, piece)
+                    continue
+                writing = None
+                if not self._write(piece):
+                    behind = None
+
+    def _next(self, behind: int | None) -> tuple[_Piece | None, bool]:
+        """The next piece, and whether it is the last; `None` if there is none.
+
+        Args:
+            behind: Where it begins; as the ledger says if left out.
+        """
+        with self._handle.reading() as reader:
             assert reader is not None
             reader.execute("BEGIN")
             check_version(reader)
-            behind, (end,) = through_of(reader, book), reader.execute(_END).fetchone()
+            if behind is None:
+                behind = through_of(reader, self._book)
+            (end,) = reader.execute(_END).fetchone()
             if behind >= end:
-                return events, unpriced
-            if pricer is None:
+                return None, True
+            if self._pricer is None:
                 cards, kinds = known_names(reader)
-                pricer = Pricer(book, prices, cards=cards, kinds=kinds, event_type=EVENT_TYPE)
+                self._pricer = Pricer(
+                    self._book, self._prices, cards=cards, kinds=kinds, event_type=EVENT_TYPE
+                )
             through = min(end, behind + AT_ONCE)
             asked = {"behind": behind, "through": through, "type": EVENT_TYPE}
             found: list[Any] = reader.execute(_EVENTS, asked).fetchall()
-        rows = pricer.rows(found)
-        with handle.writing() as writer:
+        return _Piece(behind, through, self._pricer.rows(found)), through == end
+
+    def _numbered(self, piece: _Piece) -> _Piece:
+        """The piece with numbers for what was new in it, which are the ledger's from now on."""
+        assert self._pricer is not None
+        cards, kinds = self._pricer.cards, self._pricer.kinds
+        if not cards.new and not kinds.new:
+            return piece
+        with self._handle.writing() as writer:
             writer.execute("BEGIN IMMEDIATE")
             check_version(writer)
-            if through_of(writer, book) != behind:
-                # Somebody else has priced them.
-                writer.execute("ROLLBACK")
-                pricer = None
-                continue
-            numbered = number_names(writer, rows, pricer.cards, pricer.kinds)
-            if numbered:
-                version = version_of(writer, book, prices)
-                insert_rows(writer, book, version, numbered)
-                add_sums(writer, book, behind, through, version=version)
-            writer.execute(_MOVE, (BOOKS[book], through))
+            rows = number_names(writer, piece.rows, cards, kinds)
             writer.execute("COMMIT")
-        events += len(rows)
-        unpriced += sum(row[5] is None for row in rows)
+        return piece._replace(rows=rows)
+
+    def _write(self, piece: _Piece) -> bool:
+        """Write a piece; whether nobody else did so before."""
+        behind, through, rows = piece
+        with self._handle.writing() as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            check_version(writer)
+            if through_of(writer, self._book) != behind:
+                writer.execute("ROLLBACK")
+                return False
+            if rows:
+                version = version_of(writer, self._book, self._prices)
+                insert_rows(writer, self._book, version, rows)
+                add_sums(writer, self._book, behind, through, version=version)
+            writer.execute(_MOVE, (BOOKS[self._book], through))
+            writer.execute("COMMIT")
+        self.events += len(rows)
+        self.unpriced += sum(row[_PICOS] is None for row in rows)
+        return True
