@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llm_metering.errors import BudgetExceededError, CallRefusedError, UnpricedCallError
+from llm_metering.notebook.budget import Budget
+from llm_metering.notebook.tally import CellTally
+from tests.factories import make_event
 
 from .conftest import USED, lines_of
 
@@ -191,3 +194,37 @@ def test_refused_calls_are_counted(chat, prices, default_meter):
     assert statistics["refused_calls"] == 1
     assert statistics["open_calls"] == 0
     assert statistics["failures"] == 0
+
+
+def test_asking_looks_at_what_is_new_alone(prices):
+    """A cell of many calls adds each of them once, not all of them again before each call."""
+    prices.currencies = {"gpt-5": "USD"}
+    looked_at = []
+
+    class Tally(CellTally):
+        def cost_of(self, event):
+            looked_at.append(event.id)
+            return super().cost_of(event)
+
+    tally = Tally(prices, Budget("1000"))
+    events = [make_event(model="gpt-5") for _ in range(4)]
+    for event in events:
+        tally.settled(event)
+        refusal = tally.refusal("openai", "gpt-5")
+
+    assert looked_at == [event.id for event in events]
+    assert isinstance(refusal, BudgetExceededError)
+    assert refusal.spent == 4 * 300
+    assert len(tally.refusals) == 1
+    assert tally.refusal("openai", "gpt-5").spent == 4 * 300
+
+
+def test_an_answer_without_a_price_stays_in_the_way(prices):
+    """What it cost is unknown at each later call too, however much was used in between."""
+    prices.currencies = {"gpt-5": "USD"}
+    tally = CellTally(prices, Budget("100000"))
+
+    tally.settled(make_event(model="dated"))
+    assert isinstance(tally.refusal("openai", "gpt-5"), UnpricedCallError)
+    tally.settled(make_event(model="gpt-5"))
+    assert isinstance(tally.refusal("openai", "gpt-5"), UnpricedCallError)

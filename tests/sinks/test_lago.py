@@ -167,6 +167,8 @@ def test_a_server_that_takes_fewer_gets_fewer():
         pytest.param(b"", id="nothing"),
         pytest.param(b'{"status":1,"error":"hunter2","error_details":"hunter2"}', id="a text"),
         pytest.param(b'{"error_details":{"7":{"code":["hunter2"]},"x":1}}', id="nobody of ours"),
+        pytest.param(b'{"error_details":{"events":null,"7":"hunter2"}}', id="no list"),
+        pytest.param(b'{"error_details":{"events":5}}', id="a number"),
     ],
 )
 def test_answers_mean_what_lago_means_by_them(server, status, held, refusal, body):

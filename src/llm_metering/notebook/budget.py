@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -11,13 +12,40 @@ from typing import Final
 from ..errors import BudgetExceededError, CallRefusedError, InvalidArgumentError, UnpricedCallError
 from ..prices import Cost, PriceList, Unpriced, check_currency
 
-__all__ = ["Budget", "Money", "total_of"]
+__all__ = ["Budget", "Money", "Spent", "total_of"]
 
 Money = Mapping[str, Decimal]
 """Amounts by currency."""
 
 _WRITTEN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?([A-Za-z]{3})?", re.ASCII)
 _UNKNOWN_PRICES: Final = ("unknown_model", "unknown_price")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What calls have cost that are over, added up.
+
+    Attributes:
+        calls: How many.
+        amounts: What is known of it.
+        unknown: The first of those without a price.
+    """
+
+    calls: int = 0
+    amounts: Money = field(default_factory=dict)
+    unknown: Unpriced | None = None
+
+    def and_also(self, costs: Iterable[Cost | Unpriced]) -> Spent:
+        """With further calls."""
+        costs = list(costs)
+        amounts = dict(self.amounts)
+        for currency, amount in total_of(costs).items():
+            amounts[currency] = amounts.get(currency, Decimal(0)) + amount
+        unknown = self.unknown
+        for cost in costs:
+            if unknown is None and isinstance(cost, Unpriced) and cost.reason in _UNKNOWN_PRICES:
+                unknown = cost
+        return Spent(calls=self.calls + len(costs), amounts=amounts, unknown=unknown)
 
 
 class Budget:
@@ -52,7 +80,7 @@ class Budget:
         provider: str | None,
         model: str | None,
         prices: PriceList,
-        spent: Iterable[Cost | Unpriced],
+        spent: Spent,
     ) -> CallRefusedError | None:
         """What to raise in place of a call, if it may not be made.
 
@@ -76,12 +104,10 @@ class Budget:
         if currency != self.currency:
             why = f"its price is in {currency}, the budget in {self.currency}"
             return UnpricedCallError(model, why)
-        costs = list(spent)
-        for cost in costs:
+        if spent.unknown is not None:
             # The model that answered may be another than was asked for, and have no price.
-            if isinstance(cost, Unpriced) and cost.reason in _UNKNOWN_PRICES:
-                return UnpricedCallError(model, cost.detail)
-        so_far = total_of(costs).get(currency, Decimal(0))
+            return UnpricedCallError(model, spent.unknown.detail)
+        so_far = spent.amounts.get(currency, Decimal(0))
         if so_far >= self.amount:
             return BudgetExceededError(self.amount, so_far, currency)
         return None

@@ -10,7 +10,7 @@ import msgspec
 from ..errors import CallRefusedError
 from ..events import UsageEvent
 from ..prices import Cost, PriceList, Unpriced, cost_of
-from .budget import Budget
+from .budget import Budget, Spent
 
 __all__ = ["CellTally"]
 
@@ -39,6 +39,7 @@ class CellTally:
         self._open: dict[str, Literal["in flight", "counting"]] = {}
         self._events: dict[str, UsageEvent] = {}
         self._costs: dict[str, Cost | Unpriced] = {}
+        self._spent = Spent()
 
     def __repr__(self) -> str:
         return f"<CellTally calls={len(self._events)} in_flight={len(self._open)}>"
@@ -57,7 +58,10 @@ class CellTally:
         """What to raise before such a call is made."""
         if self.budget is None:
             return None
-        spent = (self.cost_of(each) for each in self.events)
+        # Of two threads that add at once, each is right, and it does not matter who is kept.
+        spent = self._spent
+        spent = spent.and_also(map(self.cost_of, self.events[spent.calls :]))
+        self._spent = spent
         refusal = self.budget.refusal(provider, model, self._prices, spent)
         if refusal is not None:
             self.refusals.append(refusal)

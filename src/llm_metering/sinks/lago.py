@@ -208,7 +208,8 @@ class LagoSink:
         if answer.status == 409:
             return Delivery.refuse(owners, "409 Conflict")
         faults = _faults(answer)
-        if "too_many_events" in faults.get("events", ()):
+        of_batch = faults.get("events")
+        if isinstance(of_batch, list | str) and "too_many_events" in of_batch:
             # An operator may have set fewer than 100 (LAGO_EVENTS_BATCH_MAX_LENGTH).
             return Delivery.refuse(owners, f"{told.reason}: too_many_events", "size")
         blamed = sorted(index for index in map(_index, faults) if 0 <= index < len(sent))
