@@ -39,7 +39,9 @@ starts = st.builds(
     run_id=st.none() | st.uuids().map(str) | names | st.just(""),
 )
 # None before the first moment of UTC, which no event can have.
-times = st.datetimes(datetime(1, 1, 2), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
+times = st.datetimes(
+    datetime(1, 1, 2), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])
+)
 
 
 @given(

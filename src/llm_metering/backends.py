@@ -82,11 +82,12 @@ class Backends:
         return self._remote[sink.name].query(query)
 
     def _chosen(self, name: str | None) -> Sink:
+        if self._ledger is not None and name in (None, _LEDGER):
+            return self._ledger
+        # Not before: who asks the ledger alone needs no HTTP client.
         from .remote_usage import RemoteUsage
         from .sinks.openmeter import OpenMeterSink
 
-        if self._ledger is not None and name in (None, _LEDGER):
-            return self._ledger
         servers = {sink.name: sink for sink in self._sinks if isinstance(sink, OpenMeterSink)}
         if name is None and len(servers) == 1:
             [name] = servers

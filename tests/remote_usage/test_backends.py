@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import llm_metering
@@ -34,6 +38,23 @@ def make(home, server):
     yield make
     for meter in made:
         meter.close(5)
+
+
+def test_who_asks_the_ledger_alone_loads_no_http_client(home):
+    """In a notebook, too, whose own client may be in the middle of something."""
+    program = """
+import sys
+import llm_metering
+llm_metering.configure(sinks=())
+llm_metering.record(llm_metering.TokenUsage(input_tokens=1, output_tokens=1), "a")
+llm_metering.usage()
+llm_metering.close()
+sys.exit("httpx" in sys.modules)
+"""
+    environment = {**os.environ, "LLM_METERING_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+
+    assert done.returncode == 0
 
 
 def record(meter, number=2):
