@@ -129,11 +129,20 @@ class _Pass:
                 piece = self._numbered(piece)
                 behind = piece.through
                 if not is_last:
-                    writing = other.submit(self._write, piece)
+                    writing = self._begun(other, piece)
                     continue
                 writing = None
                 if not self._write(piece):
                     behind = None
+
+    def _begun(self, other: ThreadPoolExecutor, piece: _Piece) -> Future[bool]:
+        """The writing of a piece, begun, or done where no thread can be: when the interpreter ends."""
+        try:
+            return other.submit(self._write, piece)
+        except RuntimeError:
+            done: Future[bool] = Future()
+            done.set_result(self._write(piece))
+            return done
 
     def _next(self, behind: int | None) -> tuple[_Piece | None, bool]:
         """The next piece, and whether it is the last; `None` if there is none.
