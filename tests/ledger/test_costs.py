@@ -319,7 +319,7 @@ def test_a_ledger_of_schema_3_is_read_as_it_is(tmp_path):
             connection.execute(f"DROP TABLE {name}")
         connection.execute("PRAGMA user_version = 3")
         connection.commit()
-    assert len(tables) == 8
+    assert len(tables) == 9
     with closing(Ledger(path)) as ledger:
         assert (cost(ledger).rows, cost(ledger).unpriced) == ((), 1)
         bill = ledger.billing(NOON, NOON + timedelta(hours=1))

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_metering.ledger import Ledger, pricing, repricing
+from llm_metering.ledger import Ledger, _cost_sums, pricing, repricing
 from llm_metering.ledger._files import UnavailableError
 from llm_metering.ledger._queries import reports
 from llm_metering.meters import usage_query
@@ -25,7 +25,7 @@ from llm_metering.token_usage import TokenUsage
 from tests.factories import NOON, batch_of, make_event
 
 from . import old_library
-from .pricer_process import FIRST, SECOND
+from .pricer_process import FIRST, QUESTIONS, SECOND
 from .pricing import Prices, card
 
 MODELS = ("gpt-5-mini", "m", "n", None)
@@ -113,6 +113,7 @@ BEGINNING = st.tuples(
     st.tuples(st.just("record"), st.lists(events(), min_size=3, max_size=8)),
     st.tuples(st.just("price"), lists()),
     st.tuples(st.just("record"), st.lists(events(), max_size=3)),
+    st.tuples(st.just("sum up"), st.sets(st.integers(0, 2))),
     st.tuples(st.just("reprice"), lists(), st.booleans(), st.sampled_from([None, None, "a"])),
 )
 STEPS = st.lists(
@@ -120,6 +121,7 @@ STEPS = st.lists(
         st.tuples(st.just("record"), st.lists(events(), max_size=8)),
         st.tuples(st.just("price"), lists()),
         st.tuples(st.just("reprice"), lists(), st.booleans(), st.sampled_from([None, "a"])),
+        st.tuples(st.just("sum up"), st.sets(st.integers(0, 2))),
         st.tuples(st.just("prune"), st.integers(0, 1500)),
         st.tuples(st.just("again"), st.none()),
     ),
@@ -133,7 +135,12 @@ def test_whatever_happens_sums_are_what_events_cost(beginning, then):
     """By a reference for each event; each version stays as it was; a recount finds nothing wrong."""
     recorded, prices_of, pruned = [], {}, NOON - timedelta(days=1)
     kept, passed, before = {}, set(), (Decimal(0), 0)
-    with tempfile.TemporaryDirectory() as folder, closing(Ledger(Path(folder) / "l.db")) as ledger:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Ledger(Path(folder) / "l.db")) as ledger,
+        pytest.MonkeyPatch.context() as always,
+    ):
+        always.setattr(_cost_sums, "AT_ONCE", 3)
         ledger.deliver(batch_of([make_event(type="other")]))
         for number, (step, what, *more) in enumerate((*beginning, *then)):
             if step == "record":
@@ -141,6 +148,10 @@ def test_whatever_happens_sums_are_what_events_cost(beginning, then):
                 ledger.deliver(batch_of(what))
             elif step == "again":
                 ledger.deliver(batch_of(recorded[:3]))
+            elif step == "sum up":
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(_cost_sums, "LAG", 0)
+                    ledger.query_all(QUESTIONS[each] for each in what)
             elif step == "prune":
                 pruned = max(pruned, NOON + timedelta(hours=what))
                 with pytest.MonkeyPatch.context() as patch:
@@ -181,6 +192,7 @@ def test_whatever_happens_sums_are_what_events_cost(beginning, then):
             ]
             amount = Decimal(sum(each for each in found if each is not None)) / 10**12
             assert told(ledger) == (amount, found.count(None))
+            assert ledger.recount() == []
             before = amount, found.count(None) - (len(recorded) - len(passed))
         assert ledger.recount() == []
         for version, answer in kept.items():
@@ -189,6 +201,7 @@ def test_whatever_happens_sums_are_what_events_cost(beginning, then):
             usage_query("cost_total", group_by=["subject", "model"]),
             usage_query("cost_total", window="DAY", time_zone="Europe/Berlin"),
             usage_query("cost_total", window="DAY", group_by="subject"),
+            *QUESTIONS,
         ):
             with ledger._reading() as connection:
                 answers = list(reports(connection, query))
@@ -229,6 +242,9 @@ def test_a_pass_that_is_killed_is_gone_on_with(tmp_path, work):
     with closing(Ledger(tmp_path / "whole.db")) as ledger:
         if work == "reprice":
             ledger.price({"cost": FIRST})
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_cost_sums, "LAG", 0)
+                ledger.query_all(QUESTIONS[1:])
     shutil.copy(tmp_path / "whole.db", tmp_path / "before.db")
     with closing(Ledger(tmp_path / "whole.db")) as ledger:
         if work == "price":
@@ -237,7 +253,7 @@ def test_a_pass_that_is_killed_is_gone_on_with(tmp_path, work):
             ledger.reprice(SECOND)
         expected = told(ledger)
     killed = 0
-    for first in (3, 9, 20, 31, 42, 53):
+    for first in (3, 9, 20, 31, 42, 53, 64, 75, 97, 119):
         paths = [tmp_path / f"{first + more}.db" for more in (0, 3)]
         for path in paths:
             shutil.copy(tmp_path / "before.db", path)
@@ -254,13 +270,15 @@ def test_a_pass_that_is_killed_is_gone_on_with(tmp_path, work):
                     )
                     ledger.reprice(SECOND)
                 assert (told(ledger), ledger.recount()) == (expected, [])
-    assert killed > 6
+    assert killed > 12
 
 
 def test_many_price_at_once(tmp_path, monkeypatch):
     """With as many lists, while events come and an older library writes too: each is priced once."""
     monkeypatch.setattr(pricing, "AT_ONCE", 7)
     monkeypatch.setattr(repricing, "AT_ONCE", 7)
+    monkeypatch.setattr(_cost_sums, "AT_ONCE", 9)
+    monkeypatch.setattr(_cost_sums, "LAG", 3)
     path = tmp_path / "ledger.db"
     filled(path)
     many = [make_event(subject=f"c-{number % 4}") for number in range(100)]
@@ -278,6 +296,7 @@ def test_many_price_at_once(tmp_path, monkeypatch):
             for _ in range(5):
                 patiently(lambda: ledger.price({"cost": FIRST if number else SECOND}))
                 patiently(lambda: ledger.reprice(SECOND if number == 2 else FIRST))
+                ledger.query_all(QUESTIONS)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for each in threads:

@@ -10,39 +10,24 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
 from ..meters import CURRENCY, UsageQuery
 from ._cards import NO_CURRENCY, UNPRICED
+from ._cost_rows import Range, cover, holding, period_of, rows_behind, rows_from
+from ._cost_sums import window_in
 from ._costs import HALF_BITS, LOW
-from ._from_events import stretches
 from ._from_rollups import split
 from ._lookups import Parameters, column_of, text
-from ._rows import microseconds
-from ._windows import QUARTER, Windows, moment_of
+from ._windows import QUARTER, Windows
 
-__all__ = [
-    "Asked",
-    "Part",
-    "Range",
-    "cover",
-    "holding",
-    "parts_of",
-    "period_of",
-    "rows_from",
-    "rows_of",
-]
-
-Range = tuple[int, int | None, int | None]
-"""1 or -1, for what is added or taken away; the first microsecond, and the first that is no longer in it."""
+__all__ = ["Asked", "Part", "parts_of", "rows_of", "sums_of"]
 
 Part = tuple[int, str]
 """1 or -1, and the statement that reads: window, subject, keys, currency, high, low, events."""
 
 _TOLD_APART: Final = ("provider", "model", "provenance", "status")
-_ALWAYS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +85,6 @@ class Asked:
             yield f"ifnull(provenance, '') NOT IN (SELECT value FROM json_each({among}))"
 
 
-def holding(version: int | None, prefix: str = "") -> str:
-    """The SQL of which rows hold, now or in a version."""
-    if version is None:
-        return f"{prefix}superseded IS NULL"
-    return (
-        f"{prefix}version <= {version} AND "
-        f"({prefix}superseded IS NULL OR {prefix}superseded > {version})"
-    )
-
-
 def parts_of(
     connection: sqlite3.Connection, asked: Asked, start: int | None, end: int | None
 ) -> Iterator[Part]:
@@ -122,91 +97,81 @@ def parts_of(
             return
         days, ranges = split(windows.cuts(), start, end)
         if days is not None:
-            yield 1, _of_sums(asked, "cost_kind_days", _days(*days))
+            yield from _summed(connection, asked, "cost_kind_days", *days)
         for since, until in ranges:
-            period = " AND ".join(period_of("window_start", since, until))
-            yield 1, _of_sums(asked, "cost_kind_quarters", period)
+            yield from _summed(connection, asked, "cost_kind_quarters", since, until)
     elif not asked.needs_kinds:
         days, ranges = split(windows.cuts(), start, end)
         if days is not None:
-            yield 1, _of_sums(asked, "cost_subject_days", _days(*days))
+            yield from _summed(connection, asked, "cost_subject_days", *days)
         if ranges:
             yield (
                 1,
                 rows_of(connection, asked, [(1, since, until) for since, until in ranges]),
             )
-    elif query.window is None or (query.window == "MONTH" and query.time_zone == "UTC"):
+    elif _is_of_months(query):
         months, edges = cover(start, end)
         if months is not None:
-            period = " AND ".join(period_of("window_start", *months)) or "true"
-            yield 1, _of_sums(asked, "cost_months", period)
+            yield from _summed(connection, asked, "cost_months", *months)
         for edge in edges:
             yield edge[0], rows_of(connection, asked, [edge])
     else:
         yield 1, rows_of(connection, asked, [(1, start, end)])
 
 
-def cover(
-    start: int | None, end: int | None
-) -> tuple[tuple[int | None, int | None] | None, list[Range]]:
-    """A period as whole months of UTC and what has to be added or taken away at its ends."""
-    first, last = start, end
-    edges: list[Range] = []
-    if start is not None:
-        before, after = _months_around(start)
-        if start - before <= after - start:
-            first = before
-            edges += [(-1, before, start)] if before < start else []
-        else:
-            first = after
-            edges.append((1, start, after))
-    if end is not None:
-        before, after = _months_around(end)
-        if end - before <= after - end:
-            last = before
-            edges += [(1, before, end)] if before < end else []
-        else:
-            last = after
-            edges.append((-1, end, after))
-    if first is not None and last is not None and first >= last:
-        return None, [(1, start, end)]
-    return (first, last), edges
+def sums_of(query: UsageQuery) -> tuple[str, ...]:
+    """The tables of sums that `parts_of` may read for a question."""
+    told_apart = [*query.keys, *(key for key, _ in query.filters)]
+    if not query.by_subject:
+        return "cost_kind_days", "cost_kind_quarters"
+    if not query.excluded_provenances and all(key == CURRENCY for key in told_apart):
+        return ("cost_subject_days",)
+    return ("cost_months",) if _is_of_months(query) else ()
 
 
-def _months_around(moment: int) -> tuple[int, int]:
-    """When the month of a moment begins, and the next one."""
-    day = moment_of(moment)
-    following = (day.year + 1, 1) if day.month == 12 else (day.year, day.month + 1)
-    starts = (day.year, day.month), following
-    first, second = (microseconds(datetime(*each, 1, tzinfo=UTC)) for each in starts)
-    return first, second
+def _is_of_months(query: UsageQuery) -> bool:
+    return query.window is None or (query.window == "MONTH" and query.time_zone == "UTC")
 
 
-def _days(first: int | None, last: int | None, cuts: tuple[int, ...]) -> str:
-    conditions = [*period_of("window_start", first, last)]
-    if cuts:
-        conditions.append(f"window_start NOT IN ({', '.join(map(str, cuts))})")
-    return " AND ".join(conditions) or "true"
-
-
-def _of_sums(asked: Asked, table: str, period: str) -> str:
-    """The statement that reads a table of sums."""
+def _summed(
+    connection: sqlite3.Connection,
+    asked: Asked,
+    table: str,
+    first: int | None,
+    last: int | None,
+    cuts: tuple[int, ...] = (),
+) -> Iterator[Part]:
+    """Windows of a table of sums between two, but for some: the sums, and the rows that are in none yet."""
     tables = table
     if asked.needs_kinds:
         tables += " JOIN kinds USING (kind)"
     if table == "cost_months":
         tables += " JOIN price_cards USING (card)"
-    conditions = [f"book = {asked.book}", period, *asked.conditions()]
-    return _grouped(asked, "window_start", tables, conditions, "high", "low", "events")
+    period = _windows("window_start", "window_start", first, last, cuts)
+    conditions = [f"book = {asked.book}", *period, *asked.conditions()]
+    yield 1, _grouped(asked, "window_start", tables, conditions, "high", "low", "events")
+    rest = " AND ".join(_windows("time", window_in(table), first, last, cuts)) or "true"
+    yield 1, _of_rows(asked, rows_behind(connection, asked.book, table), rest)
+
+
+def _windows(
+    time: str, window: str, first: int | None, last: int | None, cuts: tuple[int, ...]
+) -> Iterator[str]:
+    yield from period_of(time, first, last)
+    if cuts:
+        yield f"{window} NOT IN ({', '.join(map(str, cuts))})"
 
 
 def rows_of(connection: sqlite3.Connection, asked: Asked, ranges: Sequence[Range]) -> str:
     """The statement that reads rows of events of some periods."""
-    query, parameters = asked.query, asked.parameters
     periods = [
         " AND ".join(period_of("time", since, until)) or "true" for _, since, until in ranges
     ]
-    rows = rows_from(connection, asked.book, ranges, query.subjects, parameters)
+    rows = rows_from(connection, asked.book, ranges, asked.query.subjects, asked.parameters)
+    return _of_rows(asked, rows, " OR ".join(periods))
+
+
+def _of_rows(asked: Asked, rows: str, period: str) -> str:
     tables = f"{rows} JOIN price_cards USING (card)"
     if asked.needs_events:
         names = "place AS priced_place, card AS priced_card, version, superseded, picos"
@@ -217,37 +182,9 @@ def rows_of(connection: sqlite3.Connection, asked: Asked, ranges: Sequence[Range
         )
     elif asked.needs_kinds:
         tables += " JOIN kinds USING (kind)"
-    conditions = [f"({' OR '.join(periods)})", holding(asked.version), *asked.conditions()]
+    conditions = [f"({period})", holding(asked.version), *asked.conditions()]
     high = f"(ifnull(picos, 0) >> {HALF_BITS})"
     return _grouped(asked, "time", tables, conditions, high, f"(ifnull(picos, 0) & {LOW})", "1")
-
-
-def rows_from(
-    connection: sqlite3.Connection,
-    book: int,
-    ranges: Sequence[Range],
-    subjects: Sequence[str] | None,
-    parameters: Parameters,
-) -> str:
-    """The tables in which rows of some periods and subjects are, none of them twice."""
-    if subjects is not None:
-        among = f"subject IN (SELECT value FROM json_each({parameters(json.dumps(subjects))}))"
-        periods = [" AND ".join(period_of("time", *each[1:])) or "true" for each in ranges]
-        among = f"{among} AND ({' OR '.join(periods)})"
-        return (
-            f"(SELECT place AS there FROM places WHERE {among} "
-            f"UNION ALL SELECT place FROM recent WHERE {among}) AS those "
-            f"CROSS JOIN costs ON costs.book = {book} AND costs.place = those.there"
-        )
-    found: dict[tuple[int, int], None] = {}
-    for _, since, until in ranges:
-        found |= dict.fromkeys(stretches(connection, since, until))
-    listed = ", ".join(map(str, found))
-    return (
-        f"(WITH stretches(behind, through) AS (VALUES {listed}) SELECT * FROM stretches) AS those "
-        f"CROSS JOIN costs ON costs.book = {book} "
-        "AND costs.place > those.behind AND costs.place <= those.through"
-    )
 
 
 def _grouped(asked: Asked, time: str, tables: str, conditions: list[str], *values: str) -> str:
@@ -264,11 +201,3 @@ def _grouped(asked: Asked, time: str, tables: str, conditions: list[str], *value
         f"SELECT {', '.join(columns)}, {sums} FROM {tables} "
         f"WHERE {' AND '.join(conditions)} GROUP BY {varying}"
     )
-
-
-def period_of(column: str, start: int | None, end: int | None) -> Iterator[str]:
-    """The conditions that a time lies between two."""
-    if start is not None:
-        yield f"{column} >= {start}"
-    if end is not None and end < _ALWAYS:
-        yield f"{column} < {end}"

@@ -1,4 +1,4 @@
-"""The tables of what events cost: rows, and the sums of them."""
+"""The tables of what events cost: versions of prices, cards, and the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ..meters import Book
 from ..prices import TOKEN_KINDS, PriceList
 from ._pricer import BOOKS, Names, Priced
 from ._rows import ROWS_AT_ONCE, microseconds
-from ._windows import DAY, QUARTER
 
 __all__ = [
     "HALF_BITS",
@@ -20,15 +19,11 @@ __all__ = [
     "KIND_COLUMNS",
     "LOW",
     "ROW_COLUMNS",
-    "SUMS",
-    "add_sums",
-    "amount_in",
     "insert_rows",
     "known_names",
     "number_names",
     "through_of",
     "version_of",
-    "window_in",
 ]
 
 HALF_BITS: Final = 32
@@ -44,23 +39,6 @@ ROW_COLUMNS: Final = (
 )
 KIND_COLUMNS: Final = ("type", "provider", "model", "provenance", "status")
 _KIND: Final = ", ".join(KIND_COLUMNS)
-
-_PARTS: Final = ("high", "low", "events")
-_AMOUNTS: Final = (*_PARTS, "calls", *TOKEN_KINDS)
-_MANY_MONTHS: Final = 12
-_STRFTIME: Final = (
-    "CAST(strftime('%s', time / 1000000, 'unixepoch', 'start of month') AS INTEGER) * 1000000"
-)
-
-SUMS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "cost_months": (("book", "window_start", "subject", "kind", "card"), _AMOUNTS),
-    "cost_subject_days": (("book", "window_start", "subject", "currency"), _PARTS),
-    "cost_kind_days": (("book", "window_start", "kind", "currency"), _PARTS),
-    "cost_kind_quarters": (("book", "window_start", "kind", "currency"), _PARTS),
-}
-"""The key of each table of sums, and what it adds up."""
-
-_GRAINS: Final = {"cost_subject_days": DAY, "cost_kind_days": DAY, "cost_kind_quarters": QUARTER}
 
 
 def through_of(connection: sqlite3.Connection, book: Book) -> int:
@@ -152,98 +130,3 @@ def insert_rows(
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
         connection.execute(into + ", ".join([values] * len(some)), tuple(chain.from_iterable(some)))
-
-
-def add_sums(
-    connection: sqlite3.Connection,
-    book: Book,
-    behind: int,
-    through: int,
-    *,
-    version: int,
-    replaced: bool = False,
-) -> None:
-    """Add rows of a stretch of places that were priced in a version to the sums.
-
-    Args:
-        connection: In the transaction in which they were inserted.
-        book: Their book.
-        behind: The place before the first.
-        through: The last place.
-        version: The version.
-        replaced: Take those away as well that were superseded by it.
-    """
-    asked = {"book": BOOKS[book], "behind": behind, "through": through, "version": version}
-    among = "book = :book AND place > :behind AND place <= :through"
-    if replaced:
-        source = (
-            f"(SELECT 1 AS sign, * FROM costs WHERE {among} AND version = :version "
-            f"UNION ALL SELECT -1, * FROM costs WHERE {among} AND superseded = :version)"
-        )
-    else:
-        source = f"(SELECT 1 AS sign, * FROM costs WHERE {among})"
-    times = connection.execute(f"SELECT min(time), max(time) FROM {source}", asked).fetchone()
-    if times[0] is None:
-        return
-    month = _month(*times)
-    for table, (keys, values) in SUMS.items():
-        window = month if table == "cost_months" else window_in(table)
-        columns = [window if key == "window_start" else key for key in keys]
-        join = " JOIN price_cards USING (card)" if "currency" in keys else ""
-        positions = ", ".join(str(number + 1) for number in range(len(keys)))
-        # Of many subjects hardly two events are of one month's row: to add them up first takes longer.
-        is_alone = table == "cost_months" and not replaced
-        amounts = [
-            f"sign * {amount_in(each)}" if is_alone else f"sum(sign * {amount_in(each)})"
-            for each in values
-        ]
-        connection.execute(
-            f"INSERT INTO {table} ({', '.join((*keys, *values))}) "
-            f"SELECT {', '.join(columns)}, {', '.join(amounts)} FROM {source}{join} "
-            f"WHERE true {'ORDER' if is_alone else 'GROUP'} BY {positions} "
-            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
-            + ", ".join(f"{each} = {each} + excluded.{each}" for each in values),
-            asked,
-        )
-
-
-def amount_in(value: str) -> str:
-    """The SQL of what a row adds to a column of sums."""
-    return {
-        "high": f"(ifnull(picos, 0) >> {HALF_BITS})",
-        "low": f"(ifnull(picos, 0) & {LOW})",
-        "events": "1",
-    }.get(value, value)
-
-
-def window_in(table: str) -> str:
-    """The SQL of the beginning of the window that a row is in, of a table of sums."""
-    grain = _GRAINS.get(table)
-    return _STRFTIME if grain is None else f"time - time % {grain}"
-
-
-def _month(first: int, last: int) -> str:
-    """The SQL of the month's beginning of times that lie between two."""
-    starts = _months(first, last, most=_MANY_MONTHS)
-    if starts is None:
-        return _STRFTIME
-    *later, earliest = reversed(starts)
-    whens = "".join(f"WHEN time >= {start} THEN {start} " for start in later)
-    return f"CASE {whens}ELSE {earliest} END" if later else str(earliest)
-
-
-def _months(first: int, last: int, *, most: int) -> list[int] | None:
-    """When the months of UTC begin that times between two are in; `None` if they are too many."""
-    found: list[int] = []
-    year, month = divmod(_month_number(first), 12)
-    while (start := microseconds(datetime(year, month + 1, 1, tzinfo=UTC))) <= last:
-        if len(found) == most:
-            return None
-        found.append(start)
-        year, month = divmod(year * 12 + month + 1, 12)
-    return found
-
-
-def _month_number(moment: int) -> int:
-    day = datetime.fromtimestamp(moment // 1_000_000, UTC)
-    return day.year * 12 + day.month - 1

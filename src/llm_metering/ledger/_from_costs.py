@@ -16,8 +16,9 @@ from ..events import EVENT_TYPE
 from ..meters import CURRENCY, MeterDefinition, UsageQuery, UsageReport, UsageRow
 from ._answers import Group, rows_of
 from ._cards import NO_CURRENCY, UNPRICED
-from ._cost_parts import Asked, Part, parts_of, period_of
+from ._cost_parts import Asked, Part, parts_of
 from ._cost_parts import rows_of as rows_of_events
+from ._cost_rows import period_of
 from ._costs import HALF_BITS, HAS_COSTS, through_of
 from ._lookups import Parameters, prepare
 from ._pricer import BOOKS

@@ -11,9 +11,12 @@ from pathlib import Path
 from ..errors import QueryError
 from ..meters import Book, UsageQuery, UsageReport, read_moment
 from ..prices import PriceList
-from ._files import check_version
+from ._cost_parts import sums_of
+from ._cost_sums import behind, sum_up
+from ._files import UnavailableError, check_version
 from ._from_costs import check_price_version
 from ._handle import Handle
+from ._pricer import BOOKS
 from .billing import Billing, PriceVersion, billing, currencies, price_versions
 from .pricing import PricedNow
 from .pricing import price as price_events
@@ -121,6 +124,9 @@ class PricedEvents:
         if first is None or last is None or first >= last:
             raise QueryError(f"start ({first}) must be before end ({last})")
         chosen = None if subjects is None else tuple(dict.fromkeys(subjects))
+        queries = tuple(queries)
+        if version is None:
+            self._sum_up(queries, "cost_months")
         with self._reading() as connection:
             if connection is None:
                 if version is not None:
@@ -156,6 +162,20 @@ class PricedEvents:
         """
         with self._reading() as connection:
             return currencies(connection) if connection else ()
+
+    def _sum_up(self, queries: Iterable[UsageQuery], *tables: str) -> None:
+        """Bring up the sums that are read for questions, and more, where they are far behind."""
+        wanted = {(book, table) for book in BOOKS.values() for table in tables}
+        for query in queries:
+            if query.meter.book is not None:
+                wanted |= {(BOOKS[query.meter.book], table) for table in sums_of(query)}
+        if not wanted:
+            return
+        with self._reading() as connection:
+            lacking = behind(connection, sorted(wanted)) if connection else []
+        # A ledger that cannot be written now is answered from as it is, row by row.
+        with contextlib.suppress(UnavailableError):
+            sum_up(self._handle, lacking)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:

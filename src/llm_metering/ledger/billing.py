@@ -14,7 +14,7 @@ from ..events import EVENT_TYPE
 from ..meters import Book, MeterDefinition, UsageQuery, UsageReport
 from ..prices import CREDITS, TOKEN_KINDS, Charge, Unpriced
 from ._cards import NO_CURRENCY, UNPRICED, read_card
-from ._cost_parts import Range, cover, holding, rows_from
+from ._cost_rows import Range, cover, holding, period_of, rows_behind, rows_from
 from ._costs import HALF_BITS, HAS_COSTS, LOW, through_of
 from ._from_costs import check_price_version, waiting
 from ._lookups import Parameters
@@ -183,8 +183,14 @@ def _charges(
     if months is not None:
         statement, parameters = _of_months(BOOKS[book], months, subjects)
         _add(sums, 1, connection.execute(statement, parameters))
+        parameters = Parameters()
+        rows = rows_behind(connection, BOOKS[book], "cost_months")
+        statement = _of_rows(rows, *months, version, *_chosen(subjects, parameters))
+        _add(sums, 1, connection.execute(statement, parameters))
     for each in ranges:
-        statement, parameters = _of_rows(connection, BOOKS[book], each, subjects, version)
+        parameters = Parameters()
+        rows = rows_from(connection, BOOKS[book], [each], subjects, parameters)
+        statement = _of_rows(rows, *each[1:], version)
         _add(sums, each[0], connection.execute(statement, parameters))
     statement, parameters = _of_others(BOOKS[book], since, until, subjects, version)
     for *key, others in connection.execute(statement, parameters):
@@ -252,24 +258,17 @@ def _of_months(
 
 
 def _of_rows(
-    connection: sqlite3.Connection,
-    book: int,
-    period: Range,
-    subjects: Sequence[str] | None,
-    version: int | None,
-) -> tuple[str, Parameters]:
-    parameters = Parameters()
-    _, since, until = period
-    tables = rows_from(connection, book, [period], subjects, parameters)
+    rows: str, since: int | None, until: int | None, version: int | None, *more: str
+) -> str:
+    conditions = " AND ".join([*period_of("time", since, until), holding(version), *more])
     values = ", ".join(
         f"sum({'1' if each == 'events' else each})"
         for each in (f"ifnull(picos, 0) >> {HALF_BITS}", f"ifnull(picos, 0) & {LOW}", *_AMOUNTS)
     )
-    statement = (
-        f"SELECT {_BY}, {values} FROM {tables} JOIN kinds USING (kind) "
-        f"WHERE time >= {since} AND time < {until} AND {holding(version)} GROUP BY {_BY}"
+    return (
+        f"SELECT {_BY}, {values} FROM {rows} JOIN kinds USING (kind) "
+        f"WHERE {conditions} GROUP BY {_BY}"
     )
-    return statement, parameters
 
 
 def _of_others(

@@ -2,8 +2,8 @@
 
 An event is priced by whoever asks for costs next, with the prices of then, and keeps what it was priced
 with. It is done for some events at a time: they are read and priced while nobody waits, and written in
-one transaction with the sums and the place up to which that was done. So a process that dies in between
-leaves nothing half, and of two that price at once one finds the place moved and goes on from there.
+one transaction with the place up to which that was done. So a process that dies in between leaves nothing
+half, and of two that price at once one finds the place moved and goes on from there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..events import EVENT_TYPE
 from ..handoff import result_of
 from ..meters import Book
 from ..prices import PriceList
+from . import _cost_sums
 from ._costs import (
     ROW_COLUMNS,
-    add_sums,
     insert_rows,
     known_names,
     number_names,
@@ -34,8 +34,7 @@ from ._pricer import BOOKS, EVENT_COLUMNS, Priced, Pricer
 __all__ = ["AT_ONCE", "PricedNow", "price"]
 
 AT_ONCE: Final = 20_000
-"""Events of one transaction, which takes two to three tenths of a second: who writes waits for that.
-Of fewer, each page of the sums is written for fewer events."""
+"""Events of one transaction, which takes some hundredths of a second: who writes waits for that."""
 
 _EVENTS: Final = f"""
     SELECT {EVENT_COLUMNS.replace("payload", "CAST(payload AS BLOB)")} FROM events
@@ -194,9 +193,11 @@ class _Pass:
             if rows:
                 version = version_of(writer, self._book, self._prices)
                 insert_rows(writer, self._book, version, rows)
-                add_sums(writer, self._book, behind, through, version=version)
             writer.execute(_MOVE, (BOOKS[self._book], through))
             writer.execute("COMMIT")
+        # The sums of bills are made while the next piece is priced; the others are left to who asks.
+        months = BOOKS[self._book], "cost_months"
+        _cost_sums.sum_up(self._handle, [months], least=_cost_sums.AT_ONCE)
         self.events += len(rows)
         self.unpriced += sum(row[_PICOS] is None for row in rows)
         return True

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..events import EVENT_TYPE
-from ._costs import HAS_COSTS, SUMS, amount_in, window_in
+from ._cost_sums import SUMS, amount_in, window_in
+from ._costs import HAS_COSTS
 from ._lookups import COUNTS
 
 __all__ = ["Difference", "differences", "has_rollups"]
@@ -180,6 +181,15 @@ def _costs() -> Iterator[_Question]:
             """,
         holds="superseded IS NULL",
     )
+    yield _Question(
+        table="cost_places",
+        key=("book", "sums"),
+        values=("through_place",),
+        counted="""
+            SELECT book, sums, min(p.through_place, b.through_place)
+            FROM cost_places AS p JOIN price_books AS b USING (book)
+            """,
+    )
     for table, (keys, values) in SUMS.items():
         columns = [window_in(table) if key == "window_start" else key for key in keys]
         sums = ", ".join(f"sum({amount_in(each)})" for each in values)
@@ -188,8 +198,10 @@ def _costs() -> Iterator[_Question]:
             key=keys,
             values=values,
             counted=f"""
-                SELECT {", ".join(columns)}, {sums} FROM costs JOIN price_cards USING (card)
-                WHERE superseded IS NULL GROUP BY {", ".join(map(str, range(1, len(keys) + 1)))}
+                SELECT {", ".join(columns)}, {sums}
+                FROM cost_places AS p CROSS JOIN costs USING (book) JOIN price_cards USING (card)
+                WHERE p.sums = '{table}' AND place <= p.through_place AND superseded IS NULL
+                GROUP BY {", ".join(map(str, range(1, len(keys) + 1)))}
                 """,
             holds="events <> 0",
         )

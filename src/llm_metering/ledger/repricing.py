@@ -18,9 +18,9 @@ from ..events import EVENT_TYPE
 from ..meters import Book
 from ..prices import PriceList
 from ._cards import NO_CURRENCY, UNPRICED
+from ._cost_sums import replace_in_sums
 from ._costs import (
     ROW_COLUMNS,
-    add_sums,
     insert_rows,
     known_names,
     number_names,
@@ -268,7 +268,7 @@ def _write(
             return None
         rows = number_names(writer, [row for _, row in changed], pricer.cards, pricer.kinds)
         insert_rows(writer, book, version, rows)
-        add_sums(writer, book, *piece, version=version, replaced=True)
+        replace_in_sums(writer, BOOKS[book], *piece, version=version)
         writer.execute("COMMIT")
     return version
 

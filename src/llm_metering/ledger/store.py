@@ -97,6 +97,9 @@ class Ledger(PricedEvents):
             QueryError: As in `query`.
             LedgerError: As in `query`.
         """
+        queries = tuple(queries)
+        if version is None:
+            self._sum_up(queries)
         with self._reading() as connection:
             if connection is None:
                 if version is not None:

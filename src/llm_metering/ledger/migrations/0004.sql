@@ -64,8 +64,18 @@ CREATE TABLE costs (
 -- What is rare, and in no sum.
 CREATE INDEX costs_of_others ON costs (book, time) WHERE others IS NOT NULL;
 
--- Sums of what holds, up to the place in `price_books`. Picos are added up in two parts, since a sum
--- may be beyond 64 bits: times 2^32, and the rest. A row with 0 events stands for none.
+-- Sums of what holds. Picos are added up in two parts, since a sum may be beyond 64 bits: times 2^32,
+-- and the rest. A row with 0 events stands for none.
+
+-- Up to which place rows are in a table of sums, which is never beyond the one in `price_books`: who asks
+-- adds the rows behind it. 0 of what has no row here.
+CREATE TABLE cost_places (
+    book INTEGER NOT NULL,
+    -- The table's name.
+    sums TEXT NOT NULL,
+    through_place INTEGER NOT NULL,
+    PRIMARY KEY (book, sums)
+) WITHOUT ROWID;
 
 -- Months of UTC, for bills.
 CREATE TABLE cost_months (
