@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -34,6 +35,8 @@ class Terminal:
         self.ours, theirs = pty.openpty()
         self._set_size(columns, lines)
         self.seen = ""
+        # A piece may end in the middle of a character.
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self.process = subprocess.Popen(
             [sys.executable, "-m", "llm_metering", *map(str, arguments)],
             stdin=theirs,
@@ -90,10 +93,10 @@ class Terminal:
         if not select.select([self.ours], [], [], PATIENCE)[0]:
             return False
         try:
-            piece = os.read(self.ours, 65536).decode()
+            piece = os.read(self.ours, 65536)
         except OSError:
             return False  # that is how Linux says that the other end is closed
-        self.seen += piece.replace("\r\n", "\n")
+        self.seen += self._decode(piece).replace("\r\n", "\n")
         return bool(piece)
 
 
