@@ -28,7 +28,7 @@ QUESTIONS = (
 
 if __name__ == "__main__":
     path, work, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    pricing.AT_ONCE = repricing.AT_ONCE = 10
+    pricing.AT_ONCE = pricing.CAREFULLY = repricing.AT_ONCE = 10
     _cost_sums.AT_ONCE, _cost_sums.LAG = 7, 0
     opened = _files.open_for_writing
 

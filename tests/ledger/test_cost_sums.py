@@ -79,6 +79,7 @@ def test_an_earlier_version_is_read_from_rows(ledger):
 
 def test_a_long_pass_adds_up_months_on_its_way(tmp_path, monkeypatch):
     monkeypatch.setattr(pricing, "AT_ONCE", 10)
+    monkeypatch.setattr(pricing, "CAREFULLY", 10)
     monkeypatch.setattr(_cost_sums, "AT_ONCE", 25)
     with closing(Ledger(tmp_path / "ledger.db")) as ledger:
         ledger.deliver(batch_of(make_event() for _ in range(59)))

@@ -317,6 +317,7 @@ def test_a_ledger_of_schema_3_is_read_as_it_is(tmp_path):
         ]
         for name in tables:
             connection.execute(f"DROP TABLE {name}")
+        connection.execute("ALTER TABLE events DROP COLUMN plain_tier")
         connection.execute("PRAGMA user_version = 3")
         connection.commit()
     assert len(tables) == 9

@@ -141,6 +141,8 @@ def test_whatever_happens_sums_are_what_events_cost(beginning, then):
         pytest.MonkeyPatch.context() as always,
     ):
         always.setattr(_cost_sums, "AT_ONCE", 3)
+        # After the first two events, others like them are priced by SQLite.
+        always.setattr(pricing, "CAREFULLY", 2)
         ledger.deliver(batch_of([make_event(type="other")]))
         for number, (step, what, *more) in enumerate((*beginning, *then)):
             if step == "record":
@@ -276,6 +278,7 @@ def test_a_pass_that_is_killed_is_gone_on_with(tmp_path, work):
 def test_many_price_at_once(tmp_path, monkeypatch):
     """With as many lists, while events come and an older library writes too: each is priced once."""
     monkeypatch.setattr(pricing, "AT_ONCE", 7)
+    monkeypatch.setattr(pricing, "CAREFULLY", 4)
     monkeypatch.setattr(repricing, "AT_ONCE", 7)
     monkeypatch.setattr(_cost_sums, "AT_ONCE", 9)
     monkeypatch.setattr(_cost_sums, "LAG", 3)
@@ -316,32 +319,3 @@ def test_many_price_at_once(tmp_path, monkeypatch):
         assert places == Counter(range(1, events + 1))
         last = told(ledger)
         assert told(ledger, ledger.price_versions()[-1].number) == last
-
-
-AT_EXIT = """
-import atexit, sys
-from pathlib import Path
-from llm_metering.ledger import Ledger, pricing
-from tests.ledger.pricer_process import FIRST
-pricing.AT_ONCE = 10
-ledger = Ledger(Path(sys.argv[1]))
-atexit.register(lambda: sys.stdout.write(str(ledger.price({"cost": FIRST}).events["cost"])))
-"""
-
-
-def test_costs_can_be_asked_for_as_the_interpreter_ends(tmp_path):
-    """No thread can be begun then; a report at the end of a script is told all the same."""
-    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
-        ledger.deliver(batch_of(make_event() for _ in range(35)))
-
-    done = subprocess.run(
-        [sys.executable, "-c", AT_EXIT, tmp_path / "ledger.db"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.stdout, done.stderr) == ("35", "")
-    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
-        assert ledger.recount() == []

@@ -33,7 +33,7 @@ from ..prices.costing import LARGEST
 from ._cards import NO_CURRENCY, UNPRICED, currency_of, written
 from ._rows import EPOCH, MAX_COUNT, microseconds
 
-__all__ = ["BOOKS", "EVENT_COLUMNS", "Names", "Priced", "Pricer", "others_of"]
+__all__ = ["BOOKS", "EVENT_COLUMNS", "Found", "Names", "Priced", "Pricer", "others_of"]
 
 BOOKS: Final[Mapping[Book, int]] = {"cost": 1, "credits": 2}
 """The number of each book in the tables."""
@@ -103,19 +103,25 @@ class _Card:
     rates: tuple[int | None, ...]
     is_plain: bool
 
+    def rate(self, kind: str) -> int | None:
+        """What one of a usual kind costs."""
+        return self.rates[_USUAL.index(kind)]
+
 
 @dataclass(slots=True)
-class _Found:
+class Found:
     """What a list says of a model, as long as it says so.
 
     Attributes:
         said: The same as the list said it.
+        why: The name of the card that says why it has no price; `None` if it has one.
         since: The first microsecond of that.
         until: The first that is no longer.
         cards: By size of the input.
     """
 
     said: ModelPrices | Unpriced
+    why: tuple[str, str] | None
     since: int
     until: int
     cards: list[tuple[int, _Card]] = field(default_factory=list)
@@ -130,6 +136,10 @@ class Pricer:
         cards: Numbers of texts of cards with their currencies.
         kinds: Numbers of kinds of events.
         event_type: The type of the events.
+
+    Attributes:
+        found: What the list says of each provider, model and service tier that it was asked for so
+            far; of two that hold at once, the first is taken.
     """
 
     def __init__(
@@ -140,7 +150,7 @@ class Pricer:
         self.cards = cards
         self.kinds = kinds
         self._type = event_type
-        self._found: dict[tuple[str | None, str | None, str | None], list[_Found]] = {}
+        self.found: dict[tuple[str | None, str | None, str | None], list[Found]] = {}
         self._texts: dict[int, tuple[PriceCard, tuple[str, str]]] = {}
 
     def rows(self, events: Iterable[Sequence[Any]]) -> list[Priced]:
@@ -262,16 +272,18 @@ class Pricer:
             kept = self._texts[id(card)] = (card, (written(card), currency))
         return kept[1]
 
-    def _find(self, counted: Counted, time: int) -> _Found:
-        key = (counted.provider, counted.model, counted.service_tier)
-        kept = self._found.setdefault(key, [])
+    def _find(self, counted: Counted, time: int) -> Found:
+        # As the ledger's columns have it, a name of no letters is none.
+        key = (counted.provider or None, counted.model or None, counted.service_tier or None)
+        kept = self.found.setdefault(key, [])
         for each in kept:
             if each.since <= time < each.until:
                 return each
         moment = EPOCH + timedelta(microseconds=time)
         said = self._prices.find(key[0], key[1], time=moment, service_tier=key[2])
-        found = _Found(
+        found = Found(
             said=said,
+            why=(written(said), UNPRICED) if isinstance(said, Unpriced) else None,
             since=_FIRST if said.valid_from is None else microseconds(said.valid_from),
             until=_LAST if said.valid_to is None else microseconds(said.valid_to),
         )

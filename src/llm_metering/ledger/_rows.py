@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 
 from ..sinks._payload import UnusableEventError, read_event_as
 
-__all__ = ["COLUMNS", "EPOCH", "Row", "inserts", "microseconds", "read_row"]
+__all__ = ["ALL_COLUMNS", "COLUMNS", "EPOCH", "Row", "inserts", "microseconds", "read_row"]
 
 Row = tuple[str | int | None, ...]
 
@@ -35,9 +35,11 @@ _COUNTS: Final = (
     "calls",
 )
 COLUMNS: Final = ("source", "id", "type", "subject", "time", *_TEXTS, *_COUNTS, "payload")
+"""What is the same in every schema."""
+ALL_COLUMNS: Final = (*COLUMNS, "plain_tier")
 
-_INTO: Final = f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES "
-_VALUES: Final = f"({', '.join('?' * len(COLUMNS))})"
+_INTO: Final = f"INSERT INTO events ({', '.join(ALL_COLUMNS)}) VALUES "
+_VALUES: Final = f"({', '.join('?' * len(ALL_COLUMNS))})"
 _UNLESS_THERE: Final = " ON CONFLICT (source, id) DO NOTHING"
 
 ROWS_AT_ONCE: Final = 1000
@@ -45,11 +47,16 @@ ROWS_AT_ONCE: Final = 1000
 lock is given up for each statement; in a busy application it takes milliseconds to come back."""
 
 
+_TIER: Final = len(_TEXTS) + len(_COUNTS)
+_IS_NOTHING: Final = slice(_TIER + 1, -5)
+_IS_SOMETHING: Final = slice(-5, None)
+_NONE: Final = (None,) * 5
+
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)] | None
 
 
 class _Data(msgspec.Struct, gc=False):
-    """What columns are filled from, in their order."""
+    """What columns are filled from, in their order, and what else decides what an event costs."""
 
     provider: str | None = None
     model: str | None = None
@@ -64,6 +71,27 @@ class _Data(msgspec.Struct, gc=False):
     cache_creation_input_tokens: _Count = None
     reasoning_output_tokens: _Count = None
     calls: _Count = None
+    service_tier: str | None = None
+    # 0 of these is nothing.
+    cache_creation_1h_input_tokens: Any = None
+    input_audio_tokens: Any = None
+    input_image_tokens: Any = None
+    input_video_tokens: Any = None
+    output_audio_tokens: Any = None
+    output_image_tokens: Any = None
+    web_search_requests: Any = None
+    web_fetch_requests: Any = None
+    code_execution_requests: Any = None
+    search_units: Any = None
+    classifications: Any = None
+    images: Any = None
+    audio_seconds: Any = None
+    # 0 of these is something.
+    billed_input_tokens: Any = None
+    billed_output_tokens: Any = None
+    reported_cost: Any = None
+    quantity: Any = None
+    unit: Any = None
 
 
 class _AnyData(msgspec.Struct, gc=False):
@@ -116,7 +144,7 @@ def inserts(
     rows: list[Row], *, most_parameters: int
 ) -> Iterator[tuple[str, tuple[str | int | None, ...]]]:
     """The statements that insert rows, where they are not there yet, with their parameters."""
-    at_once = min(ROWS_AT_ONCE, most_parameters // len(COLUMNS))
+    at_once = min(ROWS_AT_ONCE, most_parameters // len(ALL_COLUMNS))
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
         statement = _INTO + ", ".join([_VALUES] * len(some)) + _UNLESS_THERE
@@ -129,16 +157,20 @@ def microseconds(moment: datetime) -> int:
 
 
 def read_row(payload: bytes) -> Row:
-    """The columns of an event, in the order of `COLUMNS`.
+    """The columns of an event, in the order of `ALL_COLUMNS`.
 
     Raises:
         UnusableEventError: If it is no event, or one that cannot be counted.
     """
     event: _Event | _AnyEvent
+    plain_tier: str | None = None
     try:
         # What is in order is looked at by the decoder alone.
         event = read_event_as(_event, payload)
         values = astuple(event.data)
+        if not any(values[_IS_NOTHING]) and values[_IS_SOMETHING] == _NONE:
+            plain_tier = values[_TIER] or ""
+        values = values[:_TIER]
     except UnusableEventError:
         event = read_event_as(_any_event, payload)
         values = _checked(astuple(event.data))
@@ -156,6 +188,7 @@ def read_row(payload: bytes) -> Row:
         microseconds(event.time),
         *values,
         payload.decode(),
+        plain_tier,
     )
 
 

@@ -1,46 +1,40 @@
 """Pricing events: what each of them costs, worked out once and kept.
 
 An event is priced by whoever asks for costs next, with the prices of then, and keeps what it was priced
-with. It is done for some events at a time: they are read and priced while nobody waits, and written in
-one transaction with the place up to which that was done. So a process that dies in between leaves nothing
-half, and of two that price at once one finds the place moved and goes on from there.
+with. It is done for some events at a time, in one transaction with the place up to which that was done. So
+a process that dies in between leaves nothing half, and of two that price at once each goes on where the
+other has stopped.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import TIMEOUT_MAX
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from ..events import EVENT_TYPE
-from ..handoff import result_of
 from ..meters import Book
 from ..prices import PriceList
 from . import _cost_sums
-from ._costs import (
-    ROW_COLUMNS,
-    insert_rows,
-    known_names,
-    number_names,
-    through_of,
-    version_of,
-)
+from ._costs import insert_rows, known_names, number_names, through_of, version_of
 from ._files import check_version
 from ._handle import Handle
-from ._pricer import BOOKS, EVENT_COLUMNS, Priced, Pricer
+from ._plain import insert_plain, left_over
+from ._pricer import BOOKS, Pricer
 
-__all__ = ["AT_ONCE", "PricedNow", "price"]
+__all__ = ["AT_ONCE", "CAREFULLY", "PricedNow", "price"]
 
 AT_ONCE: Final = 20_000
 """Events of one transaction, which takes some hundredths of a second: who writes waits for that."""
 
-_EVENTS: Final = f"""
-    SELECT {EVENT_COLUMNS.replace("payload", "CAST(payload AS BLOB)")} FROM events
-    WHERE rowid > :behind AND rowid <= :through AND type = :type ORDER BY rowid
+CAREFULLY: Final = 5_000
+"""The same where most are not plain, which takes several times as long."""
+
+_ANY: Final = "SELECT 1 FROM events WHERE rowid > ? AND rowid <= ? AND type = ? LIMIT 1"
+_UNPRICED: Final = """
+    SELECT count(*) FROM costs WHERE book = ? AND place > ? AND place <= ? AND picos IS NULL
     """
-_PICOS: Final = ROW_COLUMNS.index("picos")
 _END: Final = "SELECT ifnull(max(rowid), 0) FROM events"
 _MOVE: Final = """
     INSERT INTO price_books (book, through_place) VALUES (?, ?)
@@ -82,20 +76,6 @@ def price(handle: Handle, lists: Mapping[Book, PriceList]) -> PricedNow:
     return PricedNow(events=events, unpriced=unpriced)
 
 
-class _Piece(NamedTuple):
-    """Some events, priced and not yet written.
-
-    Attributes:
-        behind: The place before the first.
-        through: The last place.
-        rows: What they cost.
-    """
-
-    behind: int
-    through: int
-    rows: list[Priced]
-
-
 class _Pass:
     """A pass over what one book lacks.
 
@@ -110,94 +90,48 @@ class _Pass:
         self._book = book
         self._prices = prices
         self._pricer: Pricer | None = None
+        self._at_once = CAREFULLY
         self.events = 0
         self.unpriced = 0
 
     def run(self) -> None:
-        """Price all there is. Of many pieces one is written while the next is worked out."""
-        with ThreadPoolExecutor(1, "llm-metering-price") as other:
-            writing: Future[bool] | None = None
-            behind: int | None = None
-            while True:
-                piece, is_last = self._next(behind)
-                if writing is not None and not result_of(writing, TIMEOUT_MAX):
-                    # Somebody else has priced some of it.
-                    piece, is_last = self._next(None)
-                if piece is None:
-                    return
-                piece = self._numbered(piece)
-                behind = piece.through
-                if not is_last:
-                    writing = self._begun(other, piece)
-                    continue
-                writing = None
-                if not self._write(piece):
-                    behind = None
+        """Price all there is."""
+        while self._piece():
+            # The sums of bills; the others are left to who asks.
+            months = BOOKS[self._book], "cost_months"
+            _cost_sums.sum_up(self._handle, [months], least=_cost_sums.AT_ONCE)
 
-    def _begun(self, other: ThreadPoolExecutor, piece: _Piece) -> Future[bool]:
-        """The writing of a piece, begun, or done where no thread can be: when the interpreter ends."""
-        try:
-            return other.submit(self._write, piece)
-        except RuntimeError:
-            done: Future[bool] = Future()
-            done.set_result(self._write(piece))
-            return done
-
-    def _next(self, behind: int | None) -> tuple[_Piece | None, bool]:
-        """The next piece, and whether it is the last; `None` if there is none.
-
-        Args:
-            behind: Where it begins; as the ledger says if left out.
-        """
-        with self._handle.reading() as reader:
-            assert reader is not None
-            reader.execute("BEGIN")
-            check_version(reader)
-            if behind is None:
-                behind = through_of(reader, self._book)
-            (end,) = reader.execute(_END).fetchone()
-            if behind >= end:
-                return None, True
-            if self._pricer is None:
-                cards, kinds = known_names(reader)
-                self._pricer = Pricer(
-                    self._book, self._prices, cards=cards, kinds=kinds, event_type=EVENT_TYPE
-                )
-            through = min(end, behind + AT_ONCE)
-            asked = {"behind": behind, "through": through, "type": EVENT_TYPE}
-            found: list[Any] = reader.execute(_EVENTS, asked).fetchall()
-        return _Piece(behind, through, self._pricer.rows(found)), through == end
-
-    def _numbered(self, piece: _Piece) -> _Piece:
-        """The piece with numbers for what was new in it, which are the ledger's from now on."""
-        assert self._pricer is not None
-        cards, kinds = self._pricer.cards, self._pricer.kinds
-        if not cards.new and not kinds.new:
-            return piece
+    def _piece(self) -> bool:
+        """Price some events; whether there were any."""
         with self._handle.writing() as writer:
             writer.execute("BEGIN IMMEDIATE")
             check_version(writer)
-            rows = number_names(writer, piece.rows, cards, kinds)
+            behind = through_of(writer, self._book)
+            (end,) = writer.execute(_END).fetchone()
+            through = min(end, behind + self._at_once)
+            if through > behind:
+                self._price(writer, (behind, through))
+                writer.execute(_MOVE, (BOOKS[self._book], through))
             writer.execute("COMMIT")
-        return piece._replace(rows=rows)
+        return bool(through > behind)
 
-    def _write(self, piece: _Piece) -> bool:
-        """Write a piece; whether nobody else did so before."""
-        behind, through, rows = piece
-        with self._handle.writing() as writer:
-            writer.execute("BEGIN IMMEDIATE")
-            check_version(writer)
-            if through_of(writer, self._book) != behind:
-                writer.execute("ROLLBACK")
-                return False
-            if rows:
-                version = version_of(writer, self._book, self._prices)
-                insert_rows(writer, self._book, version, rows)
-            writer.execute(_MOVE, (BOOKS[self._book], through))
-            writer.execute("COMMIT")
-        # The sums of bills are made while the next piece is priced; the others are left to who asks.
-        months = BOOKS[self._book], "cost_months"
-        _cost_sums.sum_up(self._handle, [months], least=_cost_sums.AT_ONCE)
-        self.events += len(rows)
-        self.unpriced += sum(row[_PICOS] is None for row in rows)
-        return True
+    def _price(self, writer: sqlite3.Connection, places: tuple[int, int]) -> None:
+        book = BOOKS[self._book]
+        asked = (*places, EVENT_TYPE)
+        if writer.execute(_ANY, asked).fetchone() is None:
+            return
+        pricer = self._pricer
+        if pricer is None:
+            cards, kinds = known_names(writer)
+            pricer = self._pricer = Pricer(
+                self._book, self._prices, cards=cards, kinds=kinds, event_type=EVENT_TYPE
+            )
+        version = version_of(writer, self._book, self._prices)
+        plain = insert_plain(writer, book, version, places, pricer)
+        events = left_over(writer, book, places, plain)
+        rows = number_names(writer, pricer.rows(events), pricer.cards, pricer.kinds)
+        insert_rows(writer, self._book, version, rows)
+        self._at_once = AT_ONCE if plain > len(rows) else CAREFULLY
+        self.events += plain + len(rows)
+        (unpriced,) = writer.execute(_UNPRICED, (book, *places)).fetchone()
+        self.unpriced += unpriced

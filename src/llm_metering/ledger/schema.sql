@@ -34,6 +34,9 @@ CREATE TABLE events (
     calls INTEGER,
     -- The CloudEvent as it was delivered; '' if its body was given up (see `pruned_before`).
     payload TEXT NOT NULL,
+    -- The service tier, '' if it names none, of an event of which nothing but this and the columns here
+    -- decides what it costs; NULL where its body has more of that, or an older library inserted it.
+    plain_tier TEXT,
     UNIQUE (source, id)
 );
 

@@ -21,7 +21,7 @@ from ..sinks._payload import UnusableEventError
 from ._files import UnavailableError, check_version, make_schema
 from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
-from ._rows import COLUMNS, microseconds, read_row
+from ._rows import ALL_COLUMNS, COLUMNS, microseconds, read_row
 from .staging_values import Counts, Differing, Sum
 
 __all__ = ["Staging", "staging"]
@@ -33,12 +33,12 @@ PAUSE: Final = 0.11
 """Seconds between two folds. SQLite lets those who wait look every tenth of a second: they would
 find the ledger taken each time if it was free for an instant only."""
 
-_NAMES: Final = ", ".join(COLUMNS)
+_NAMES: Final = ", ".join(ALL_COLUMNS)
 _MAKE: Final = f"""
     CREATE TEMP TABLE staged (place INTEGER PRIMARY KEY, {_NAMES});
     CREATE TEMP TABLE passed (place INTEGER PRIMARY KEY, reason TEXT NOT NULL);
     """
-_STAGE: Final = f"INSERT INTO staged VALUES (?, {', '.join('?' * len(COLUMNS))})"
+_STAGE: Final = f"INSERT INTO staged VALUES (?, {', '.join('?' * len(ALL_COLUMNS))})"
 # Of what is there more than once in the file, the first counts.
 _REPEATED: Final = """
     INSERT INTO passed

@@ -1,6 +1,10 @@
 -- What events cost. Older libraries may go on writing: they know nothing of these tables, and what
 -- they insert is priced by whoever prices next.
 
+-- The service tier, '' if it names none, of an event of which nothing but this and its columns decides
+-- what it costs; NULL where its body has more of that, or an older library inserted it.
+ALTER TABLE events ADD COLUMN plain_tier TEXT;
+
 -- What events cost, by two books: 1 is money (`cost`), 2 is credits (`credits`). Amounts are whole
 -- numbers of 1E-12 of the currency's unit ("picos").
 
