@@ -80,7 +80,10 @@ def lists(draw):
 
     def made(model, **more):
         kinds = draw(st.sampled_from([["input", "output"], ["input", "output"], ["input"]]))
-        kinds = [*kinds, *draw(st.sets(st.sampled_from(["cache_read", "cache_write", "reasoning"])))]
+        kinds = [
+            *kinds,
+            *draw(st.sets(st.sampled_from(["cache_read", "cache_write", "reasoning"]))),
+        ]
         kinds += draw(st.sampled_from([[], [], [], ["requests"]]))
         return card(model, **{each: draw(RATE) for each in kinds}, **more)
 

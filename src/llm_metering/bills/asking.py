@@ -205,8 +205,8 @@ class _Asking:
         )
         rows: dict[str, dict[UsageQuery, list[UsageRow]]] = {}
         for query, report in zip(queries, billing.reports, strict=True):
-            for row in report.rows:
-                rows.setdefault(row.subject or "", {}).setdefault(query, []).append(row)
+            for subject, some in _rows_by_subject(report.rows).items():
+                rows.setdefault(subject, {})[query] = some
         charges, credits = _by_subject(billing.charges), _by_subject(billing.credits)
         everybody = subjects if only else sorted({*subjects, *rows, *charges})
         for subject in everybody:
@@ -217,6 +217,13 @@ class _Asking:
                 price_version=billing.version,
             )
             yield subject, answers, parts.get(subject, others)
+
+
+def _rows_by_subject(rows: Iterable[UsageRow]) -> dict[str, list[UsageRow]]:
+    found: dict[str, list[UsageRow]] = {}
+    for row in rows:
+        found.setdefault(row.subject or "", []).append(row)
+    return found
 
 
 def _by_subject(charges: Iterable[Charge]) -> dict[str, list[Charge]]:

@@ -8,6 +8,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
+import msgspec
+
 from ..prices import Unpriced
 
 __all__ = [
@@ -24,8 +26,7 @@ UnbilledReason = Literal["no_plan", "no_price", "currency", "negative"]
 """Why usage is on no line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindCost:
+class KindCost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one kind of token, or of another unit, cost.
 
     Attributes:
@@ -41,8 +42,7 @@ class KindCost:
     amount: Decimal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostLine:
+class CostLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a provider charges for a model at one price.
 
     Attributes:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
+
 from ..meters import time_zone_of, window_bounds
 from .beside import CostLine, Margin, Unbilled, UnknownUsage, UnpricedUsage
 from .rounding import EXACT, Exact
@@ -61,8 +63,7 @@ class BillPeriod:
         return first_moment(self.end, self.time_zone)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillLine:
+class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a bill.
 
     Attributes:
@@ -93,7 +94,7 @@ class BillLine:
     start: date
     end: date
     meter: str | None = None
-    group: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    group: Mapping[str, str | None] = msgspec.field(default_factory=dict)
     quantity: Decimal | None = None
     per: Decimal | None = None
     price: Decimal | None = None
@@ -101,7 +102,7 @@ class BillLine:
     up_to: Decimal | None = None
     is_tier: bool = False
     markup: Decimal | None = None
-    provenance: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
+    provenance: Mapping[str, Decimal] = msgspec.field(default_factory=dict)
     exact: Exact
     amount: Decimal
 

@@ -18,18 +18,24 @@ _PICO: Final = -12
 
 def cost_lines(charges: Iterable[Charge]) -> tuple[CostLine, ...]:
     """What the providers charge: a line for each model and price, by name."""
-    found: dict[tuple[Any, ...], list[Charge]] = {}
+    # By the same card first, since most charges of a model share it and keys are long.
+    alike: dict[tuple[Any, ...], list[Charge]] = {}
     for charge in charges:
         # Nothing was used, by calls that a cache answered: that has no currency either.
         if isinstance(charge.price, PriceCard) and (charge.quantities or charge.picos):
-            found.setdefault(_key(charge, charge.price), []).append(charge)
+            short = charge.provider or "", charge.model or "", id(charge.price)
+            alike.setdefault(short, []).append(charge)
+    found: dict[tuple[Any, ...], list[Charge]] = {}
+    for (provider, model, _), some in alike.items():
+        found.setdefault(_key(provider, model, some[0].price), []).extend(some)
     return tuple(_line(found[key]) for key in sorted(found))
 
 
-def _key(charge: Charge, card: PriceCard) -> tuple[Any, ...]:
+def _key(provider: str, model: str, card: PriceCard | Unpriced) -> tuple[Any, ...]:
+    assert isinstance(card, PriceCard)
     since = card.effective_from
     return (
-        *(charge.provider or "", charge.model or "", card.currency, card.source),
+        *(provider, model, card.currency, card.source),
         *(card.service_tier or "", card.above_input_tokens, since.isoformat() if since else ""),
         *(card.provider, card.model),
         tuple(sorted((kind, str(rate)) for kind, rate in card.rates.items())),
@@ -71,11 +77,19 @@ def _line(charges: Sequence[Charge]) -> CostLine:
 
 
 def _added(charges: Iterable[Charge]) -> dict[str, Decimal]:
-    found: dict[str, Decimal] = {}
+    whole: dict[str, int] = {}
+    broken: dict[str, Decimal] = {}
     for charge in charges:
         for kind, quantity in charge.quantities.items():
-            found[kind] = EXACT.add(found.get(kind, 0), quantity)
-    return {kind: found[kind].normalize(EXACT) for kind in sorted(found)}
+            # Nearly all are whole, and added up in a tenth of the time.
+            if isinstance(quantity, int):
+                whole[kind] = whole.get(kind, 0) + quantity
+            else:
+                broken[kind] = EXACT.add(broken.get(kind, 0), quantity)
+    return {
+        kind: EXACT.add(whole.get(kind, 0), broken.get(kind, 0)).normalize(EXACT)
+        for kind in sorted(whole.keys() | broken.keys())
+    }
 
 
 def unpriced_usage(
@@ -146,7 +160,10 @@ def margin_of(
         return Margin(why_not="some usage has no price, so the cost is that of the rest")
     if currencies and currencies != [currency]:
         return Margin(why_not=f"the cost is in {' and '.join(currencies)}, the bill in {currency}")
-    left = Fraction(total) - sum((Fraction(line.amount) for line in costs), Fraction(0))
+    cost = Decimal(0)
+    for line in costs:
+        cost = EXACT.add(cost, line.amount)
+    left = Fraction(total) - Fraction(cost)
     percent = None
     if total:
         percent = Decimal(round(left / Fraction(total) * 10_000)).scaleb(-2)

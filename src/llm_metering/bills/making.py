@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
+
+import msgspec
 
 from ..errors import BillError
 from ..meters import MeterDefinition, UsageQuery, UsageRow
@@ -69,7 +71,7 @@ def make_bill(
     rounding = plans[-1].rounding
     units = rounded(sum(amounts), digits, rounding)
     lines = [
-        replace(line, amount=money(amount, digits))
+        msgspec.structs.replace(line, amount=money(amount, digits))
         for line, amount in zip(making.lines, allotted(amounts, units, digits), strict=True)
     ]
     least = rounded(sum(map(_minimum, parts)), digits, rounding)

@@ -78,9 +78,8 @@ def money(units: int, digits: int) -> Decimal:
 
 
 def _split(amount: Exact, digits: int) -> tuple[int, Fraction]:
-    scaled: Exact = amount * 10**digits
-    whole = scaled.numerator // scaled.denominator
-    return whole, Fraction(scaled - whole)
+    whole, rest = divmod(amount.numerator * 10**digits, amount.denominator)
+    return whole, Fraction(rest, amount.denominator)
 
 
 def decimal_of(number: Exact) -> Decimal:
@@ -89,6 +88,8 @@ def decimal_of(number: Exact) -> Decimal:
     >>> decimal_of(Fraction("54.3990")), decimal_of(Fraction(200)), decimal_of(Fraction(1, 3))
     (Decimal('54.399'), Decimal('200'), Decimal('0.333333333333'))
     """
+    if number.denominator == 1:
+        return Decimal(number.numerator)
     try:
         return EXACT.divide(Decimal(number.numerator), Decimal(number.denominator))
     except Inexact:

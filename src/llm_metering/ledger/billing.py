@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..events import EVENT_TYPE
 from ..meters import Book, MeterDefinition, UsageQuery, UsageReport
-from ..prices import CREDITS, TOKEN_KINDS, Charge, Unpriced
+from ..prices import CREDITS, TOKEN_KINDS, Charge, PriceCard, Unpriced
 from ._cards import NO_CURRENCY, UNPRICED, read_card
 from ._cost_rows import Range, cover, holding, period_of, rows_behind, rows_from
 from ._costs import HALF_BITS, HAS_COSTS, LOW, through_of
@@ -28,6 +28,9 @@ __all__ = ["Billing", "PriceVersion", "billing", "currencies", "price_versions"]
 _EXACT: Final = Context(prec=100)
 _BY: Final = "subject, provider, model, provenance, card"
 _AMOUNTS: Final = ("events", "calls", *TOKEN_KINDS)
+_KEY_WIDTH: Final = 5
+_Sums: TypeAlias = dict[tuple[Any, ...], list[int]]
+"""Picos and `_AMOUNTS`, by `_BY`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +78,6 @@ class Billing:
     version: int
     versions: Mapping[Book, PriceVersion]
     waiting: Mapping[Book, int]
-
-
-@dataclass(slots=True)
-class _Sum:
-    """What becomes a charge."""
-
-    picos: int = 0
-    amounts: list[int] = field(default_factory=lambda: [0] * len(_AMOUNTS))
-    others: dict[str, Decimal] = field(default_factory=dict)
 
 
 def price_versions(connection: sqlite3.Connection) -> list[PriceVersion]:
@@ -175,7 +169,7 @@ def _charges(
     version: int | None,
 ) -> Iterator[Charge]:
     since, until = microseconds(start), microseconds(end)
-    sums: dict[tuple[Any, ...], _Sum] = {}
+    sums: _Sums = {}
     months: tuple[int | None, int | None] | None = None
     ranges: list[Range] = [(1, since, until)]
     if version is None:
@@ -193,28 +187,38 @@ def _charges(
         statement = _of_rows(rows, *each[1:], version)
         _add(sums, each[0], connection.execute(statement, parameters))
     statement, parameters = _of_others(BOOKS[book], since, until, subjects, version)
-    for *key, others in connection.execute(statement, parameters):
-        found = sums[tuple(key)].others
-        for kind, amount in others_of(others).items():
+    others: dict[tuple[Any, ...], dict[str, Decimal]] = {}
+    for *key, text in connection.execute(statement, parameters):
+        found = others.setdefault(tuple(key), {})
+        for kind, amount in others_of(text).items():
             found[kind] = _EXACT.add(found.get(kind, Decimal(0)), amount)
     cards = dict(connection.execute("SELECT card, text FROM price_cards"))
     # The number of a card is another one in another ledger.
-    for key, made in sorted(sums.items(), key=lambda item: (*item[0][:-1], cards[item[0][-1]])):
-        if made.amounts[0]:
-            yield _charge(key, made, cards[key[-1]])
+    for key in sorted(sums, key=lambda key: (*key[:-1], cards[key[-1]])):
+        picos, events, *amounts = sums[key]
+        if events:
+            price = read_card(cards[key[-1]])
+            yield _charge(key, price, picos, events, amounts, others.get(key))
 
 
-def _charge(key: tuple[Any, ...], found: _Sum, card: str) -> Charge:
+def _charge(
+    key: tuple[Any, ...],
+    price: PriceCard | Unpriced,
+    picos: int,
+    events: int,
+    amounts: Sequence[int],
+    others: Mapping[str, Decimal] | None,
+) -> Charge:
     subject, provider, model, provenance, _ = key
-    events, calls, *tokens = found.amounts
+    calls, *tokens = amounts
     quantities: dict[str, int | Decimal] = {
         kind: amount for kind, amount in zip(TOKEN_KINDS, tokens, strict=True) if amount
     }
-    for kind, amount in sorted(found.others.items()):
-        # What no column holds of a kind of tokens stands here as well.
-        total = _EXACT.add(Decimal(quantities.get(kind, 0)), amount)
-        quantities[kind] = int(total) if total == total.to_integral_value() else total
-    price = read_card(card)
+    if others:
+        for kind, amount in sorted(others.items()):
+            # What no column holds of a kind of tokens stands here as well.
+            total = _EXACT.add(Decimal(quantities.get(kind, 0)), amount)
+            quantities[kind] = int(total) if total == total.to_integral_value() else total
     return Charge(
         subject=subject,
         provider=provider or None,
@@ -222,22 +226,22 @@ def _charge(key: tuple[Any, ...], found: _Sum, card: str) -> Charge:
         provenance=provenance or None,
         price=price,
         quantities=quantities,
-        picos=None if isinstance(price, Unpriced) else found.picos,
+        picos=None if isinstance(price, Unpriced) else picos,
         calls=calls,
         events=events,
     )
 
 
-def _add(sums: dict[tuple[Any, ...], _Sum], sign: int, rows: Iterable[tuple[Any, ...]]) -> None:
+def _add(sums: _Sums, sign: int, rows: Iterable[tuple[Any, ...]]) -> None:
     for row in rows:
-        key, high, low, amounts = row[:5], row[5], row[6], row[7:]
+        key, high, low, *amounts = row[:_KEY_WIDTH], *row[_KEY_WIDTH:]
+        added = [(high << HALF_BITS) + low, *amounts]
         found = sums.get(key)
-        if found is None:
-            found = sums[key] = _Sum()
-        found.picos += sign * ((high << HALF_BITS) + low)
-        found.amounts = [
-            one + sign * other for one, other in zip(found.amounts, amounts, strict=True)
-        ]
+        if found is None and sign == 1:
+            sums[key] = added
+        else:
+            found = found or [0] * len(added)
+            sums[key] = [one + sign * other for one, other in zip(found, added, strict=True)]
 
 
 def _of_months(

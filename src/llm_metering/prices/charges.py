@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from .cards import PriceCard
 from .unpriced import Unpriced
@@ -12,8 +13,7 @@ from .unpriced import Unpriced
 __all__ = ["Charge"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events of one subject, model, provenance and price together.
 
     Attributes:
@@ -33,7 +33,7 @@ class Charge:
     model: str | None
     provenance: str | None
     price: PriceCard | Unpriced
-    quantities: Mapping[str, int | Decimal] = field(hash=False)
+    quantities: Mapping[str, int | Decimal]
     picos: int | None
     calls: int
     events: int
