@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_metering.events import encode
 from llm_metering.ingest.records import cloud_event
-from llm_metering.ledger._rows import COLUMNS, read_row
+from llm_metering.ledger._rows import ALL_COLUMNS, read_row
 from llm_metering.sinks._payload import UnusableEventError
 from tests.factories import make_event
 
@@ -27,7 +27,7 @@ ATTRIBUTES = [
 
 def row(value, headers):
     """The columns of the event in a record, by name."""
-    return dict(zip(COLUMNS, read_row(cloud_event(value, headers)), strict=True))
+    return dict(zip(ALL_COLUMNS, read_row(cloud_event(value, headers)), strict=True))
 
 
 @pytest.mark.parametrize(

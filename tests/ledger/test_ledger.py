@@ -75,6 +75,7 @@ def test_an_event_is_in_its_columns(ledger, path):
             cache_creation_input_tokens=3,
             reasoning_output_tokens=7,
         ),
+        service_tier="flex",
     )
 
     ledger.deliver(batch_of([event]))
@@ -86,6 +87,7 @@ def test_an_event_is_in_its_columns(ledger, path):
         *("openai", "gpt-5-mini", "chat", "langchain", "reported", "completed"),
         *(120, 100, 20, 64, 3, 7, 1),
         envelope_of(event).payload.decode(),
+        "flex",
     )
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from llm_metering.ledger import Ledger, _files, _folding, _rows
+from llm_metering.ledger import Ledger, _files, _folding
 from llm_metering.meters import usage_query
 from llm_metering.token_usage import TokenUsage
 from tests.factories import NOON, batch_of, make_event
+
+from .older_rows import insert_as_before
 
 
 def old_ledger(path: Path, *events, schema: int = 1) -> Path:
@@ -22,12 +24,7 @@ def old_ledger(path: Path, *events, schema: int = 1) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         script = Path(__file__).with_name(f"schema_{schema}.sql")
         connection.executescript(script.read_text("utf-8"))
-        rows = [_rows.read_row(each.payload)[: len(_rows.COLUMNS)] for each in batch_of(events)]
-        connection.executemany(
-            f"INSERT INTO events ({', '.join(_rows.COLUMNS)}) "
-            f"VALUES ({', '.join('?' * len(_rows.COLUMNS))})",
-            rows,
-        )
+        insert_as_before(connection, (each.payload for each in batch_of(events)))
         connection.commit()
     assert version(path) == schema
     return path

@@ -23,6 +23,7 @@ from llm_metering.ledger._folding import fold_if_due
 from llm_metering.ledger._queries import ways
 from llm_metering.ledger._rows import inserts, read_row
 from llm_metering.meters import METERS, MeterDefinition, UsageQuery, usage_query
+from tests.ledger.older_rows import insert_as_before
 from tests.ledger.plain_answers import answer_of
 
 AT_ONCE = 5
@@ -221,11 +222,7 @@ def test_a_ledger_of_an_older_schema_answers_unchanged(version, case):
             connection.executescript(
                 (Path(__file__).parent / f"schema_{version}.sql").read_text("utf-8")
             )
-            for each in events:
-                for statement, parameters in inserts(
-                    [read_row(payload(each))], most_parameters=999
-                ):
-                    connection.execute(statement, parameters)
+            insert_as_before(connection, map(payload, events))
             connection.commit()
         path.chmod(0o400)
         with closing(Ledger(path)) as ledger:

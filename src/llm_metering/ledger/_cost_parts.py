@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -99,7 +99,11 @@ def parts_of(
         if days is not None:
             yield from _summed(connection, asked, "cost_kind_days", *days)
         for since, until in ranges:
-            yield from _summed(connection, asked, "cost_kind_quarters", since, until)
+            yield 1, _of_sums(asked, "cost_kind_quarters", period_of("window_start", since, until))
+        if ranges:
+            rest = [" AND ".join(period_of("time", *each)) or "true" for each in ranges]
+            rows = rows_behind(connection, asked.book, "cost_kind_quarters")
+            yield 1, _of_rows(asked, rows, " OR ".join(rest))
     elif not asked.needs_kinds:
         days, ranges = split(windows.cuts(), start, end)
         if days is not None:
@@ -142,16 +146,20 @@ def _summed(
     cuts: tuple[int, ...] = (),
 ) -> Iterator[Part]:
     """Windows of a table of sums between two, but for some: the sums, and the rows that are in none yet."""
+    yield 1, _of_sums(asked, table, _windows("window_start", "window_start", first, last, cuts))
+    rest = " AND ".join(_windows("time", window_in(table), first, last, cuts)) or "true"
+    yield 1, _of_rows(asked, rows_behind(connection, asked.book, table), rest)
+
+
+def _of_sums(asked: Asked, table: str, period: Iterable[str]) -> str:
+    """The statement that reads a table of sums."""
     tables = table
     if asked.needs_kinds:
         tables += " JOIN kinds USING (kind)"
     if table == "cost_months":
         tables += " JOIN price_cards USING (card)"
-    period = _windows("window_start", "window_start", first, last, cuts)
     conditions = [f"book = {asked.book}", *period, *asked.conditions()]
-    yield 1, _grouped(asked, "window_start", tables, conditions, "high", "low", "events")
-    rest = " AND ".join(_windows("time", window_in(table), first, last, cuts)) or "true"
-    yield 1, _of_rows(asked, rows_behind(connection, asked.book, table), rest)
+    return _grouped(asked, "window_start", tables, conditions, "high", "low", "events")
 
 
 def _windows(
