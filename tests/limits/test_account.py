@@ -84,10 +84,11 @@ def test_a_usage_period_keeps_what_rolls_over():
     account.add(grant("gone"))
     account.add(grant("kept", max_rollover=30, priority=200))
     account.add(grant("filled", min_rollover=20, max_rollover=30, priority=1))
+    account.add(grant("begins", 7, at=24, min_rollover=5, max_rollover=5))
     account.burn(150)
     account.advance(hour(24))
-    assert left(account) == {"gone": 0, "kept": 30, "filled": 20}
-    assert (account.usage, account.overage) == (0, 0)
+    assert left(account) == {"gone": 0, "kept": 30, "filled": 20, "begins": 7}
+    assert (account.usage, account.overage, account.granted) == (0, 0, 300 + 20 + 7)
     assert is_balanced(account)
 
 

@@ -75,7 +75,7 @@ class Grant:
     def ends_at(self) -> datetime | None:
         """The first moment at which it can no longer be used, for whatever reason."""
         ends = [each for each in (self.expires_at, self.voided_at) if each is not None]
-        return max(min(ends), self.effective_at) if ends else None
+        return min(ends, default=None)
 
     def is_active(self, moment: datetime) -> bool:
         """Whether it can be used at a moment."""
