@@ -24,6 +24,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidUsageError",
     "LedgerError",
+    "LimitStoreError",
     "MeterError",
     "MeteringError",
     "MissingExtraError",
@@ -89,6 +90,10 @@ class NotDurableError(MeteringError, OSError):
 
 class LedgerError(MeteringError, RuntimeError):
     """The ledger is switched off, cannot be read, or was written by a newer version of this library."""
+
+
+class LimitStoreError(MeteringError, RuntimeError):
+    """The store of limits cannot be reached or used now, or a newer version of this library wrote it."""
 
 
 class ReconcileError(MeteringError, RuntimeError):

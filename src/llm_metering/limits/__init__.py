@@ -1,7 +1,25 @@
-"""What a subject may use: grants, and what is left of them."""
+"""What a subject may use: grants, what is left of them, and what is reserved."""
 
 from .account import Account, Holding
+from .features import FEATURES, Feature, LimitUnit
 from .grants import Grant
 from .recurrence import Interval, Recurrence
+from .stores import AccountKey, Held, Hold, LimitStore, Settlement, Shortage, SQLiteStore
 
-__all__ = ["Account", "Grant", "Holding", "Interval", "Recurrence"]
+__all__ = [
+    "FEATURES",
+    "Account",
+    "AccountKey",
+    "Feature",
+    "Grant",
+    "Held",
+    "Hold",
+    "Holding",
+    "Interval",
+    "LimitStore",
+    "LimitUnit",
+    "Recurrence",
+    "SQLiteStore",
+    "Settlement",
+    "Shortage",
+]

@@ -1,0 +1,87 @@
+"""Accounts as stores keep them: as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from .account import Account, Holding
+from .grants import Grant
+from .recurrence import Recurrence
+
+__all__ = ["microseconds", "moment_of", "read_account", "written"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MOMENTS: Final = ("created_at", "effective_at", "expires_at", "voided_at")
+_SUMS: Final = ("usage", "overage", "granted", "burnt", "lapsed", "forgiven")
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds from 1970 to an aware time."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(number: int) -> datetime:
+    """The time so many microseconds behind 1970, in UTC."""
+    return _EPOCH + number * _MICROSECOND
+
+
+def written(account: Account) -> str:
+    """An account as JSON."""
+    held: dict[str, Any] = {
+        "as_of": microseconds(account.as_of),
+        "period": _recurrence(account.period),
+        "preserves_overage": account.preserves_overage,
+        **{name: getattr(account, name) for name in _SUMS},
+        "holdings": [{**_grant(each.grant), "left": each.left} for each in account.holdings],
+    }
+    return json.dumps(held, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_account(text: str) -> Account:
+    """The account of a text that `written` made."""
+    held = json.loads(text)
+    return Account(
+        as_of=moment_of(held["as_of"]),
+        period=_read_recurrence(held["period"]),
+        preserves_overage=held["preserves_overage"],
+        holdings=[_read_holding(each) for each in held["holdings"]],
+        **{name: held[name] for name in _SUMS},
+    )
+
+
+def _grant(grant: Grant) -> dict[str, Any]:
+    moments = {name: getattr(grant, name) for name in _MOMENTS}
+    return {
+        "id": grant.id,
+        "amount": grant.amount,
+        "priority": grant.priority,
+        **{name: None if each is None else microseconds(each) for name, each in moments.items()},
+        "recurrence": _recurrence(grant.recurrence),
+        "min_rollover": grant.min_rollover,
+        "max_rollover": grant.max_rollover,
+    }
+
+
+def _read_holding(held: dict[str, Any]) -> Holding:
+    left = held.pop("left")
+    for name in _MOMENTS:
+        held[name] = None if held[name] is None else moment_of(held[name])
+    held["recurrence"] = _read_recurrence(held["recurrence"])
+    return Holding(Grant(**held), left)
+
+
+def _recurrence(recurrence: Recurrence | None) -> dict[str, Any] | None:
+    if recurrence is None:
+        return None
+    return {
+        "interval": recurrence.interval,
+        "anchor": microseconds(recurrence.anchor),
+        "time_zone": recurrence.time_zone,
+    }
+
+
+def _read_recurrence(held: dict[str, Any] | None) -> Recurrence | None:
+    return None if held is None else Recurrence(**{**held, "anchor": moment_of(held["anchor"])})

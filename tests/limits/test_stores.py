@@ -1,0 +1,356 @@
+"""What every store of accounts does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from llm_metering.errors import LimitStoreError
+from llm_metering.limits import (
+    FEATURES,
+    Account,
+    AccountKey,
+    Grant,
+    Hold,
+    Recurrence,
+    Settlement,
+    SQLiteStore,
+)
+from llm_metering.limits.stores import sqlite
+from llm_metering.limits.written import microseconds, read_account, written
+
+from .model import START, Model, hour
+
+KEY = AccountKey("acme", "tokens")
+OTHER = AccountKey("acme", "money")
+
+
+def make(moment):
+    return Account(as_of=moment)
+
+
+def grant(name, amount, *, now=START, **more):
+    return Grant(id=name, amount=amount, created_at=now, effective_at=more.pop("at", now), **more)
+
+
+def give(store, key, amount, **more):
+    store.change(key, lambda account: account.add(grant("a", amount, **more)), make=make)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set: `clock(3)` is three hours from the beginning."""
+    moment = [START]
+    monkeypatch.setattr(sqlite, "_now", lambda: microseconds(moment[0]))
+
+    def set_to(hours):
+        moment[0] = START + timedelta(hours=hours)
+
+    return set_to
+
+
+@pytest.fixture
+def store(tmp_path):
+    with closing(SQLiteStore(tmp_path / "limits.db", FEATURES)) as store:
+        yield store
+
+
+def test_what_is_reserved_is_not_reserved_twice(store, clock):
+    """And what is used beyond it is burnt all the same."""
+    give(store, KEY, 100)
+    assert store.reserve(Hold(id="r1", amounts={KEY: 60}, seconds=60)) is None
+    short = store.reserve(Hold(id="r2", amounts={KEY: 41}, seconds=60))
+    assert (short.key, short.available, short.needed, short.changes_at) == (KEY, 40, 41, None)
+    assert store.reserve(Hold(id="r1", amounts={KEY: 60}, seconds=60)) is None
+
+    used = Settlement(source="s", id="e1", reservation="r1", amounts={KEY: 75})
+    assert (store.settle([used]), store.settle([used])) == (1, 0)
+    held = store.read([KEY])[KEY]
+    assert (held.account.left, held.reserved, held.account.usage) == (25, 0, 75)
+
+
+def test_all_accounts_of_a_reservation_have_enough_or_none_is_touched(store, clock):
+    give(store, KEY, 100)
+    give(store, OTHER, 10**12)
+    hold = Hold(id="r", amounts={KEY: 10, OTHER: 1_000_001}, seconds=60)
+    assert store.reserve(hold).key == OTHER
+    assert store.read([KEY])[KEY].reserved == 0
+    missing = Hold(id="r", amounts={KEY: 10, AccountKey("zoo", "tokens"): 1}, seconds=60)
+    assert store.reserve(missing).available is None
+    fits = Hold(id="r", amounts={KEY: 10, OTHER: 1_000_000}, seconds=60)
+    assert store.reserve(fits) is None
+    assert {key: held.reserved for key, held in store.read([KEY, OTHER]).items()} == fits.amounts
+
+
+def test_a_reservation_ends_unless_it_is_renewed(store, clock):
+    give(store, KEY, 100)
+    for name in ("kept", "left"):
+        store.reserve(Hold(id=name, amounts={KEY: 50}, seconds=3600))
+    clock(0.5)
+    assert store.renew(["kept", "no such"], 3600) == {"kept"}
+    clock(1)
+    assert store.read([KEY])[KEY].reserved == 50
+    assert store.renew(["left"], 3600) == set()
+    assert store.reserve(Hold(id="next", amounts={KEY: 50}, seconds=60)) is None
+    assert not store.release("left")
+    assert store.release("kept")
+    assert store.read([KEY])[KEY].reserved == 50
+
+
+def test_time_passes_for_an_account_that_nobody_asks_for(store, clock):
+    """Grants begin, end and come again between two questions; a refusal says when the next does."""
+    daily = Recurrence(interval="DAY", anchor=START)
+    give(store, KEY, 10, at=hour(5), recurrence=daily, expires_at=hour(49))
+    short = store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60))
+    assert (short.available, short.changes_at) == (0, hour(5))
+    clock(6)
+    assert store.reserve(Hold(id="r", amounts={KEY: 10}, seconds=60)) is None
+    store.settle([Settlement(source="s", id="e", reservation="r", amounts={KEY: 10})])
+    assert store.reserve(Hold(id="s", amounts={KEY: 1}, seconds=60)).changes_at == hour(24)
+    clock(25)
+    assert store.reserve(Hold(id="s", amounts={KEY: 1}, seconds=60)) is None
+    clock(50)
+    assert store.reserve(Hold(id="t", amounts={KEY: 1}, seconds=60)).available == 0
+    assert store.read([KEY])[KEY].account.left == 0
+
+
+def test_usage_without_an_account_is_passed_over(store, clock):
+    assert store.settle([Settlement(source="s", id="e", amounts={KEY: 5})]) == 1
+    assert store.read([KEY]) == {}
+
+
+def test_a_store_of_somebody_newer_is_left_alone(store, tmp_path):
+    give(store, KEY, 1)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "limits.db")) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(LimitStoreError, match="newer llm-metering"):
+        give(store, KEY, 1)
+
+
+def test_a_store_that_is_locked_says_so(store, tmp_path, monkeypatch):
+    give(store, KEY, 1)
+    store.close()
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    with closing(sqlite3.connect(tmp_path / "limits.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LimitStoreError, match="locked"):
+            store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60))
+        other.execute("ROLLBACK")
+    assert store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60)) is None
+
+
+def test_accounts_are_written_and_read_as_they_are():
+    account = Account(as_of=START, period=Recurrence(interval="WEEK", anchor=START))
+    account.add(
+        grant(
+            "a",
+            10**30,
+            recurrence=Recurrence(interval="MONTH", anchor=START, time_zone="Asia/Tokyo"),
+        )
+    )
+    account.add(grant("ü", 5, expires_at=hour(9), priority=3, max_rollover=2))
+    account.burn(7)
+    account.void("a")
+    assert read_account(written(account)) == account
+
+
+def _take_and_settle(path, number, threads, rounds):
+    """Reserve and settle from many threads; how often it was refused."""
+    store = SQLiteStore(path, FEATURES)
+
+    def work(thread):
+        refused = 0
+        for each in range(rounds):
+            name = f"{number}-{thread}-{each}"
+            while True:
+                try:
+                    short = store.reserve(Hold(id=name, amounts={KEY: 10}, seconds=600))
+                    break
+                except LimitStoreError:
+                    continue
+            if short is not None:
+                refused += 1
+                continue
+            settlement = Settlement(source="s", id=name, reservation=name, amounts={KEY: 7})
+            while True:
+                try:
+                    assert store.settle([settlement]) <= 1
+                    break
+                except LimitStoreError:
+                    continue
+        return refused
+
+    with closing(store), ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(work, range(threads)))
+
+
+def test_many_processes_take_from_one_account(tmp_path):
+    """Never more is reserved than there is, and what is left is exact."""
+    path = tmp_path / "limits.db"
+    with closing(SQLiteStore(path, FEATURES)) as store:
+        give(store, KEY, 7 * 250)
+        seen = []
+        done = threading.Event()
+
+        def watch():
+            while not done.is_set():
+                held = store.read([KEY])[KEY]
+                seen.append((held.account.left, held.reserved))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(4) as pool:
+            refused = sum(
+                pool.starmap(_take_and_settle, [(path, number, 16, 5) for number in range(4)])
+            )
+        done.set()
+        watching.join()
+        held = store.read([KEY])[KEY]
+    assert held.reserved == 0
+    assert held.account.left == 7 * 250 - 7 * (320 - refused)
+    assert held.account.overage == 0
+    assert held.account.left < 10 or not refused
+    assert all(reserved <= left for left, reserved in seen)
+    assert len({reserved for _, reserved in seen}) > 3
+
+
+class Stores(RuleBasedStateMachine):
+    """A store beside a model of one account, with a clock that is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(sqlite, "_now", lambda: microseconds(hour(self.model.now)))
+        self.store = SQLiteStore(Path(self.folder.name) / "limits.db", FEATURES)
+        self.model = Model(every=24)
+        self.open = {}
+        self.settled = set()
+        self.made = 0
+
+    def teardown(self):
+        self.store.close()
+        self.patch.undo()
+        self.folder.cleanup()
+
+    def _make(self, moment):
+        return Account(as_of=moment, period=Recurrence(interval="DAY", anchor=START))
+
+    def _reserved(self):
+        return sum(steps for steps, ends_at in self.open.values() if ends_at > self.model.now)
+
+    @rule(
+        amount=st.integers(1, 50),
+        delay=st.integers(0, 5),
+        length=st.sampled_from([None, 3, 30]),
+        priority=st.integers(1, 3),
+        rollover=st.integers(0, 40),
+        recurs=st.sampled_from([None, "HOUR", "DAY"]),
+    )
+    def add(self, amount, delay, length, priority, rollover, recurs):
+        self.made += 1
+        at = hour(self.model.now + delay)
+        made = Grant(
+            id=f"g{self.made}",
+            amount=amount,
+            created_at=hour(self.model.now),
+            effective_at=at,
+            expires_at=None if length is None else at + timedelta(hours=length),
+            priority=priority,
+            max_rollover=rollover,
+            recurrence=None if recurs is None else Recurrence(interval=recurs, anchor=START),
+        )
+        self.store.change(KEY, lambda account: account.add(made), make=self._make)
+        self.model.add(made)
+
+    @precondition(lambda self: self.made)
+    @rule(number=st.integers(1, 5))
+    def void(self, number):
+        self.store.change(KEY, lambda account: account.void(f"g{number}"), make=self._make)
+        self.model.void(f"g{number}")
+
+    @rule(steps=st.integers(1, 40), hours=st.integers(1, 6))
+    def reserve(self, steps, hours):
+        name = f"r{len(self.open)}"
+        free = sum(self.model.left.values()) - self._reserved()
+        short = self.store.reserve(Hold(id=name, amounts={KEY: steps}, seconds=hours * 3600))
+        if not self.made:
+            assert short.available is None
+        elif free < steps:
+            assert (short.available, short.needed) == (free, steps)
+        else:
+            assert short is None
+            self.open[name] = (steps, self.model.now + hours)
+
+    @rule(number=st.integers(0, 5), hours=st.integers(1, 6))
+    def renew(self, number, hours):
+        name = f"r{number}"
+        steps, ends_at = self.open.get(name, (0, 0))
+        found = self.store.renew([name], hours * 3600)
+        assert found == ({name} if ends_at > self.model.now else set())
+        if found:
+            self.open[name] = (steps, max(ends_at, self.model.now + hours))
+
+    @rule(number=st.integers(0, 5))
+    def release(self, number):
+        name = f"r{number}"
+        steps, ends_at = self.open.get(name, (0, 0))
+        assert self.store.release(name) == (ends_at > self.model.now)
+        if name in self.open:
+            self.open[name] = (steps, 0)
+
+    @rule(
+        event=st.integers(0, 8),
+        number=st.one_of(st.none(), st.integers(0, 5)),
+        parts=st.integers(0, 60),
+    )
+    def settle(self, event, number, parts):
+        """With a reservation or without, also one that has ended; and again."""
+        name = None if number is None else f"r{number}"
+        settlement = Settlement(source="s", id=f"e{event}", reservation=name, amounts={KEY: parts})
+        is_new = event not in self.settled
+        assert self.store.settle([settlement, settlement]) == is_new
+        if is_new:
+            self.settled.add(event)
+            if name in self.open:
+                self.open[name] = (self.open[name][0], 0)
+            if self.made:
+                self.model.burn(parts)
+
+    @rule(hours=st.integers(1, 30))
+    def wait(self, hours):
+        self.model.wait_until(self.model.now + hours)
+
+    @rule()
+    def begin_anew(self):
+        """As another process would find it."""
+        self.store.close()
+
+    @invariant()
+    def it_is_as_the_model_says(self):
+        held = self.store.read([KEY]).get(KEY)
+        if not self.made:
+            assert held is None
+            return
+        account = held.account
+        assert {each.grant.id: each.left for each in account.holdings} == self.model.left
+        assert (account.usage, account.overage) == (self.model.usage, self.model.overage)
+        assert held.reserved == self._reserved()
+        assert account.granted == account.left + account.burnt + account.lapsed
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
