@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import sqlite3
 import tempfile
 import threading
@@ -27,7 +29,7 @@ from llm_metering.limits import (
     Settlement,
     SQLiteStore,
 )
-from llm_metering.limits.stores import sqlite
+from llm_metering.limits.stores import _sqlite_file, sqlite
 from llm_metering.limits.written import microseconds, read_account, written
 
 from .model import START, Model, hour
@@ -142,13 +144,45 @@ def test_a_store_of_somebody_newer_is_left_alone(store, tmp_path):
 def test_a_store_that_is_locked_says_so(store, tmp_path, monkeypatch):
     give(store, KEY, 1)
     store.close()
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(_sqlite_file, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(tmp_path / "limits.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LimitStoreError, match="locked"):
             store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60))
         other.execute("ROLLBACK")
     assert store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60)) is None
+
+
+def test_a_file_that_was_taken_away_is_made_anew(store, tmp_path):
+    """What goes into a file that nobody finds any more would be gone."""
+    give(store, KEY, 1)
+    for name in ("", "-wal", "-shm"):
+        (tmp_path / f"limits.db{name}").unlink()
+    give(store, OTHER, 5)
+    assert store.read([KEY, OTHER]).keys() == {OTHER}
+    assert (tmp_path / "limits.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_forked_child_uses_the_store_as_well(store, tmp_path):
+    """With a connection of its own: neither loses what the other wrote."""
+    give(store, KEY, 1000)
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                done = [
+                    store.reserve(Hold(id=f"{number}-{each}", amounts={KEY: 1}, seconds=600))
+                    for each in range(50)
+                ]
+                code = 0 if done == [None] * 50 else 2
+            os._exit(code)
+        for each in range(50):
+            assert (
+                store.reserve(Hold(id=f"p{number}-{each}", amounts={KEY: 1}, seconds=600)) is None
+            )
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.read([KEY])[KEY].reserved == 300
 
 
 def test_accounts_are_written_and_read_as_they_are():

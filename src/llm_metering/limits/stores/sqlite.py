@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
 
-from ...errors import LimitStoreError
 from ..account import Account
 from ..features import Feature
 from ..written import microseconds, moment_of, read_account, written
+from ._sqlite_file import SQLiteFile
 from .base import AccountKey, Held, Hold, Settlement, Shortage
 
 __all__ = ["SQLiteStore"]
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT: Final = 2.0
-_SCHEMA_VERSION: Final = 1
 _NEVER: Final = 1 << 62
 
 _TAKE: Final = """
@@ -62,8 +58,7 @@ class SQLiteStore:
     def __init__(self, path: Path, features: Mapping[str, Feature]) -> None:
         self.path = path
         self._features = features
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._file = SQLiteFile(path)
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.path}>"
@@ -142,7 +137,7 @@ class SQLiteStore:
         found: dict[AccountKey, Held] = {}
         if not self.path.exists():
             return found
-        with self._alone() as connection:
+        with self._file.lent() as connection:
             connection.execute("BEGIN")
             now = _now()
             for key in keys:
@@ -161,8 +156,7 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close the connection; the next who asks opens it again."""
-        with self._lock:
-            self._disconnect()
+        self._file.close()
 
     def _take(
         self, connection: sqlite3.Connection, key: AccountKey, steps: int, now: int
@@ -210,63 +204,12 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A transaction that writes, and the moment that it is at."""
-        with self._alone() as connection:
+        with self._file.lent() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection, _now()
             if connection.in_transaction:
                 connection.execute("COMMIT")
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._connected()
-            except BaseException as error:
-                self._disconnect()
-                if isinstance(error, sqlite3.Error | OSError):
-                    raise LimitStoreError(f"the store of limits, {self.path}: {error}") from error
-                raise
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = _opened(self.path)
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
 
 def _now() -> int:
     return time.time_ns() // 1000
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        path.touch(mode=0o600)
-    connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        _make_schema(connection, path)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _make_schema(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == _SCHEMA_VERSION:
-        return
-    if version:
-        raise LimitStoreError(f"{path} was written by a newer llm-metering; upgrade it here too")
-    for statement in files(__package__).joinpath("sqlite.sql").read_text("utf-8").split(";\n"):
-        connection.execute(statement)

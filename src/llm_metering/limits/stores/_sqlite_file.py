@@ -1,0 +1,156 @@
+"""The open connection to a file of accounts, which a fork must not carry into the child.
+
+SQLite keeps its POSIX locks per process: a connection that a child opens beside an inherited one takes
+none (https://www.sqlite.org/howtocorrupt.html, section 2.6). So it is closed before a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ... import system
+from ...errors import LimitStoreError
+from ...handoff import Turn
+
+__all__ = ["BUSY_TIMEOUT", "SQLiteFile"]
+
+BUSY_TIMEOUT: Final = 2.0
+"""Seconds to wait for others who write."""
+
+_SCHEMA_VERSION: Final = 1
+_SPOILED: Final = "this process was forked while the store of limits was in use, and cannot use it"
+
+
+class SQLiteFile:
+    """Lends a connection to one thread at a time, and makes the file if it is not there.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._spoiled = False
+        self._turn = Turn()
+        self._forker: int | None = None
+        system.guard_fork(self)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[sqlite3.Connection]:
+        """Lend it; after an error it is closed, and so rolled back.
+
+        Raises:
+            LimitStoreError: If the file cannot be used now.
+        """
+        system.notice_fork()
+        if self._spoiled:
+            raise LimitStoreError(_SPOILED)
+        with self._turn:
+            try:
+                yield self._connected()
+            except BaseException as error:
+                self._disconnect()
+                if isinstance(error, sqlite3.Error | OSError):
+                    raise LimitStoreError(f"the store of limits, {self._path}: {error}") from error
+                raise
+
+    def close(self) -> None:
+        """Close it; the next one who asks opens it again."""
+        system.notice_fork()
+        with self._turn:
+            self._disconnect()
+
+    def before_fork(self, deadline: float) -> None:
+        """Close it, unless somebody uses it for longer than may be waited."""
+        patience = min(deadline - time.monotonic(), system.FORK_PATIENCE)
+        if self._turn.acquire(timeout=max(patience, 0.0)):
+            self._forker = threading.get_ident()
+            self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the others go on."""
+        if self._forker == threading.get_ident():
+            self._forker = None
+            self._turn.release()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child, spoiled if it was in use at the fork."""
+        at_rest = self._forker == threading.get_ident() or not self._turn.locked()
+        self._forker = None
+        self._turn = Turn()
+        if self._connection is not None or not at_rest:
+            self._spoiled = True
+            if self._connection is not None:
+                # To close it would roll back in memory that the parent's transaction shares.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection = None
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and self._file != _identity(self._path):
+            # Somebody removed or replaced the file: what went into the old one would be gone.
+            self._disconnect()
+        if self._connection is None:
+            self._connection = _opened(self._path)
+            self._file = _identity(self._path)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # Waiting is none of SQLite's own where the journal mode changes.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            _make_schema(connection, path)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.005)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+
+
+def _make_schema(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == _SCHEMA_VERSION:
+        return
+    if version:
+        raise LimitStoreError(f"{path} was written by a newer llm-metering; upgrade it here too")
+    for statement in files(__package__).joinpath("sqlite.sql").read_text("utf-8").split(";\n"):
+        connection.execute(statement)
