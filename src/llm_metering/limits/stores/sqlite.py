@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from ..account import Account
 from ..features import Feature
-from ..written import microseconds, moment_of, read_account, written
+from ..written import moment_of, read_account
 from ._sqlite_file import SQLiteFile
-from .base import AccountKey, Held, Hold, Settlement, Shortage
+from .base import AccountKey, Held, Hold
+from .books import Books, Dropped, Row
 
 __all__ = ["SQLiteStore"]
 
-T = TypeVar("T")
-
-_NEVER: Final = 1 << 62
-
+_HOLDS: Final = "SELECT 1 FROM reservations WHERE id = ? LIMIT 1"
 _TAKE: Final = """
     UPDATE accounts SET reserved = reserved + :steps
     WHERE subject = :subject AND feature = :feature AND changes_at > :now
         AND free - reserved >= :steps
     """
-_LOAD: Final = "SELECT state, reserved FROM accounts WHERE subject = ? AND feature = ?"
+_LOAD: Final = """
+    SELECT free, reserved, changes_at, state FROM accounts WHERE subject = ? AND feature = ?
+    """
 _SAVE: Final = """
     INSERT INTO accounts (subject, feature, free, reserved, changes_at, state)
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (subject, feature) DO UPDATE SET
@@ -37,100 +36,32 @@ _SAVE: Final = """
 _HOLD: Final = (
     "INSERT INTO reservations (id, subject, feature, steps, ends_at) VALUES (?, ?, ?, ?, ?)"
 )
-_LAPSED: Final = """
-    DELETE FROM reservations WHERE subject = ? AND feature = ? AND ends_at <= ? RETURNING steps
-    """
-_RELEASE: Final = "DELETE FROM reservations WHERE id = ? RETURNING subject, feature, steps, ends_at"
-_GIVE_BACK: Final = """
-    UPDATE accounts SET reserved = reserved - ? WHERE subject = ? AND feature = ?
+_AMONG: Final = "id IN (SELECT value FROM json_each(?))"
+_KEYS: Final = f"SELECT DISTINCT subject, feature FROM reservations WHERE {_AMONG}"
+_DROPPED: Final = "subject, feature, steps, ends_at"
+_DROP: Final = f"DELETE FROM reservations WHERE {_AMONG} RETURNING {_DROPPED}"
+_LAPSED: Final = "FROM reservations WHERE subject = ? AND feature = ? AND ends_at <= ?"
+_RENEW: Final = f"""
+    UPDATE reservations SET ends_at = max(ends_at, ?) WHERE {_AMONG} AND ends_at > ? RETURNING id
     """
 _SETTLE: Final = "INSERT INTO settled (source, id) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
 
-class SQLiteStore:
+class SQLiteStore(Books):
     """Accounts in a file. Many processes may share it; it is opened when it is first needed.
 
     Args:
-        path: The file; it is made, for this user only, when something is first granted.
+        path: The file; it is made, for this user only, when it is first written.
         features: By their keys; what accounts are of.
     """
 
     def __init__(self, path: Path, features: Mapping[str, Feature]) -> None:
         self.path = path
-        self._features = features
+        self.features = features
         self._file = SQLiteFile(path)
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.path}>"
-
-    def change(
-        self, key: AccountKey, work: Callable[[Account], T], *, make: Callable[[datetime], Account]
-    ) -> T:
-        """Let something happen to an account as it is now; see `LimitStore`."""
-        with self._writing() as (connection, now):
-            found = self._current(connection, key, now)
-            account, reserved = found or (make(moment_of(now)), 0)
-            result = work(account)
-            self._save(connection, key, account, reserved)
-            return result
-
-    def reserve(self, hold: Hold) -> Shortage | None:
-        """Reserve something of several accounts together; see `LimitStore`."""
-        with self._writing() as (connection, now):
-            there = connection.execute("SELECT 1 FROM reservations WHERE id = ?", (hold.id,))
-            if there.fetchone() is not None:
-                return None
-            for key, steps in hold.amounts.items():
-                short = self._take(connection, key, steps, now)
-                if short is not None:
-                    connection.execute("ROLLBACK")
-                    return short
-            ends_at = now + int(hold.seconds * 1_000_000)
-            connection.executemany(
-                _HOLD, [(hold.id, *key, steps, ends_at) for key, steps in hold.amounts.items()]
-            )
-            return None
-
-    def renew(self, ids: Iterable[str], seconds: float) -> set[str]:
-        """Let reservations count for so long from now on; see `LimitStore`."""
-        found = set()
-        with self._writing() as (connection, now):
-            ends_at = now + int(seconds * 1_000_000)
-            for each in ids:
-                done = connection.execute(
-                    "UPDATE reservations SET ends_at = max(ends_at, ?) WHERE id = ? AND ends_at > ?",
-                    (ends_at, each, now),
-                )
-                if done.rowcount:
-                    found.add(each)
-        return found
-
-    def release(self, id: str) -> bool:
-        """Reserve it no more; see `LimitStore`."""
-        with self._writing() as (connection, now):
-            return self._release(connection, id, now)
-
-    def settle(self, settlements: Sequence[Settlement]) -> int:
-        """Burn what calls have used, each once; see `LimitStore`."""
-        with self._writing() as (connection, now):
-            new = [
-                each
-                for each in settlements
-                if connection.execute(_SETTLE, (each.source, each.id)).rowcount
-            ]
-            burnt: dict[AccountKey, int] = {}
-            for each in new:
-                if each.reservation is not None:
-                    self._release(connection, each.reservation, now)
-                for key, parts in each.amounts.items():
-                    burnt[key] = burnt.get(key, 0) + parts
-            for key, parts in burnt.items():
-                found = self._current(connection, key, now)
-                if found is not None:
-                    account, reserved = found
-                    account.burn(parts)
-                    self._save(connection, key, account, reserved)
-            return len(new)
 
     def read(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Held]:
         """Those accounts that are there, at one moment; see `LimitStore`."""
@@ -139,76 +70,87 @@ class SQLiteStore:
             return found
         with self._file.lent() as connection:
             connection.execute("BEGIN")
-            now = _now()
-            for key in keys:
-                row = connection.execute(_LOAD, key).fetchone()
-                if row is not None:
-                    account = read_account(row[0])
-                    account.advance(moment_of(now))
-                    (lapsed,) = connection.execute(
-                        "SELECT ifnull(sum(steps), 0) FROM reservations "
-                        "WHERE subject = ? AND feature = ? AND ends_at <= ?",
-                        (*key, now),
-                    ).fetchone()
-                    found[key] = Held(account=account, reserved=row[1] - lapsed)
+            books = _Transaction(connection, _now())
+            for key, row in books.load(list(keys)).items():
+                account = read_account(row.state)
+                account.advance(moment_of(books.now))
+                lapsed = connection.execute(
+                    f"SELECT ifnull(sum(steps), 0) {_LAPSED}", (*key, books.now)
+                )
+                found[key] = Held(account=account, reserved=row.reserved - lapsed.fetchone()[0])
             connection.execute("COMMIT")
         return found
 
     def close(self) -> None:
-        """Close the connection; the next who asks opens it again."""
+        """Close the file; the next who asks opens it again."""
         self._file.close()
 
-    def _take(
-        self, connection: sqlite3.Connection, key: AccountKey, steps: int, now: int
-    ) -> Shortage | None:
-        asked = {**key._asdict(), "steps": steps, "now": now}
-        if connection.execute(_TAKE, asked).rowcount:
-            return None
-        found = self._current(connection, key, now)
-        if found is None:
-            return Shortage(key=key, available=None, needed=steps, changes_at=None)
-        account, reserved = found
-        available = self._features[key.feature].steps_down(account.left) - reserved
-        if available < steps:
-            changes_at = account.next_change()
-            return Shortage(key=key, available=available, needed=steps, changes_at=changes_at)
-        self._save(connection, key, account, reserved + steps)
-        return None
-
-    def _current(
-        self, connection: sqlite3.Connection, key: AccountKey, now: int
-    ) -> tuple[Account, int] | None:
-        """An account as it is now, and what is reserved of it by what has not lapsed."""
-        row = connection.execute(_LOAD, key).fetchone()
-        if row is None:
-            return None
-        account = read_account(row[0])
-        account.advance(moment_of(now))
-        lapsed = sum(steps for (steps,) in connection.execute(_LAPSED, (*key, now)).fetchall())
-        return account, row[1] - lapsed
-
-    def _save(
-        self, connection: sqlite3.Connection, key: AccountKey, account: Account, reserved: int
-    ) -> None:
-        change = account.next_change()
-        changes_at = _NEVER if change is None else microseconds(change)
-        free = self._features[key.feature].steps_down(account.left)
-        connection.execute(_SAVE, (*key, free, reserved, changes_at, written(account)))
-
-    def _release(self, connection: sqlite3.Connection, id: str, now: int) -> bool:
-        rows = connection.execute(_RELEASE, (id,)).fetchall()
-        for subject, feature, steps, _ in rows:
-            connection.execute(_GIVE_BACK, (steps, subject, feature))
-        return any(ends_at > now for *_, ends_at in rows)
-
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """A transaction that writes, and the moment that it is at."""
+    def _begun(self, *, synced: bool = True) -> Iterator[_Transaction]:
         with self._file.lent() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
-            yield connection, _now()
+            yield _Transaction(connection, _now())
             if connection.in_transaction:
                 connection.execute("COMMIT")
+
+
+class _Transaction:
+    """The statements of SQLite; one process at a time has a transaction that writes."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int) -> None:
+        self._execute = connection.execute
+        self._execute_many = connection.executemany
+        self.now = now
+
+    def undo(self) -> None:
+        self._execute("ROLLBACK")
+
+    def holds(self, id: str) -> bool:
+        return self._execute(_HOLDS, (id,)).fetchone() is not None
+
+    def take(self, key: AccountKey, steps: int) -> bool:
+        asked = {**key._asdict(), "steps": steps, "now": self.now}
+        return bool(self._execute(_TAKE, asked).rowcount)
+
+    def load(self, keys: Collection[AccountKey]) -> dict[AccountKey, Row]:
+        rows = ((key, self._execute(_LOAD, key).fetchone()) for key in keys)
+        return {key: Row(*row) for key, row in rows if row is not None}
+
+    def save(self, rows: Mapping[AccountKey, Row]) -> None:
+        self._execute_many(_SAVE, [(*key, *row) for key, row in rows.items()])
+
+    def hold(self, hold: Hold, ends_at: int) -> None:
+        self._execute_many(
+            _HOLD, [(hold.id, *key, steps, ends_at) for key, steps in hold.amounts.items()]
+        )
+
+    def keys_of(self, ids: Collection[str]) -> set[AccountKey]:
+        return {AccountKey(*row) for row in self._execute(_KEYS, (json.dumps(list(ids)),))}
+
+    def drop(self, ids: Collection[str]) -> list[Dropped]:
+        return _dropped(self._execute(_DROP, (json.dumps(list(ids)),)))
+
+    def lapse(self, keys: Collection[AccountKey]) -> list[Dropped]:
+        found = []
+        for key in keys:
+            sql = f"DELETE {_LAPSED} RETURNING {_DROPPED}"
+            found += _dropped(self._execute(sql, (*key, self.now)))
+        return found
+
+    def renew(self, ids: Collection[str], ends_at: int) -> set[str]:
+        asked = (ends_at, json.dumps(list(ids)), self.now)
+        return {id for (id,) in self._execute(_RENEW, asked)}
+
+    def settle(self, events: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {event for event in events if self._execute(_SETTLE, event).rowcount}
+
+
+def _dropped(rows: Iterable[tuple[str, str, int, int]]) -> list[Dropped]:
+    return [
+        Dropped(AccountKey(subject, feature), steps, ends_at)
+        for subject, feature, steps, ends_at in rows
+    ]
 
 
 def _now() -> int:

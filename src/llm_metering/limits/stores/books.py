@@ -1,0 +1,236 @@
+"""What all stores have in common: what becomes of accounts in one transaction.
+
+A database brings the statements (`Transaction`); what they are for stands here once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from ..account import Account
+from ..features import Feature
+from ..written import microseconds, moment_of, read_account, written
+from .base import AccountKey, Held, Hold, Settlement, Shortage
+
+__all__ = ["NEVER", "Books", "Dropped", "Row", "Transaction"]
+
+T = TypeVar("T")
+
+NEVER: Final = 1 << 62
+"""Microseconds of a moment that does not come."""
+
+
+class Row(NamedTuple):
+    """An account as it is kept.
+
+    Attributes:
+        free: Whole steps that grants have left.
+        reserved: Steps that are reserved of it, also by what has lapsed.
+        changes_at: Until when `free` is right if nothing is burnt, in microseconds.
+        state: The account, as JSON.
+    """
+
+    free: int
+    reserved: int
+    changes_at: int
+    state: str
+
+
+class Dropped(NamedTuple):
+    """Something that is reserved no more."""
+
+    key: AccountKey
+    steps: int
+    ends_at: int
+
+
+class Transaction(Protocol):
+    """The statements of a database, in a transaction.
+
+    Attributes:
+        now: The moment that it is at, by the store's clock, in microseconds.
+    """
+
+    now: int
+
+    def undo(self) -> None:
+        """Take back all that was done, and end it."""
+        ...
+
+    def holds(self, id: str) -> bool:
+        """Whether there is a reservation of that id."""
+        ...
+
+    def take(self, key: AccountKey, steps: int) -> bool:
+        """Reserve steps of an account if it surely has them; nobody else changes it until the end."""
+        ...
+
+    def load(self, keys: Collection[AccountKey]) -> dict[AccountKey, Row]:
+        """Those accounts that are there; nobody else changes them until the end."""
+        ...
+
+    def save(self, rows: Mapping[AccountKey, Row]) -> None:
+        """Write accounts down."""
+        ...
+
+    def hold(self, hold: Hold, ends_at: int) -> None:
+        """Write down what is reserved, and until when."""
+        ...
+
+    def keys_of(self, ids: Collection[str]) -> set[AccountKey]:
+        """The accounts that reservations are of."""
+        ...
+
+    def drop(self, ids: Collection[str]) -> list[Dropped]:
+        """Remove reservations, of whose accounts nobody else changes any."""
+        ...
+
+    def lapse(self, keys: Collection[AccountKey]) -> list[Dropped]:
+        """Remove what has ended of accounts that were loaded."""
+        ...
+
+    def renew(self, ids: Collection[str], ends_at: int) -> set[str]:
+        """Let reservations that have not ended end no sooner; those that there are."""
+        ...
+
+    def settle(self, events: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Write events down, by source and id; those that were not there."""
+        ...
+
+
+class Books(Protocol):
+    """A store of accounts, as far as it does not matter of which database.
+
+    Attributes:
+        features: By their keys; what accounts are of.
+    """
+
+    features: Mapping[str, Feature]
+
+    @abstractmethod
+    def _begun(self, *, synced: bool = True) -> AbstractContextManager[Transaction]:
+        """A transaction; committed at the end of the block, and rolled back by an error.
+
+        Args:
+            synced: Whether it has to be on the disk at its end. What is reserved need not: who loses
+                power loses the calls that it was reserved for.
+
+        Raises:
+            LimitStoreError: If the store cannot be used now.
+        """
+
+    @abstractmethod
+    def read(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Held]:
+        """Those accounts that are there, at one moment; see `LimitStore`."""
+
+    def change(
+        self, key: AccountKey, work: Callable[[Account], T], *, make: Callable[[datetime], Account]
+    ) -> T:
+        """Let something happen to an account as it is now; see `LimitStore`."""
+        with self._begun() as books:
+            account, reserved = self._current(books, [key]).get(key) or (
+                make(moment_of(books.now)),
+                0,
+            )
+            result = work(account)
+            self._save(books, {key: (account, reserved)})
+            return result
+
+    def reserve(self, hold: Hold) -> Shortage | None:
+        """Reserve something of several accounts together; see `LimitStore`."""
+        with self._begun(synced=False) as books:
+            if books.holds(hold.id):
+                return None
+            # Everybody in the same order, so that nobody waits for each other.
+            for key, steps in sorted(hold.amounts.items()):
+                short = None if books.take(key, steps) else self._take(books, key, steps)
+                if short is not None:
+                    books.undo()
+                    return short
+            books.hold(hold, books.now + int(hold.seconds * 1_000_000))
+            return None
+
+    def renew(self, ids: Iterable[str], seconds: float) -> set[str]:
+        """Let reservations count for so long from now on; see `LimitStore`."""
+        with self._begun(synced=False) as books:
+            return books.renew(list(ids), books.now + int(seconds * 1_000_000))
+
+    def release(self, id: str) -> bool:
+        """Reserve it no more; see `LimitStore`."""
+        with self._begun(synced=False) as books:
+            accounts = self._current(books, books.keys_of([id]))
+            found = books.drop([id])
+            self._save(books, _given_back(accounts, found))
+            return any(each.ends_at > books.now for each in found)
+
+    def settle(self, settlements: Sequence[Settlement]) -> int:
+        """Burn what calls have used, each once; see `LimitStore`."""
+        with self._begun() as books:
+            new = books.settle({(each.source, each.id) for each in settlements})
+            firsts: dict[tuple[str, str], Settlement] = {}
+            for each in settlements:
+                if (each.source, each.id) in new:
+                    firsts.setdefault((each.source, each.id), each)
+            ids = {each.reservation for each in firsts.values() if each.reservation is not None}
+            keys = books.keys_of(ids)
+            for each in firsts.values():
+                keys |= each.amounts.keys()
+            accounts = _given_back(self._current(books, keys), books.drop(ids))
+            for each in firsts.values():
+                for key, parts in each.amounts.items():
+                    if key in accounts:
+                        accounts[key][0].burn(parts)
+            self._save(books, accounts)
+            return len(new)
+
+    def _take(self, books: Transaction, key: AccountKey, steps: int) -> Shortage | None:
+        """Reserve steps of an account, which is brought to now first; or why it cannot be."""
+        found = self._current(books, [key]).get(key)
+        if found is None:
+            return Shortage(key=key, available=None, needed=steps, changes_at=None)
+        account, reserved = found
+        available = self.features[key.feature].steps_down(account.left) - reserved
+        if available < steps:
+            changes_at = account.next_change()
+            return Shortage(key=key, available=available, needed=steps, changes_at=changes_at)
+        self._save(books, {key: (account, reserved + steps)})
+        return None
+
+    def _current(
+        self, books: Transaction, keys: Collection[AccountKey]
+    ) -> dict[AccountKey, tuple[Account, int]]:
+        """Accounts as they are now, and what is reserved of them by what has not lapsed."""
+        rows = books.load(keys)
+        found = {}
+        for key, row in rows.items():
+            account = read_account(row.state)
+            account.advance(moment_of(books.now))
+            found[key] = account, row.reserved
+        return _given_back(found, books.lapse(rows.keys()))
+
+    def _save(self, books: Transaction, accounts: Mapping[AccountKey, tuple[Account, int]]) -> None:
+        rows = {}
+        for key, (account, reserved) in accounts.items():
+            change = account.next_change()
+            rows[key] = Row(
+                free=self.features[key.feature].steps_down(account.left),
+                reserved=reserved,
+                changes_at=NEVER if change is None else microseconds(change),
+                state=written(account),
+            )
+        books.save(rows)
+
+
+def _given_back(
+    accounts: dict[AccountKey, tuple[Account, int]], dropped: Iterable[Dropped]
+) -> dict[AccountKey, tuple[Account, int]]:
+    """Accounts, of which less is reserved now."""
+    for key, steps, _ in dropped:
+        if key in accounts:
+            account, reserved = accounts[key]
+            accounts[key] = account, reserved - steps
+    return accounts
