@@ -13,10 +13,17 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from llm_metering.errors import LimitStoreError
 from llm_metering.limits import (
@@ -25,11 +32,12 @@ from llm_metering.limits import (
     AccountKey,
     Grant,
     Hold,
+    PostgresStore,
     Recurrence,
     Settlement,
     SQLiteStore,
 )
-from llm_metering.limits.stores import _sqlite_file, sqlite
+from llm_metering.limits.stores import _sqlite_file, postgres, sqlite
 from llm_metering.limits.written import microseconds, read_account, written
 
 from .model import START, Model, hour
@@ -50,20 +58,58 @@ def give(store, key, amount, **more):
     store.change(key, lambda account: account.add(grant("a", amount, **more)), make=make)
 
 
+class Clock:
+    """The clock of a store, which is set: `clock(3)` is three hours from the beginning."""
+
+    def __init__(self, url=None):
+        self.url = url
+        self.moment = START
+        if url is not None:
+            self._tell("CREATE TABLE IF NOT EXISTS clock AS SELECT 0::bigint AS moment")
+        self(0)
+
+    def __call__(self, hours):
+        self.moment = START + timedelta(hours=hours)
+        if self.url is not None:
+            self._tell(f"UPDATE clock SET moment = {microseconds(self.moment)}")
+
+    def _tell(self, statement):
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where a store is: a file, or the URL of a database."""
+    if request.param == "sqlite":
+        return tmp_path / "limits.db"
+    return request.getfixturevalue("databases").new()
+
+
+def store_at(place):
+    """A store, as each process opens it."""
+    kind = SQLiteStore if isinstance(place, Path) else PostgresStore
+    return kind(place, FEATURES)
+
+
 @pytest.fixture
-def clock(monkeypatch):
-    """A clock that is set: `clock(3)` is three hours from the beginning."""
-    moment = [START]
-    monkeypatch.setattr(sqlite, "_now", lambda: microseconds(moment[0]))
-
-    def set_to(hours):
-        moment[0] = START + timedelta(hours=hours)
-
-    return set_to
+def clock(place, monkeypatch):
+    if isinstance(place, Path):
+        clock = Clock()
+        monkeypatch.setattr(sqlite, "_now", lambda: microseconds(clock.moment))
+        return clock
+    monkeypatch.setattr(postgres, "_NOW", "(SELECT moment FROM clock)")
+    return Clock(place)
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(place):
+    with closing(store_at(place)) as store:
+        yield store
+
+
+@pytest.fixture
+def file(tmp_path):
     with closing(SQLiteStore(tmp_path / "limits.db", FEATURES)) as store:
         yield store
 
@@ -132,38 +178,38 @@ def test_usage_without_an_account_is_passed_over(store, clock):
     assert store.read([KEY]) == {}
 
 
-def test_a_store_of_somebody_newer_is_left_alone(store, tmp_path):
-    give(store, KEY, 1)
-    store.close()
+def test_a_store_of_somebody_newer_is_left_alone(file, tmp_path):
+    give(file, KEY, 1)
+    file.close()
     with closing(sqlite3.connect(tmp_path / "limits.db")) as connection:
         connection.execute("PRAGMA user_version = 2")
     with pytest.raises(LimitStoreError, match="newer llm-metering"):
-        give(store, KEY, 1)
+        give(file, KEY, 1)
 
 
-def test_a_store_that_is_locked_says_so(store, tmp_path, monkeypatch):
-    give(store, KEY, 1)
-    store.close()
+def test_a_store_that_is_locked_says_so(file, tmp_path, monkeypatch):
+    give(file, KEY, 1)
+    file.close()
     monkeypatch.setattr(_sqlite_file, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(tmp_path / "limits.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LimitStoreError, match="locked"):
-            store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60))
+            file.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60))
         other.execute("ROLLBACK")
-    assert store.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60)) is None
+    assert file.reserve(Hold(id="r", amounts={KEY: 1}, seconds=60)) is None
 
 
-def test_a_file_that_was_taken_away_is_made_anew(store, tmp_path):
+def test_a_file_that_was_taken_away_is_made_anew(file, tmp_path):
     """What goes into a file that nobody finds any more would be gone."""
-    give(store, KEY, 1)
+    give(file, KEY, 1)
     for name in ("", "-wal", "-shm"):
         (tmp_path / f"limits.db{name}").unlink()
-    give(store, OTHER, 5)
-    assert store.read([KEY, OTHER]).keys() == {OTHER}
+    give(file, OTHER, 5)
+    assert file.read([KEY, OTHER]).keys() == {OTHER}
     assert (tmp_path / "limits.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_forked_child_uses_the_store_as_well(store, tmp_path):
+def test_a_forked_child_uses_the_store_as_well(store):
     """With a connection of its own: neither loses what the other wrote."""
     give(store, KEY, 1000)
     for number in range(3):
@@ -200,9 +246,9 @@ def test_accounts_are_written_and_read_as_they_are():
     assert read_account(written(account)) == account
 
 
-def _take_and_settle(path, number, threads, rounds):
+def _take_and_settle(place, number, threads, rounds):
     """Reserve and settle from many threads; how often it was refused."""
-    store = SQLiteStore(path, FEATURES)
+    store = store_at(place)
 
     def work(thread):
         refused = 0
@@ -230,10 +276,9 @@ def _take_and_settle(path, number, threads, rounds):
         return sum(pool.map(work, range(threads)))
 
 
-def test_many_processes_take_from_one_account(tmp_path):
+def test_many_processes_take_from_one_account(place):
     """Never more is reserved than there is, and what is left is exact."""
-    path = tmp_path / "limits.db"
-    with closing(SQLiteStore(path, FEATURES)) as store:
+    with closing(store_at(place)) as store:
         give(store, KEY, 7 * 250)
         seen = []
         done = threading.Event()
@@ -248,7 +293,7 @@ def test_many_processes_take_from_one_account(tmp_path):
         context = multiprocessing.get_context("spawn")
         with context.Pool(4) as pool:
             refused = sum(
-                pool.starmap(_take_and_settle, [(path, number, 16, 5) for number in range(4)])
+                pool.starmap(_take_and_settle, [(place, number, 16, 5) for number in range(4)])
             )
         done.set()
         watching.join()
@@ -266,14 +311,17 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(sqlite, "_now", lambda: microseconds(hour(self.model.now)))
-        self.store = SQLiteStore(Path(self.folder.name) / "limits.db", FEATURES)
         self.model = Model(every=24)
         self.open = {}
         self.settled = set()
         self.made = 0
+        self._begin()
+
+    def _begin(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.patch.setattr(sqlite, "_now", lambda: microseconds(hour(self.model.now)))
+        self.store = SQLiteStore(Path(self.folder.name) / "limits.db", FEATURES)
 
     def teardown(self):
         self.store.close()
@@ -367,6 +415,10 @@ class Stores(RuleBasedStateMachine):
     @rule(hours=st.integers(1, 30))
     def wait(self, hours):
         self.model.wait_until(self.model.now + hours)
+        self._set_clock()
+
+    def _set_clock(self):
+        """SQLite's is that of the model."""
 
     @rule()
     def begin_anew(self):
@@ -388,3 +440,26 @@ class Stores(RuleBasedStateMachine):
 
 TestStores = Stores.TestCase
 TestStores.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_postgres_is_as_the_model_says(databases):
+    """The same steps, in a database that is emptied for each example."""
+    url = databases.new()
+
+    class OnPostgres(Stores):
+        def _begin(self):
+            self.folder = tempfile.TemporaryDirectory()
+            self.clock = Clock(url)
+            self.patch.setattr(postgres, "_NOW", "(SELECT moment FROM clock)")
+            self.store = PostgresStore(url, FEATURES)
+            self.store.read([])
+            with psycopg.connect(url, autocommit=True) as connection:
+                for table in ("accounts", "reservations", "settled"):
+                    connection.execute(f"DELETE FROM llm_metering_{table}")
+
+        def _set_clock(self):
+            self.clock(self.model.now)
+
+    run_state_machine_as_test(
+        OnPostgres, settings=settings(max_examples=12, stateful_step_count=30, deadline=None)
+    )

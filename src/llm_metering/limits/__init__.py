@@ -4,7 +4,16 @@ from .account import Account, Holding
 from .features import FEATURES, Feature, LimitUnit
 from .grants import Grant
 from .recurrence import Interval, Recurrence
-from .stores import AccountKey, Held, Hold, LimitStore, Settlement, Shortage, SQLiteStore
+from .stores import (
+    AccountKey,
+    Held,
+    Hold,
+    LimitStore,
+    PostgresStore,
+    Settlement,
+    Shortage,
+    SQLiteStore,
+)
 
 __all__ = [
     "FEATURES",
@@ -18,6 +27,7 @@ __all__ = [
     "Interval",
     "LimitStore",
     "LimitUnit",
+    "PostgresStore",
     "Recurrence",
     "SQLiteStore",
     "Settlement",

@@ -1,6 +1,16 @@
-"""Stores of accounts: SQLite for the processes of one machine."""
+"""Stores of accounts: SQLite for the processes of one machine, PostgreSQL for those of many."""
 
 from .base import AccountKey, Held, Hold, LimitStore, Settlement, Shortage
+from .postgres import PostgresStore
 from .sqlite import SQLiteStore
 
-__all__ = ["AccountKey", "Held", "Hold", "LimitStore", "SQLiteStore", "Settlement", "Shortage"]
+__all__ = [
+    "AccountKey",
+    "Held",
+    "Hold",
+    "LimitStore",
+    "PostgresStore",
+    "SQLiteStore",
+    "Settlement",
+    "Shortage",
+]
