@@ -96,11 +96,13 @@ class _Card:
     Attributes:
         name: What it is in `Names`.
         rates: In picos, by `_USUAL`; `None` where nobody knows.
+        multiples: The same to multiply with: what nobody knows is more than anything may cost.
         is_plain: Whether what events have of tokens decides alone.
     """
 
     name: tuple[str, str]
     rates: tuple[int | None, ...]
+    multiples: tuple[int, ...]
     is_plain: bool
 
     def rate(self, kind: str) -> int | None:
@@ -155,17 +157,16 @@ class Pricer:
 
     def rows(self, events: Iterable[Sequence[Any]]) -> list[Priced]:
         """The rows of events, which have the columns `EVENT_COLUMNS`."""
-        decode, plainly, kind_of, event_type = (
-            _body.decode,
-            self._plainly,
-            self.kinds.of,
-            self._type,
-        )
+        decode, plainly, event_type = _body.decode, self._plainly, self._type
+        # No longer than for this call: behind it, what is new has other numbers.
+        kinds: dict[tuple[str | None, ...], int] = {}
         rows = []
         for place, time, subject, provider, model, provenance, status, calls, payload in events:
-            kind = kind_of(
-                (event_type, provider or "", model or "", provenance or "", status or "")
-            )
+            named = (provider, model, provenance, status)
+            kind = kinds.get(named)
+            if kind is None:
+                texts = (event_type, *(text or "" for text in named))
+                kind = kinds[named] = self.kinds.of(texts)
             try:
                 counted = decode(payload).data if payload else None
             except msgspec.ValidationError as error:
@@ -184,39 +185,49 @@ class Pricer:
 
     def _plainly(self, counted: Counted, time: int) -> tuple[Any, ...] | None:
         """An ordinary event's; `None` if it is none."""
-        values = astuple(counted)
-        tokens_in, tokens_out, read, written_, for_an_hour, reasoning = values[7:13]
-        if values[_RARE_FROM:] != _NOTHING_RARE or tokens_in is None or tokens_out is None:
+        tokens_in, tokens_out = counted.input_tokens, counted.output_tokens
+        if tokens_in is None or tokens_out is None:
             return None
-        found = self._find(counted, time)
+        if astuple(counted)[_RARE_FROM:] != _NOTHING_RARE:
+            return None
+        kept = self.found.get((counted.provider, counted.model, counted.service_tier))
+        # The first goes before the others that hold at the same time.
+        if kept and kept[0].since <= time < kept[0].until:
+            found = kept[0]
+        else:
+            found = self._find(counted, time)
         if not found.cards:
             return None
         card = found.cards[0][1]
-        for above, each in found.cards[1:]:
-            if tokens_in <= above:
-                break
-            card = each
+        if len(found.cards) > 1:
+            for above, each in found.cards[1:]:
+                if tokens_in <= above:
+                    break
+                card = each
         if not card.is_plain:
             return None
-        read, written_, for_an_hour = read or 0, written_ or 0, for_an_hour or 0
-        reasoning = reasoning or 0
+        read = counted.cache_read_input_tokens or 0
+        written_ = counted.cache_creation_input_tokens or 0
+        for_an_hour = counted.cache_creation_1h_input_tokens or 0
+        reasoning = counted.reasoning_output_tokens or 0
         plain_in, shortly = tokens_in - read - written_, written_ - for_an_hour
         plain_out = tokens_out - reasoning
-        if min(plain_in, read, shortly, for_an_hour, plain_out, reasoning) < 0:
+        if plain_in < 0 or read < 0 or shortly < 0 or for_an_hour < 0:
+            return None
+        if plain_out < 0 or reasoning < 0:
             return None
         if not (tokens_in or tokens_out) or tokens_in > MAX_COUNT or tokens_out > MAX_COUNT:
             return None
-        picos = 0
-        for amount, rate in zip(
-            (plain_in, read, shortly, for_an_hour, plain_out, reasoning), card.rates, strict=True
-        ):
-            if amount:
-                if rate is None:
-                    return None
-                picos += amount * rate
+        in_, of_read, of_written, of_an_hour, out, of_reasoning = card.multiples
+        picos = plain_in * in_ + plain_out * out
+        if read or written_ or reasoning:
+            picos += read * of_read + shortly * of_written + for_an_hour * of_an_hour
+            picos += reasoning * of_reasoning
         if picos > LARGEST:
             return None
-        number = self.cards.of(card.name)
+        number = self.cards.known.get(card.name)
+        if number is None:
+            number = self.cards.of(card.name)
         return (
             number,
             picos,
@@ -293,9 +304,11 @@ class Pricer:
         return found
 
     def _ready(self, card: PriceCard) -> _Card:
+        rates = tuple(card.picos(kind) for kind in _USUAL)
         return _Card(
             name=self._name(card),
-            rates=tuple(card.picos(kind) for kind in _USUAL),
+            rates=rates,
+            multiples=tuple(LARGEST + 1 if rate is None else rate for rate in rates),
             is_plain=card.price("requests") is None,
         )
 
