@@ -10,7 +10,8 @@ from typing import Final
 from ..events import EVENT_TYPE
 from ..meters import Book
 from ..prices import TOKEN_KINDS, PriceList
-from ._pricer import BOOKS, Names, Priced
+from ._names import Names
+from ._pricer import BOOKS, Priced
 from ._rows import ROWS_AT_ONCE, microseconds
 
 __all__ = [

@@ -31,9 +31,10 @@ from ..prices import (
 )
 from ..prices.costing import LARGEST
 from ._cards import NO_CURRENCY, UNPRICED, currency_of, written
+from ._names import Names
 from ._rows import EPOCH, MAX_COUNT, microseconds
 
-__all__ = ["BOOKS", "EVENT_COLUMNS", "Found", "Names", "Priced", "Pricer", "others_of"]
+__all__ = ["BOOKS", "EVENT_COLUMNS", "Found", "Priced", "Pricer", "others_of"]
 
 BOOKS: Final[Mapping[Book, int]] = {"cost": 1, "credits": 2}
 """The number of each book in the tables."""
@@ -62,31 +63,6 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _body = msgspec.json.Decoder(_Body)
-
-
-class Names:
-    """Numbers that stand for something in a ledger; what is new has a number below 0 until it is there.
-
-    Args:
-        known: What is there.
-    """
-
-    def __init__(self, known: Mapping[Any, int] | None = None) -> None:
-        self.known: dict[Any, int] = dict(known or {})
-        self.new: list[Any] = []
-
-    def of(self, value: Any) -> int:
-        """The number of it."""
-        number = self.known.get(value)
-        if number is None:
-            self.new.append(value)
-            number = self.known[value] = -len(self.new)
-        return number
-
-    def number(self, numbers: Sequence[int]) -> None:
-        """Give what is new the numbers that it has now, in its order."""
-        self.known.update(zip(self.new, numbers, strict=True))
-        self.new.clear()
 
 
 @dataclass(slots=True)
