@@ -67,7 +67,7 @@ def body(chance):
         "calls": chance.choice([None, 0, 1, 3]),
     }
     if chance.random() < 0.2:
-        data[chance.choice(AMOUNTS)] = chance.choice([0, 1, 2.5, "2"])
+        data[chance.choice(AMOUNTS)] = chance.choice([0, 0.0, 1, 2.5, "2", "", False])
     if chance.random() < 0.1:
         name = chance.choice(OTHERS)
         data[name] = "pages" if name == "unit" else chance.choice([0, 3, 0.25])
@@ -203,6 +203,43 @@ def test_what_would_be_beyond_64_bits_is_looked_at(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("aboves", [(0, 9, 9), (0, 200, 100), (0, 0)])
+def test_sizes_that_contradict_each_other_are_looked_at(tmp_path, monkeypatch, aboves):
+    """A list of somebody's own may have them; what the pricer makes of them holds."""
+    monkeypatch.setattr(pricing, "CAREFULLY", 4)
+    cards = [card("m", above=above, input=str(rate + 1)) for rate, above in enumerate(aboves)]
+    counts = (1, 9, 10, 150, 1, 9, 10, 150, 250)
+    paths = [tmp_path / "a.db", tmp_path / "b.db"]
+    for path in paths:
+        with closing(Ledger(path)) as ledger:
+            data = {"model": "m", "output_tokens": 0}
+            batch = [
+                payload(number, {**data, "input_tokens": count})
+                for number, count in enumerate(counts)
+            ]
+            ledger.deliver(batch)
+            if path is paths[1]:
+                with ledger._handle.writing() as writer:
+                    writer.execute("UPDATE events SET plain_tier = NULL")
+            ledger.price({"cost": Prices({"m": cards})})
+    assert costs(paths[0]) == costs(paths[1])
+
+
+def test_prices_by_the_time_of_day_are_looked_up(tmp_path, monkeypatch):
+    """Of hundreds of periods SQLite would look through all for each event; one that is empty is none."""
+    monkeypatch.setattr(pricing, "CAREFULLY", 24)
+    changes = [(NOON + timedelta(hours=each), card("m", input=str(each + 1))) for each in range(24)]
+    changes.insert(5, (changes[5][0], card("m", input="99")))
+    prices = Prices({"m": card("m")}, changes={"m": changes})
+    data = {"model": "m", "input_tokens": 1, "output_tokens": 0}
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.deliver([payload(number, data, hours=number % 24) for number in range(72)])
+        assert ledger.price({"cost": prices}).events == {"cost": 72}
+    assert [each["picos"] for each in costs(tmp_path / "ledger.db")] == [
+        (each + 1) * 1_000_000 for each in range(24)
+    ] * 3
+
+
 def test_of_two_prices_that_hold_at_once_none_is_taken_twice(tmp_path, monkeypatch):
     """A list may contradict itself: the price that was found first holds, as if one by one."""
     monkeypatch.setattr(pricing, "CAREFULLY", 2)
@@ -232,6 +269,10 @@ def test_of_two_prices_that_hold_at_once_none_is_taken_twice(tmp_path, monkeypat
         *[({name: 1}, None) for name in AMOUNTS],
         *[({name: 0}, None) for name in OTHERS if name != "unit"],
         ({"unit": "pages"}, None),
+        # What the pricer takes for a mistake is not plain, though it is nothing.
+        *[({"images": odd}, None) for odd in ("", False, [], {})],
+        ({"input_audio_tokens": 0.0}, None),
+        ({"images": 0.0}, ""),
         ({"dimensions": {"team": "a"}, "images_seen": 4}, ""),
         ({"input_tokens": 3, "provider": ""}, ""),
         ({"provider": 3}, None),

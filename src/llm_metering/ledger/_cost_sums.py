@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ..prices import TOKEN_KINDS
+from ._breaks import Breaks
 from ._costs import HALF_BITS, HAS_COSTS, LOW
 from ._files import check_version
 from ._handle import Handle
@@ -97,9 +98,10 @@ def sum_up(handle: Handle, lacking: Iterable[Behind], *, least: int = 1) -> None
     Raises:
         UnavailableError: If the ledger cannot be written now; what was done until then stays done.
     """
+    breaks = Breaks()
     for book, table in lacking:
         while _sum_piece(handle, book, table, least):
-            pass
+            breaks.take_one_if_due()
 
 
 def _sum_piece(handle: Handle, book: int, table: str, least: int) -> bool:

@@ -72,26 +72,26 @@ class _Data(msgspec.Struct, gc=False):
     reasoning_output_tokens: _Count = None
     calls: _Count = None
     service_tier: str | None = None
-    # 0 of these is nothing.
-    cache_creation_1h_input_tokens: Any = None
-    input_audio_tokens: Any = None
-    input_image_tokens: Any = None
-    input_video_tokens: Any = None
-    output_audio_tokens: Any = None
-    output_image_tokens: Any = None
-    web_search_requests: Any = None
-    web_fetch_requests: Any = None
-    code_execution_requests: Any = None
-    search_units: Any = None
-    classifications: Any = None
-    images: Any = None
-    audio_seconds: Any = None
+    # Of the same types as there, so that what is odd there is not plain here. 0 of these is nothing.
+    cache_creation_1h_input_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    input_video_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    web_search_requests: int | float | None = None
+    web_fetch_requests: int | float | None = None
+    code_execution_requests: int | float | None = None
+    search_units: int | float | None = None
+    classifications: int | float | None = None
+    images: int | float | None = None
+    audio_seconds: int | float | None = None
     # 0 of these is something.
-    billed_input_tokens: Any = None
-    billed_output_tokens: Any = None
-    reported_cost: Any = None
-    quantity: Any = None
-    unit: Any = None
+    billed_input_tokens: int | float | None = None
+    billed_output_tokens: int | float | None = None
+    reported_cost: int | float | None = None
+    quantity: int | float | None = None
+    unit: str | None = None
 
 
 class _AnyData(msgspec.Struct, gc=False):

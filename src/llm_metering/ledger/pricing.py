@@ -17,6 +17,7 @@ from ..events import EVENT_TYPE
 from ..meters import Book
 from ..prices import PriceList
 from . import _cost_sums
+from ._breaks import Breaks
 from ._costs import insert_rows, known_names, number_names, through_of, version_of
 from ._files import check_version
 from ._handle import Handle
@@ -96,7 +97,9 @@ class _Pass:
 
     def run(self) -> None:
         """Price all there is."""
+        breaks = Breaks()
         while self._piece():
+            breaks.take_one_if_due()
             # The sums of bills; the others are left to who asks.
             months = BOOKS[self._book], "cost_months"
             _cost_sums.sum_up(self._handle, [months], least=_cost_sums.AT_ONCE)
