@@ -71,6 +71,22 @@ def test_a_markup_is_on_the_cost():
     assert made.is_complete
 
 
+def test_bills_and_charges_can_be_members_of_a_set():
+    """What is equal counts once, whatever groups and quantities it has."""
+
+    def made(tokens):
+        charges = [charged(input=tokens)]
+        return charges[0], bill(
+            part(plan(AT_COST)),
+            usage=[{"Models at cost": [(Decimal(tokens) / 1_000_000, "reported")]}],
+            charges=charges,
+        )
+
+    pairs = [made(8_000_000), made(8_000_000), made(9_000_000)]
+    assert [len(set(each)) for each in zip(*pairs, strict=True)] == [2, 2]
+    assert len({line for _, bill in pairs for line in (*bill.lines, *bill.costs)}) == 4
+
+
 def test_unpriced_usage_makes_a_markup_incomplete():
     """What nobody knows the cost of is not charged at cost: the bill says so, and lists it."""
     made = bill(

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -207,8 +208,8 @@ def test_what_would_be_beyond_64_bits_is_looked_at(tmp_path, monkeypatch):
 def test_sizes_that_contradict_each_other_are_looked_at(tmp_path, monkeypatch, aboves):
     """A list of somebody's own may have them; what the pricer makes of them holds."""
     monkeypatch.setattr(pricing, "CAREFULLY", 4)
-    cards = [card("m", above=above, input=str(rate + 1)) for rate, above in enumerate(aboves)]
-    counts = (1, 9, 10, 150, 1, 9, 10, 150, 250)
+    cards = [card("m", above=above, input=str(above + 1)) for above in aboves]
+    counts = (1, 10, 250, 150, 1, 9, 10, 150, 250)
     paths = [tmp_path / "a.db", tmp_path / "b.db"]
     for path in paths:
         with closing(Ledger(path)) as ledger:
@@ -226,10 +227,14 @@ def test_sizes_that_contradict_each_other_are_looked_at(tmp_path, monkeypatch, a
 
 
 def test_prices_by_the_time_of_day_are_looked_up(tmp_path, monkeypatch):
-    """Of hundreds of periods SQLite would look through all for each event; one that is empty is none."""
+    """Of hundreds of periods SQLite would look through all for each event."""
+    careful = []
+    rows = Pricer.rows
+    monkeypatch.setattr(
+        Pricer, "rows", lambda self, events: careful.append(len(events)) or rows(self, events)
+    )
     monkeypatch.setattr(pricing, "CAREFULLY", 24)
     changes = [(NOON + timedelta(hours=each), card("m", input=str(each + 1))) for each in range(24)]
-    changes.insert(5, (changes[5][0], card("m", input="99")))
     prices = Prices({"m": card("m")}, changes={"m": changes})
     data = {"model": "m", "input_tokens": 1, "output_tokens": 0}
     with closing(Ledger(tmp_path / "ledger.db")) as ledger:
@@ -238,6 +243,21 @@ def test_prices_by_the_time_of_day_are_looked_up(tmp_path, monkeypatch):
     assert [each["picos"] for each in costs(tmp_path / "ledger.db")] == [
         (each + 1) * 1_000_000 for each in range(24)
     ] * 3
+    assert sum(careful) == 72
+
+
+def test_a_price_of_no_time_at_all_stops_nothing(tmp_path, monkeypatch):
+    """A list of somebody's own may say that a price ends as it begins."""
+    monkeypatch.setattr(pricing, "CAREFULLY", 2)
+
+    class Empty(Prices):
+        def find(self, provider, model, *, time, service_tier):
+            return self._said(card(), NOON, NOON)
+
+    data = {"model": "m", "input_tokens": 1, "output_tokens": 0}
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.deliver([payload(number, data) for number in range(6)])
+        assert ledger.price({"cost": Empty({})}).unpriced == {"cost": 0}
 
 
 def test_of_two_prices_that_hold_at_once_none_is_taken_twice(tmp_path, monkeypatch):
@@ -288,6 +308,13 @@ def test_all_that_decides_about_a_cost_decides_about_plainness():
     columns = {"provider", "model", "operation", "provenance", "status"} | set(_rows.COLUMNS)
     assert {*AMOUNTS, *OTHERS, "service_tier"} == set(Counted.__struct_fields__) - columns
     assert set(Counted.__struct_fields__) <= set(_rows._Data.__struct_fields__)
+
+
+def test_what_is_odd_in_one_place_is_odd_in_the_other():
+    """The same types, but for counts of which only those from 0 have a column."""
+    counted, taken = (get_type_hints(each) for each in (Counted, _rows._Data))
+    for name in (*AMOUNTS, *OTHERS, "service_tier"):
+        assert counted[name] == taken[name], name
 
 
 def test_an_event_that_an_older_library_inserted_is_looked_at(tmp_path):

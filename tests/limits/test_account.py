@@ -116,6 +116,15 @@ def test_a_grant_that_is_taken_back():
     assert (account.left, account.burnt, account.lapsed, account.overage) == (0, 30, 70, 0)
 
 
+def test_an_id_names_one_grant():
+    """Who grants under the same id again hears of it, and nothing is granted twice."""
+    account = Account(as_of=START)
+    account.add(grant())
+    with pytest.raises(InvalidArgumentError, match="a grant a already"):
+        account.add(grant(amount=5))
+    assert account.left == 100
+
+
 def test_a_clock_that_goes_back_changes_nothing():
     account = Account(as_of=hour(5))
     account.add(grant(until=10))

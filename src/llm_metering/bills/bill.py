@@ -106,6 +106,10 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exact: Exact
     amount: Decimal
 
+    def __hash__(self) -> int:
+        # Without what cannot be hashed.
+        return hash((self.kind, self.name, self.plan, self.start, self.end, self.exact))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-__all__ = ["Breaks"]
+__all__ = ["PAUSE", "Breaks"]
 
 PAUSE: Final = 0.11
 """Seconds. SQLite lets those who wait look every tenth of a second: they would find the ledger taken

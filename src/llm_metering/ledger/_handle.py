@@ -10,7 +10,6 @@ a fork waits for a question, which has one of its own.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sqlite3
 import threading
 import time
@@ -150,7 +149,8 @@ class Handle:
         self._readers = Turn()
         if self._connection is not None or not at_rest:
             self._spoiled = True
-            _abandon(self._connection)
+            if self._connection is not None:
+                system.never_close(self._connection)
             self._connection = None
 
     @contextlib.contextmanager
@@ -162,13 +162,13 @@ class Handle:
             yield
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None and self._file != _identity(self._path):
+        if self._connection is not None and self._file != system.identity_of(self._path):
             # Somebody removed or replaced the file: what we wrote into the old one would be
             # accepted and gone.
             self._disconnect()
         if self._connection is None:
             self._connection = open_for_writing(self._path)
-            self._file = _identity(self._path)
+            self._file = system.identity_of(self._path)
         return self._connection
 
     def _disconnect(self) -> None:
@@ -176,18 +176,3 @@ class Handle:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _abandon(connection: sqlite3.Connection | None) -> None:
-    # Closing it, as the interpreter does at its end with what nobody refers to, would roll back
-    # in memory that the parent's transaction shares. One reference too many keeps it open.
-    if connection is not None:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

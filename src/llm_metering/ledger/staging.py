@@ -18,6 +18,7 @@ from typing import Final
 
 from ..meters.moments import rfc3339
 from ..sinks._payload import UnusableEventError
+from ._breaks import PAUSE
 from ._files import UnavailableError, check_version, make_schema
 from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
@@ -28,10 +29,6 @@ __all__ = ["Staging", "staging"]
 
 PATIENCE: Final = 30.0
 """Seconds to wait for others who write."""
-
-PAUSE: Final = 0.11
-"""Seconds between two folds. SQLite lets those who wait look every tenth of a second: they would
-find the ledger taken each time if it was free for an instant only."""
 
 _NAMES: Final = ", ".join(ALL_COLUMNS)
 _MAKE: Final = f"""

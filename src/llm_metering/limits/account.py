@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from ..errors import InvalidArgumentError
 from .grants import Grant
 from .recurrence import Recurrence
 
@@ -85,7 +86,13 @@ class Account:
         return min(self._changes(), default=None)
 
     def add(self, grant: Grant) -> None:
-        """Put a grant in. What began before now is all there, but for what has ended."""
+        """Put a grant in. What began before now is all there, but for what has ended.
+
+        Raises:
+            InvalidArgumentError: If there is one of that id.
+        """
+        if any(each.grant.id == grant.id for each in self.holdings):
+            raise InvalidArgumentError(f"there is a grant {grant.id} already")
         holding = Holding(grant)
         self.holdings.append(holding)
         if grant.is_active(self.as_of):

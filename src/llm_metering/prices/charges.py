@@ -37,3 +37,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     picos: int | None
     calls: int
     events: int
+
+    def __hash__(self) -> int:
+        # Without the quantities, which cannot be hashed.
+        return hash((self.subject, self.provider, self.model, self.provenance, self.picos))

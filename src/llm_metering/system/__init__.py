@@ -6,6 +6,7 @@ macOS one (`F_FULLFSYNC`) are written from their documentation and were never ru
 
 from .files import (
     PRIVATE_FILE,
+    identity_of,
     make_private_folder,
     read_at,
     replace_file,
@@ -19,6 +20,7 @@ from .forks import (
     ForkAware,
     ForkGuarded,
     guard_fork,
+    never_close,
     notice_fork,
     on_fork,
     run_fork_hooks,
@@ -34,8 +36,10 @@ __all__ = [
     "ForkGuarded",
     "HoldingWrite",
     "guard_fork",
+    "identity_of",
     "lock_file",
     "make_private_folder",
+    "never_close",
     "notice_fork",
     "on_fork",
     "read_at",

@@ -14,6 +14,7 @@ if sys.platform == "darwin":
 
 __all__ = [
     "PRIVATE_FILE",
+    "identity_of",
     "make_private_folder",
     "read_at",
     "replace_file",
@@ -26,6 +27,15 @@ __all__ = [
 _POSIX: Final = os.name == "posix"
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one that took its place; `None` if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sync_data(descriptor: int) -> None:

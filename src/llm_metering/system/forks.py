@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ __all__ = [
     "ForkAware",
     "ForkGuarded",
     "guard_fork",
+    "never_close",
     "notice_fork",
     "on_fork",
     "run_fork_hooks",
@@ -82,6 +84,15 @@ def _tell(targets: Iterable[Any], message: Callable[[Any], None]) -> None:
         except Exception as error:
             # The next one must still let go of what is the parent's.
             logger.error("at a fork: %s in %r", type(error).__name__, target)  # noqa: TRY400
+
+
+def never_close(inherited: object) -> None:
+    """Keep what a forked child has of its parent from ever being closed by it.
+
+    A connection that nobody refers to any more is closed, which reaches into what the parent goes on
+    using: SQLite rolls back in memory that is shared, PostgreSQL is told that the session ends.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 class _Undisturbed:

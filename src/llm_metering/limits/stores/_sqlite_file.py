@@ -7,7 +7,6 @@ none (https://www.sqlite.org/howtocorrupt.html, section 2.6). So it is closed be
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sqlite3
 import threading
 import time
@@ -24,6 +23,9 @@ __all__ = ["BUSY_TIMEOUT", "SQLiteFile"]
 
 BUSY_TIMEOUT: Final = 2.0
 """Seconds to wait for others who write."""
+
+_OPEN_AGAIN_AFTER: Final = 0.005
+"""Seconds between two attempts to open it, since SQLite itself does not wait there."""
 
 _SCHEMA_VERSION: Final = 1
 _SPOILED: Final = "this process was forked while the store of limits was in use, and cannot use it"
@@ -91,17 +93,16 @@ class SQLiteFile:
         if self._connection is not None or not at_rest:
             self._spoiled = True
             if self._connection is not None:
-                # To close it would roll back in memory that the parent's transaction shares.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+                system.never_close(self._connection)
             self._connection = None
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is not None and self._file != _identity(self._path):
+        if self._connection is not None and self._file != system.identity_of(self._path):
             # Somebody removed or replaced the file: what went into the old one would be gone.
             self._disconnect()
         if self._connection is None:
             self._connection = _opened(self._path)
-            self._file = _identity(self._path)
+            self._file = system.identity_of(self._path)
         return self._connection
 
     def _disconnect(self) -> None:
@@ -109,14 +110,6 @@ class SQLiteFile:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -138,7 +131,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.close()
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
-            time.sleep(0.005)
+            time.sleep(_OPEN_AGAIN_AFTER)
         except BaseException:
             connection.close()
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.resources import files
@@ -158,8 +157,7 @@ class PostgresStore(Books):
         self._lock = threading.Lock()
         pool, self._pool = self._pool, None
         if pool is not None:
-            # To close it would tell the server to end what the parent goes on using.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
+            system.never_close(pool)
 
     @contextlib.contextmanager
     def _begun(self, *, synced: bool = True) -> Iterator[_Transaction]:
