@@ -9,6 +9,7 @@ from llm_metering.transport.spool import Spool
 from .harness import (
     FileServer,
     empty,
+    ids_in,
     journal_for,
     let_go,
     record,
@@ -67,7 +68,7 @@ def test_a_fold_can_crash_anywhere(home, tmp_path, step):
 
     empty(shipper_for(journal_for(home, sink), sink), adopt=True)
 
-    assert unique(server.read_text().split()) == unique(ids)
+    assert unique(ids_in(server)) == unique(ids)
     assert sink_row(home) == {"recorded": 3, "acked": 3, "pending": 0, "dead": 0, "dropped": 0}
     assert Spool(home).segments() == []
     assert {path.suffix for path in Spool(home).folder.iterdir()} <= {"", ".json", ".lock", ".sink"}

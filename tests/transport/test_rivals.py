@@ -9,6 +9,7 @@ from llm_metering.transport.spool import Spool
 
 from .harness import (
     FileServer,
+    ids_in,
     journal_for,
     let_go,
     note_open,
@@ -76,4 +77,4 @@ def test_rivals_that_adopt_at_once_ship_and_count_each_event_once(tmp_path):
         _, stderr = rival.communicate(timeout=60)
         assert (rival.returncode, stderr) == (0, "")
 
-    assert unique(server.read_text().split()) == left
+    assert unique(ids_in(server)) == left
