@@ -83,6 +83,16 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("prices", (), "default"),
         ("price_source", "auto", "default"),
         ("plans", None, "default"),
+        ("limits", "auto", "default"),
+        ("enforce", False, "default"),
+        ("default_grant", None, "default"),
+        ("requests_per_minute", None, "default"),
+        ("tokens_per_minute", None, "default"),
+        ("reserved_output_tokens", 1024, "default"),
+        ("limit_deadline", 0.5, "default"),
+        ("on_limit_store_error", "allow", "default"),
+        ("balance_thresholds", ("80", "100"), "default"),
+        ("features", (), "default"),
         ("meters", (), "default"),
     )
 

@@ -14,14 +14,19 @@ if TYPE_CHECKING:
     from .default_meter import aclose as aclose
     from .default_meter import aflush as aflush
     from .default_meter import arecord as arecord
+    from .default_meter import balance as balance
     from .default_meter import close as close
     from .default_meter import configure as configure
     from .default_meter import flush as flush
     from .default_meter import get_meter as get_meter
+    from .default_meter import grant as grant
     from .default_meter import metered_stream as metered_stream
     from .default_meter import record as record
+    from .default_meter import reserve as reserve
     from .default_meter import usage as usage
+    from .errors import BalanceExceeded as BalanceExceeded
     from .errors import MeteringError as MeteringError
+    from .errors import RateExceeded as RateExceeded
     from .errors import TransportProblem as TransportProblem
     from .events import UsageEvent as UsageEvent
     from .flushing import flush_after as flush_after
@@ -39,6 +44,11 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "BalanceExceeded": "errors",
+    "RateExceeded": "errors",
+    "balance": "default_meter",
+    "grant": "default_meter",
+    "reserve": "default_meter",
     "Meter": "meter",
     "MeteringError": "errors",
     "TransportProblem": "errors",
@@ -66,8 +76,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "BalanceExceeded",
     "Meter",
     "MeteringError",
+    "RateExceeded",
     "TokenUsage",
     "TransportProblem",
     "UsageEvent",
@@ -76,14 +88,17 @@ __all__ = [
     "aclose",
     "aflush",
     "arecord",
+    "balance",
     "close",
     "configure",
     "flush",
     "flush_after",
     "get_meter",
+    "grant",
     "install",
     "metered_stream",
     "record",
+    "reserve",
     "sign_subject",
     "subject",
     "uninstall",

@@ -17,20 +17,25 @@ from .recording.keywords import RecordArguments
 from .subjects import check_subject
 
 if TYPE_CHECKING:
+    from .limits import Balance, GrantBalance, Interval, Recurrence, Reservation
     from .meters import MeterDefinition, UsageReport
 
 __all__ = [
     "aclose",
     "aflush",
     "arecord",
+    "balance",
     "close",
     "configure",
     "current_meter",
     "flush",
     "get_meter",
+    "grant",
+    "limited_meter",
     "metered_stream",
     "put_in_place",
     "record",
+    "reserve",
     "set_default_subject",
     "usage",
 ]
@@ -126,6 +131,22 @@ def get_meter() -> Meter:
         return _default or configure()
 
 
+def limited_meter() -> Meter:
+    """The default meter, with balances: made anew with them, if it has none and no setting says no.
+
+    Raises:
+        MeteringError: If a setting cannot be used, or switches limits off.
+    """
+    meter = get_meter()
+    if meter.gate is not None or meter.settings.limits != "auto":
+        return meter
+    with _default_lock:
+        meter = get_meter()
+        if meter.gate is not None:
+            return meter
+        return configure(**{**meter.arguments, "limits": "on"})
+
+
 def current_meter() -> Meter | None:
     """The process-wide default meter, if there is one now; none is made."""
     return _default
@@ -171,6 +192,7 @@ def record(
     operation: str | None = None,
     service_tier: str | None = None,
     request: Mapping[str, Any] | None = None,
+    reservation: Reservation | str | None = None,
 ) -> UsageEvent | None:
     """`Meter.record` of the default meter."""
     return get_meter().record(
@@ -186,6 +208,7 @@ def record(
         operation=operation,
         service_tier=service_tier,
         request=request,
+        reservation=reservation,
     )
 
 
@@ -246,3 +269,51 @@ def usage(
         filters=filters,
         backend=backend,
     )
+
+
+def grant(
+    subject: str,
+    amount: int | Decimal | str,
+    unit: str = "tokens",
+    *,
+    priority: int = 100,
+    effective_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    recurrence: Interval | Recurrence | None = None,
+    usage_period: Interval | Recurrence | None = None,
+    min_rollover: int | Decimal | str = 0,
+    max_rollover: int | Decimal | str | None = None,
+    soft_limit: bool | None = None,
+    key: str | None = None,
+) -> GrantBalance:
+    """`Meter.grant` of the default meter."""
+    return limited_meter().grant(
+        subject,
+        amount,
+        unit,
+        priority=priority,
+        effective_at=effective_at,
+        expires_at=expires_at,
+        recurrence=recurrence,
+        usage_period=usage_period,
+        min_rollover=min_rollover,
+        max_rollover=max_rollover,
+        soft_limit=soft_limit,
+        key=key,
+    )
+
+
+def balance(subject: str, unit: str = "tokens", *, allow_incomplete: bool = False) -> Balance:
+    """`Meter.balance` of the default meter."""
+    return limited_meter().balance(subject, unit, allow_incomplete=allow_incomplete)
+
+
+def reserve(
+    subject: str,
+    amount: int | Decimal | str,
+    unit: str = "tokens",
+    *,
+    expires_in: float = 600.0,
+) -> Reservation:
+    """`Meter.reserve` of the default meter."""
+    return limited_meter().reserve(subject, amount, unit, expires_in=expires_in)

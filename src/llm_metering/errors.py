@@ -9,10 +9,12 @@ call itself can meet are asked for, by a setting or a budget: each is a `CallRef
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 __all__ = [
+    "BalanceExceeded",
     "BillError",
     "BudgetExceededError",
     "CallRefusedError",
@@ -25,6 +27,7 @@ __all__ = [
     "InvalidUsageError",
     "LedgerError",
     "LimitStoreError",
+    "LimitsUnavailable",
     "MeterError",
     "MeteringError",
     "MissingExtraError",
@@ -34,6 +37,7 @@ __all__ = [
     "PriceError",
     "ProblemKind",
     "QueryError",
+    "RateExceeded",
     "ReconcileError",
     "RemoteUsageError",
     "SinkURLError",
@@ -176,6 +180,97 @@ class UnpricedCallError(CallRefusedError):
             "price in a price list, or go without a budget"
         )
         self.model = model
+
+
+class BalanceExceeded(CallRefusedError):  # noqa: N818  # what has happened, as its users say it
+    """A subject has less left than a call may need.
+
+    Attributes:
+        subject: Who pays.
+        feature: Of what there is too little: `tokens`, `credits`, `money`, or one of the settings'.
+        unit: What it is counted in: `tokens`, `credits`, or the code of a currency.
+        balance: What is left, beside what is reserved; `None` if the subject has no grant at all.
+        needed: What the call was estimated at.
+        resets_at: When there will be more or less by itself; `None` if never.
+    """
+
+    reason = "balance"
+
+    def __init__(
+        self,
+        subject: str,
+        feature: str,
+        unit: str,
+        *,
+        balance: int | Decimal | None,
+        needed: int | Decimal,
+        resets_at: datetime | None = None,
+    ) -> None:
+        if balance is None:
+            text = f"{subject} has no grant of {feature}, and {_written(needed)} {unit} are needed"
+        else:
+            text = (
+                f"{subject} has {_written(balance)} {unit} left, and {_written(needed)} are needed"
+            )
+        if resets_at is not None:
+            text += f"; that changes at {resets_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        super().__init__(text)
+        self.subject = subject
+        self.feature = feature
+        self.unit = unit
+        self.balance = balance
+        self.needed = needed
+        self.resets_at = resets_at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _balance_exceeded, (
+            (self.subject, self.feature, self.unit),
+            {"balance": self.balance, "needed": self.needed, "resets_at": self.resets_at},
+        )
+
+
+def _written(amount: int | Decimal) -> str:
+    return f"{amount:f}" if isinstance(amount, Decimal) else str(amount)
+
+
+def _balance_exceeded(args: tuple[str, str, str], kwargs: dict[str, Any]) -> BalanceExceeded:
+    return BalanceExceeded(*args, **kwargs)
+
+
+class RateExceeded(CallRefusedError):  # noqa: N818  # likewise
+    """A subject has begun too much in the last minute.
+
+    Attributes:
+        subject: Who pays.
+        kind: Of what: `requests`, `tokens`.
+        per_minute: How much may be begun.
+        retry_at: When this call may be; `None` if it is more than may be begun in any minute.
+    """
+
+    reason = "rate"
+
+    def __init__(
+        self, subject: str, kind: str, per_minute: int, retry_at: datetime | None = None
+    ) -> None:
+        text = f"{subject} may begin {per_minute} {kind} a minute"
+        if retry_at is None:
+            text += ", and this call alone is more"
+        else:
+            text += f"; this call fits in at {retry_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        super().__init__(text)
+        self.subject = subject
+        self.kind = kind
+        self.per_minute = per_minute
+        self.retry_at = retry_at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.subject, self.kind, self.per_minute, self.retry_at)
+
+
+class LimitsUnavailable(CallRefusedError):  # noqa: N818  # likewise
+    """Nobody knows what a subject has left, and the setting `on_limit_store_error` refuses such calls."""
+
+    reason = "limits_unavailable"
 
 
 class MissingSubjectError(CallRefusedError):

@@ -76,6 +76,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
         time_to_first_token_ms: From the start to the first streamed piece, in milliseconds.
         batch_size: How many prompts the one request held, where it held several.
         count_method: How we counted, where the provider did not.
+        reservation_id: What was reserved for the call; whoever keeps balances settles it.
         flags: What was odd about the call, as short names.
         dimensions: The user's own strings to group by; they become keys of `data`.
 
@@ -109,6 +110,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token_ms: int | None = None
     batch_size: int | None = None
     count_method: str | None = None
+    reservation_id: str | None = None
     flags: tuple[str, ...] = ()
     dimensions: Mapping[str, str] = msgspec.field(default_factory=dict)
 
@@ -185,6 +187,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
             data["batch_size"] = self.batch_size
         if self.count_method is not None:
             data["count_method"] = self.count_method
+        if self.reservation_id is not None:
+            data["reservation_id"] = self.reservation_id
         if self.flags:
             data["flags"] = self.flags
         if self.dimensions:
@@ -214,9 +218,9 @@ DATA_KEYS: Final = frozenset(
         *MEASURES,
         *("prompt_tokens", "completion_tokens", "calls", "duration_ms", "time_to_first_token_ms"),
         *("provenance", "status", "framework", "run_id", "response_id", "batch_size"),
-        *("count_method", "flags"),
+        *("count_method", "reservation_id", "flags"),
         # Reserved for what later events carry, so that nobody's dimension stands in their way.
-        *("reservation_id", "quantity", "unit", "tokens", "type"),
+        *("quantity", "unit", "tokens", "type"),
         # A query that groups by it means the one who pays.
         "subject",
     ]

@@ -53,8 +53,8 @@ def urls_and_objects(sinks: Iterable[str | Sink] | None) -> tuple[object, list[S
     return urls, [sink for sink in given if not isinstance(sink, str)]
 
 
-def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink]) -> list[Sink]:
-    """All sinks: the ledger, those that URLs name, those that were given as objects.
+def open_sinks(settings: Settings, own: Iterable[Sink], objects: Iterable[Sink]) -> list[Sink]:
+    """All sinks: our own, those that URLs name, those that were given as objects.
 
     Raises:
         ConfigurationError: If an object is no sink, or two have one name, or deliver to one place for one account.
@@ -63,7 +63,7 @@ def open_sinks(settings: Settings, ledger: Ledger | None, objects: Iterable[Sink
     from .sinks import open_sink
     from .sinks.registry import check_sink
 
-    sinks: list[Sink] = [] if ledger is None else [ledger]
+    sinks: list[Sink] = list(own)
     sinks += [
         open_sink(
             url,

@@ -13,7 +13,7 @@ import msgspec
 from ..events import new_event_id
 from ..exchange import Output
 from ..subjects import Attribution
-from .values import CallStart, CallState, Outcome, Report
+from .values import CallStart, CallState, Outcome, Report, Reserved
 
 __all__ = ["Call", "Failure", "Key", "in_flight"]
 
@@ -60,6 +60,7 @@ class Call(msgspec.Struct, eq=False, weakref=True):
         owners: The calls of each owner that it was begun in, itself among them.
         failure: An error that is perhaps followed by the usage.
         producer: The task that its first piece came in, where that is not the one it was begun in.
+        reservation: What is reserved for it.
     """
 
     identity: tuple[Key, int]
@@ -79,6 +80,7 @@ class Call(msgspec.Struct, eq=False, weakref=True):
     owners: tuple[dict[Any, Call], ...] = ()
     failure: Failure | None = None
     producer: asyncio.Task[Any] | None = None
+    reservation: Reserved | None = None
 
     @classmethod
     def begin(cls, key: Key, start: CallStart, now: float) -> Call:
@@ -89,7 +91,7 @@ class Call(msgspec.Struct, eq=False, weakref=True):
             start: How it begins.
             now: The table's clock.
         """
-        return cls(
+        call = cls(
             (key, id(start.request)),
             new_event_id(),
             start,
@@ -99,6 +101,14 @@ class Call(msgspec.Struct, eq=False, weakref=True):
             time.perf_counter_ns(),
             threading.get_ident(),
         )
+        if start.reservation is not None:
+            call.reservation = start.reservation
+        return call
+
+    @property
+    def reservation_id(self) -> str | None:
+        """The id of what is reserved for it."""
+        return None if self.reservation is None else self.reservation.id
 
     def __repr__(self) -> str:
         # Not the pieces: they are an answer.

@@ -37,7 +37,12 @@ class OpenNotes:
         self._forms: dict[_Asked, _Parts] = {}
 
     def write(
-        self, event_id: str, start: CallStart, attribution: Attribution, now: datetime
+        self,
+        event_id: str,
+        start: CallStart,
+        attribution: Attribution,
+        now: datetime,
+        reservation_id: str | None = None,
     ) -> bytes:
         """The note of a call.
 
@@ -46,15 +51,20 @@ class OpenNotes:
             start: How it began.
             attribution: Who pays.
             now: When.
+            reservation_id: What is reserved for it.
         """
         run_id = start.run_id
         if run_id is None or start.service_tier is not None:
-            return encode(interrupted_event(event_id, self._source, start, attribution, now))
+            return encode(
+                interrupted_event(event_id, self._source, start, attribution, now, reservation_id)
+            )
         asked = start.operation, start.provider, start.request_model, start.framework
         before, between, until_time, data, end = self._forms.get(asked) or self._form(asked, now)
         dimensions = attribution.dimensions
         if attribution.flags:
             end = b',"flags":' + _json(attribution.flags) + end
+        if reservation_id is not None:
+            end = b',"reservation_id":' + _json(reservation_id) + end
         if dimensions:
             check_dimensions(dimensions)
             end = end[:-2] + b"," + _json(dimensions)[1:-1] + b"}}"

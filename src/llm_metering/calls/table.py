@@ -91,8 +91,8 @@ class CallTable:
         """Whether a call of that key is in flight or was settled a short while ago."""
         return key in self._open or key in self._settled
 
-    def start(self, key: Key, start: CallStart) -> None:
-        """A call starts.
+    def start(self, key: Key, start: CallStart) -> Call:
+        """A call starts; what is known of it now, by all who told of it.
 
         The same start may be delivered several times, by a global handler and by one of the
         call's own: that is one call, billed to the subject of the highest rank. Two handlers
@@ -107,7 +107,7 @@ class CallTable:
             key, call = self._reused.beside(key, start, self._open)
         if call is not None:
             self._tell_again(call, start)
-            return
+            return call
         call = in_flight.get((name, id(start.request))) if start.request is not None else None
         if call is None:
             call = Call.begin(name, start, self._clock())
@@ -130,6 +130,7 @@ class CallTable:
         if call.attribution.watchers:
             tell_watchers(call, "began", call.event_id, self._recorder)
         self._watch()
+        return call
 
     def is_paid(self, key: Key, request: object) -> bool:
         """Whether somebody pays for the call, by what another handler told of its start."""
@@ -164,7 +165,7 @@ class CallTable:
         for key in [key for key, each in list(self._open.items()) if each is call]:
             if self._open.pop(key, None) is not None:
                 call.state = CallState.SETTLED
-                self._recorder.note_closed(call.event_id)
+                self._writer.note_closed(call)
                 if call.attribution.watchers:
                     tell_watchers(call, "left_out", call.event_id, self._recorder)
             for owned in call.owners:
@@ -268,7 +269,10 @@ class CallTable:
         call.told[start.teller] = call.told.get(start.teller, 0) + 1
         current = call.attribution
         merged = start.attribution.beside(current)
-        if merged != current:
+        is_reserved = start.reservation is not None and call.reservation is None
+        if is_reserved:
+            call.reservation = start.reservation
+        if merged != current or is_reserved:
             call.attribution = merged
             self._writer.note_open(call)
             if merged.watchers:

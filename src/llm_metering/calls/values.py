@@ -24,6 +24,7 @@ __all__ = [
     "Recorder",
     "Report",
     "Reported",
+    "Reserved",
     "Tokenizer",
     "date_of",
     "interrupted_event",
@@ -61,6 +62,21 @@ class Tokenizer(Protocol):
         """Count on another thread, and say what came out; always, and once."""
 
 
+class Reserved(Protocol):
+    """What is reserved of a balance for a call, until its event settles it.
+
+    It is told on whichever thread knows, within garbage collection too: it waits for nothing.
+    """
+
+    @property
+    def id(self) -> str: ...
+    def release(self, then: Callable[[], object], /) -> None:
+        """The call costs nothing. `then` is called once nothing is reserved for it any more."""
+
+    def recorded(self) -> None:
+        """Its event is recorded."""
+
+
 class CallState(Enum):
     """Where a call is in its life."""
 
@@ -96,6 +112,8 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
         parent: What the call was begun in; once that is over (`owner_is_over`) it should be, too.
         batch: What it has in common with those that are to be sent together with it.
         task: The asyncio task that it was begun in and lives and dies with.
+        output_limit: The most tokens that its answer may have, if the caller said so.
+        reservation: What is reserved for it, or is to be.
         kept: What the front end keeps of the call while it is in flight; the table never looks
             into it.
     """
@@ -114,6 +132,8 @@ class CallStart(msgspec.Struct, frozen=True, kw_only=True):
     parent: Hashable = None
     batch: Hashable = None
     task: asyncio.Task[Any] | None = None
+    output_limit: int | None = None
+    reservation: Reserved | None = None
     kept: Any = None
 
     def __repr__(self) -> str:
@@ -184,7 +204,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def interrupted_event(
-    event_id: str, source: str, start: CallStart, attribution: Attribution, now: datetime
+    event_id: str,
+    source: str,
+    start: CallStart,
+    attribution: Attribution,
+    now: datetime,
+    reservation_id: str | None = None,
 ) -> UsageEvent:
     """The event of a call of which nothing but its start is known."""
     return UsageEvent(
@@ -200,6 +225,7 @@ def interrupted_event(
         service_tier=start.service_tier,
         framework=start.framework,
         run_id=start.run_id,
+        reservation_id=reservation_id,
         flags=attribution.flags,
         dimensions=attribution.dimensions,
     )

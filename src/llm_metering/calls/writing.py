@@ -49,13 +49,23 @@ class EventWriter:
 
     def note_open(self, call: Call) -> None:
         """Leave the event to record if this process dies before the call ends."""
-        note = self._notes.write(call.event_id, call.start, call.attribution, self._now())
+        note = self._notes.write(
+            call.event_id, call.start, call.attribution, self._now(), call.reservation_id
+        )
         self._recorder.note_open(call.event_id, note)
+
+    def note_closed(self, call: Call) -> None:
+        """It has no event of its own: the note goes, once nothing is reserved for it."""
+        if call.reservation is None:
+            self._recorder.note_closed(call.event_id)
+        else:
+            # Not before: who recovers the note of a process that died releases it.
+            call.reservation.release(partial(self._recorder.note_closed, call.event_id))
 
     def leave_out(self, call: Call, counter: str, reason: str) -> None:
         """A call that cost nothing of its own has no event, and is counted."""
         call.state = CallState.SETTLED
-        self._recorder.note_closed(call.event_id)
+        self.note_closed(call)
         self._recorder.count(counter, reason)
         if call.attribution.watchers:
             tell_watchers(call, "left_out", call.event_id, self._recorder)
@@ -76,11 +86,7 @@ class EventWriter:
         if needs_counting(status, report):
             exchange = self._exchange_of(call, status, report)
         if exchange is None:
-            event = self._event(call, status, report, now, ended, None)
-            self._recorder.record(call.event_id, encode(event))
-            call.state = CallState.SETTLED
-            if call.attribution.watchers:
-                tell_watchers(call, "settled", event, self._recorder)
+            self._record(call, self._event(call, status, report, now, ended, None))
             return
         event_of = partial(self._event, call, status, report, now, ended)
         call.state = CallState.COUNTING
@@ -94,9 +100,13 @@ class EventWriter:
     def _settle_counted(
         self, call: Call, event_of: Callable[[Counted], UsageEvent], counted: Counted
     ) -> None:
-        event = event_of(counted)
+        self._record(call, event_of(counted))
+
+    def _record(self, call: Call, event: UsageEvent) -> None:
         self._recorder.record(call.event_id, encode(event))
         call.state = CallState.SETTLED
+        if call.reservation is not None:
+            call.reservation.recorded()
         if call.attribution.watchers:
             tell_watchers(call, "settled", event, self._recorder)
 
@@ -141,6 +151,7 @@ class EventWriter:
         )
         first, measures, dimensions = call.first_piece, report.measures, attribution.dimensions
         is_plain = first is None and count_method is None and report.batch_size is None
+        is_plain = is_plain and call.reservation is None
         if is_plain and not (measures or flags or dimensions):
             return event if tier is None else replace(event, service_tier=tier)
         return replace(
@@ -150,6 +161,7 @@ class EventWriter:
             time_to_first_token_ms=None if first is None else (first - call.started) // 1_000_000,
             batch_size=report.batch_size,
             count_method=count_method,
+            reservation_id=call.reservation_id,
             flags=flags,
             dimensions=dimensions,
         )

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from ..errors import MeteringError
-from ..opening import open_ledger, open_sinks
+from ..limiting import own_sinks
+from ..opening import open_sinks
 from ..settings import Settings, require_destination, unknown_variables
 from ..sinks.base import Sink
 from ..sinks.cloudevents import CloudEventsSink
@@ -28,7 +29,7 @@ def configured_sinks(settings: Settings) -> tuple[list[Sink], list[Finding]]:
     """
     try:
         require_destination(settings)
-        sinks = open_sinks(settings, open_ledger(settings), ())
+        sinks = open_sinks(settings, own_sinks(settings), ())
     except (MeteringError, ImportError) as error:
         return [], [
             failure(

@@ -100,9 +100,10 @@ def drain(
 
 
 def _open(settings: Settings, wanted: str | None) -> list[Sink]:
-    from ..opening import open_ledger, open_sinks
+    from ..limiting import own_sinks
+    from ..opening import open_sinks
 
-    sinks = open_sinks(settings, open_ledger(settings), ())
+    sinks = open_sinks(settings, own_sinks(settings), ())
     if wanted is None:
         return sinks
     chosen = [each for each in sinks if wanted in (each.name, each.url)]

@@ -114,7 +114,7 @@ def _create(settings: Settings, name: str, output: OutputFormat) -> None:
     from ..sinks.openmeter import OpenMeterSink
     from ..sinks.shapes import event_type_of
 
-    opened = open_sinks(settings, None, ())
+    opened = open_sinks(settings, (), ())
     sinks = [each for each in opened if isinstance(each, OpenMeterSink)]
     sink = next((each for each in sinks if name in (each.name, each.url)), None)
     if sink is None:

@@ -204,7 +204,7 @@ def _target(settings: Settings, ledger: Ledger, wanted: str | None) -> OpenMeter
     from ..opening import open_sinks
     from ..sinks.openmeter import OpenMeterSink
 
-    sinks = open_sinks(settings, ledger, ())
+    sinks = open_sinks(settings, [ledger], ())
     chosen = [
         each
         for each in sinks

@@ -167,9 +167,10 @@ def _period(since: str, until: str | None) -> tuple[datetime | None, datetime | 
 
 
 def _target(settings: Settings, ledger: Ledger | None, wanted: str) -> Sink:
+    from ..limiting import own_sinks
     from ..opening import open_sinks
 
-    sinks = open_sinks(settings, ledger, ())
+    sinks = open_sinks(settings, own_sinks(settings, ledger), ())
     chosen = [each for each in sinks if wanted in (each.name, each.url)]
     if not chosen:
         known = ", ".join(each.name for each in sinks) or "none"

@@ -1,35 +1,61 @@
 """What a subject may use: grants, what is left of them, and what is reserved."""
 
 from .account import Account, Holding
+from .amounts import Amounts
+from .balances import Balance, GrantBalance
 from .features import FEATURES, Feature, LimitUnit
+from .gate import CallReservation, Gate
 from .grants import Grant
+from .notices import THRESHOLD_EVENT_TYPE, BalanceNotice
 from .recurrence import Interval, Recurrence
+from .reservations import Reservation
+from .service import DefaultGrant, Limits
+from .sink import LimitsSink
 from .stores import (
     AccountKey,
     Held,
     Hold,
     LimitStore,
+    OpenReservation,
     PostgresStore,
+    Rate,
     Settlement,
     Shortage,
     SQLiteStore,
+    Terms,
+    TooFast,
 )
 
 __all__ = [
     "FEATURES",
+    "THRESHOLD_EVENT_TYPE",
     "Account",
     "AccountKey",
+    "Amounts",
+    "Balance",
+    "BalanceNotice",
+    "CallReservation",
+    "DefaultGrant",
     "Feature",
+    "Gate",
     "Grant",
+    "GrantBalance",
     "Held",
     "Hold",
     "Holding",
     "Interval",
     "LimitStore",
     "LimitUnit",
+    "Limits",
+    "LimitsSink",
+    "OpenReservation",
     "PostgresStore",
+    "Rate",
     "Recurrence",
+    "Reservation",
     "SQLiteStore",
     "Settlement",
     "Shortage",
+    "Terms",
+    "TooFast",
 ]

@@ -45,6 +45,8 @@ class Account:
         as_of: The moment.
         period: When usage periods begin; `None` is one that never ends.
         preserves_overage: Whether usage beyond all grants is burnt from those of the next period.
+        is_soft: Whether it is only counted: reservations may go beyond what is left.
+        announced: The highest threshold, in percent, that was announced since its last grant or period.
         holdings: In no order.
         usage: What was used since the usage period began.
         overage: What of it no grant has paid for.
@@ -57,6 +59,8 @@ class Account:
     as_of: datetime
     period: Recurrence | None = None
     preserves_overage: bool = False
+    is_soft: bool = False
+    announced: int = 0
     holdings: list[Holding] = field(default_factory=list)
     usage: int = 0
     overage: int = 0
@@ -71,9 +75,14 @@ class Account:
         return sum(each.left for each in self.holdings)
 
     @property
-    def usable(self) -> int:
-        """What the grants of now had at their last beginning."""
-        return sum(each.grant.amount for each in self.holdings if each.grant.is_active(self.as_of))
+    def issued(self) -> int:
+        """What there was to use: what is left, and what grants have paid for in this usage period."""
+        return self.left + max(self.usage - self.overage, 0)
+
+    @property
+    def percent_used(self) -> int:
+        """How much of what there was is used, in whole percent; more than 100 if there is overage."""
+        return self.usage * 100 // self.issued if self.issued else (101 if self.usage else 0)
 
     def advance(self, until: datetime) -> None:
         """Let time pass. A moment before that of the account changes nothing: clocks may go back."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final, Literal, get_args
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, PriceError
+from ..prices import check_currency
 
 __all__ = ["FEATURES", "Feature", "LimitUnit"]
 
@@ -15,6 +16,7 @@ LimitUnit = Literal["tokens", "credits", "money"]
 
 _PARTS: Final = {"tokens": 0, "credits": 12, "money": 12}
 _COARSER: Final = 10**6
+_exactly: Final = Context(prec=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Feature:
     Attributes:
         key: Names it.
         unit: What it is counted in.
+        currency: Of money, by its ISO 4217 code; usage that costs another is not counted.
         providers: Counts for it are calls of these providers; all if empty.
         models: The same of models.
 
@@ -36,6 +39,7 @@ class Feature:
 
     key: str
     unit: LimitUnit
+    currency: str = "USD"
     providers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
 
@@ -46,6 +50,15 @@ class Feature:
             raise InvalidArgumentError(
                 f"unit is one of {', '.join(get_args(LimitUnit))}, got {self.unit!r}"
             )
+        try:
+            check_currency(self.currency)
+        except PriceError as error:
+            raise InvalidArgumentError(str(error)) from None
+
+    @property
+    def shown(self) -> str:
+        """The unit, as it is spoken of: `tokens`, `credits`, `USD`."""
+        return self.currency if self.unit == "money" else self.unit
 
     @property
     def step(self) -> int:
@@ -73,12 +86,17 @@ class Feature:
             raise InvalidArgumentError(f"{amount} {self.unit} is finer than {finest:f}")
         return int(scaled)
 
-    def amount(self, parts: int) -> Decimal:
-        """Parts as an amount in the unit, without zeros at its end."""
-        exact = Decimal(parts).scaleb(-_PARTS[self.unit])
-        return (
-            exact.to_integral_value() if exact == exact.to_integral_value() else exact.normalize()
-        )
+    def amount(self, parts: int) -> int | Decimal:
+        """Parts as an amount in the unit: of tokens a number, else a `Decimal` without zeros at its end.
+
+        >>> FEATURES["tokens"].amount(100), FEATURES["money"].amount(1_500_000_000_000)
+        (100, Decimal('1.5'))
+        """
+        if self.unit == "tokens":
+            return parts
+        exact = _exactly.scaleb(Decimal(parts), -_PARTS[self.unit])
+        whole = exact.to_integral_value()
+        return whole if exact == whole else _exactly.normalize(exact)
 
     def steps_down(self, parts: int) -> int:
         """How many whole steps there are in so many parts."""

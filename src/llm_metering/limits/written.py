@@ -34,6 +34,8 @@ def written(account: Account) -> str:
         "as_of": microseconds(account.as_of),
         "period": _recurrence(account.period),
         "preserves_overage": account.preserves_overage,
+        "is_soft": account.is_soft,
+        "announced": account.announced,
         **{name: getattr(account, name) for name in _SUMS},
         "holdings": [{**_grant(each.grant), "left": each.left} for each in account.holdings],
     }
@@ -47,6 +49,8 @@ def read_account(text: str) -> Account:
         as_of=moment_of(held["as_of"]),
         period=_read_recurrence(held["period"]),
         preserves_overage=held["preserves_overage"],
+        is_soft=held["is_soft"],
+        announced=held["announced"],
         holdings=[_read_holding(each) for each in held["holdings"]],
         **{name: held[name] for name in _SUMS},
     )

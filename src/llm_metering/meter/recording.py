@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from .. import system
 from ..calls import CallStart, CallTable
-from ..errors import NotDurableError
+from ..errors import InvalidArgumentError, NotDurableError
 from ..events import UsageEvent
 from ..recording import ResponseRecorder, check_name, meter_stream, model_of, snapshot
 from ..recording.keywords import RecordArguments
 from ..service_tiers import check_service_tier
 from ..transport.journal import Journal, nobody_waits
+
+if TYPE_CHECKING:
+    from ..limits import Reservation
 
 __all__ = ["Recording", "StreamT"]
 
@@ -49,6 +52,7 @@ class Recording:
         operation: str | None = None,
         service_tier: str | None = None,
         request: Mapping[str, Any] | None = None,
+        reservation: Reservation | str | None = None,
     ) -> UsageEvent | None:
         """Meter a response of a provider's own client, or a quantity of anything else.
 
@@ -74,6 +78,7 @@ class Recording:
                 `priority`, …), where the response names none or the plain one.
             request: The request in the JSON shape of the API. It is read only if the response
                 reports no usage, to count the input; nothing of it is kept.
+            reservation: What `reserve` has reserved for it, or the id of that: the event settles it.
 
         Returns:
             The event. Where we have to count, it holds an estimate from lengths, and the count
@@ -100,6 +105,7 @@ class Recording:
             model=model,
             operation=operation,
             service_tier=service_tier,
+            reservation_id=_reservation_id(reservation),
         )
 
     async def arecord(
@@ -192,3 +198,14 @@ class Recording:
             note_failure=self.note_failure,
         )
         return cast("StreamT", metered)
+
+
+def _reservation_id(reservation: Reservation | str | None) -> str | None:
+    if reservation is None or (isinstance(reservation, str) and reservation):
+        return reservation
+    try:
+        return reservation.handed_over()  # type: ignore[union-attr]  # a string that is empty
+    except AttributeError:
+        raise InvalidArgumentError(
+            f"reservation is what reserve() returned, or its id, got {reservation!r}"
+        ) from None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .. import system
 from ..at_exit import EXIT_TIMEOUT, close_at_exit, is_closed
@@ -17,6 +17,7 @@ from ..calls import CallTable, Waits
 from ..counting import CountingQueue, TokenCounters
 from ..errors import ConfigurationError, TransportProblem
 from ..guard import Guard
+from ..limiting import open_limiting
 from ..opening import open_ledger, open_sinks, retention_of, rules_of, urls_and_objects
 from ..price_books import PriceBooks
 from ..recording import ResponseRecorder
@@ -25,7 +26,11 @@ from ..sinks.base import Sink
 from ..subjects import MissingSubjects, SubjectRules, check_subject
 from ..transport.fleet import Transport
 from .asking import FLUSH_TIMEOUT, Asking
+from .limited import Limited
 from .recording import Recording
+
+if TYPE_CHECKING:
+    from ..limits import BalanceNotice
 
 __all__ = ["DRAIN_TIMEOUT", "EXIT_TIMEOUT", "Meter"]
 
@@ -35,11 +40,14 @@ DRAIN_TIMEOUT: Final = 60.0
 LOG_EVERY: Final = 60.0
 
 
-class Meter(Recording, Asking):
+class Meter(Recording, Asking, Limited):
     """Records LLM calls, keeps them safe, ships them, and answers for what was used.
 
     A context manager, for sync and async code; one that is not closed is closed when the
     interpreter ends. A process needs one only; `llm_metering.get_meter()` has it.
+
+    Attributes:
+        arguments: What it was made with.
 
     Args:
         home: The folder of the journal and the ledger, for one user.
@@ -47,6 +55,8 @@ class Meter(Recording, Asking):
             out, the environment and `llm-metering.toml` say; `()` is none.
         source: The application's stable name, CloudEvents' `source`.
         subject: Who pays where nothing else says so.
+        on_threshold: Called with each `BalanceNotice` of a balance that was used up so far, on a
+            thread of ours.
         on_error: Called with each `TransportProblem` that a person should look at, on a thread of
             ours and at most once a minute for one kind of one sink; it may page somebody.
         **settings: What else `load_settings` knows.
@@ -65,9 +75,19 @@ class Meter(Recording, Asking):
         source: str | None = None,
         subject: str | None = None,
         on_error: Callable[[TransportProblem], object] | None = None,
+        on_threshold: Callable[[BalanceNotice], object] | None = None,
         **settings: Any,
     ) -> None:
         urls, objects = urls_and_objects(sinks)
+        self.arguments: dict[str, Any] = {
+            "home": home,
+            "sinks": sinks,
+            "source": source,
+            "subject": subject,
+            "on_error": on_error,
+            "on_threshold": on_threshold,
+            **settings,
+        }
         self.settings: Settings = load_settings(
             home=home, sinks=urls, source=source, subject=subject, **settings
         )
@@ -76,7 +96,18 @@ class Meter(Recording, Asking):
         self.rules: SubjectRules = rules_of(self.settings)
         self.missing_subjects = MissingSubjects(self.settings.on_missing_subject)
         self._ledger = open_ledger(self.settings)
-        all_sinks = open_sinks(self.settings, self._ledger, objects)
+        self._books = PriceBooks(self.settings)
+        counters = TokenCounters(download=self.settings.tokenizer_download)
+        self._on_threshold = on_threshold
+        self._limiting = open_limiting(
+            self.settings,
+            self._books,
+            count=counters.count,
+            announce=self._announce,
+            note=lambda name, reason, number: self._journal.count(name, reason, number),
+        )
+        own = [each for each in (self._ledger, self._limiting and self._limiting.sink) if each]
+        all_sinks = open_sinks(self.settings, own, objects)
         self._transport = Transport(
             self.settings.home,
             source=self.settings.source,
@@ -86,11 +117,10 @@ class Meter(Recording, Asking):
             on_error=on_error,
             retention=retention_of(self.settings),
         )
-        self._books = PriceBooks(self.settings)
         self._backends = Backends(self._ledger, all_sinks, self._ship, self._books.price)
         self._journal = self._transport.journal
         self._counting = CountingQueue(
-            TokenCounters(download=self.settings.tokenizer_download),
+            counters,
             note_failure=self.note_failure,
             chore=lambda: self._calls.sweep(),
         )
@@ -261,6 +291,8 @@ class Meter(Recording, Asking):
         with self.guard("close"):
             # Half of the time: what is estimated and shipped is better than counted and left.
             counted = self._counting.close(time.monotonic() + timeout / 2)
+        if self._limiting is not None:
+            self._limiting.gate.close()
         return self._transport.close(deadline) and counted
 
     def retire(self) -> bool:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from ..limits import Reservation
 
 __all__ = ["RecordArguments"]
 
@@ -23,3 +26,4 @@ class RecordArguments(TypedDict, total=False):
     operation: str | None
     service_tier: str | None
     request: Mapping[str, Any] | None
+    reservation: Reservation | str | None

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ..calls import Recorder, Report, Tokenizer, counts_of, utc_now
 from ..errors import InvalidArgumentError
 from ..events import Status, UsageEvent, encode, new_event_id
@@ -122,6 +124,7 @@ class ResponseRecorder:
         model: str | None,
         operation: str | None,
         service_tier: str | None,
+        reservation_id: str | None = None,
     ) -> UsageEvent | None:
         """Record one call, or one quantity; see `Meter.record`."""
         when = None if time is None else moment_of(time)
@@ -163,6 +166,8 @@ class ResponseRecorder:
                 exchange = exchange_of(response, reading, request, model, provider)
             if exchange is not None:
                 event = with_count(event, reading, attribution, self._tokenizer.guess(exchange))
+            if reservation_id is not None:
+                event = replace(event, reservation_id=reservation_id)
         if reference is not None:
             # Whoever puts it in first records it; no lock, which a signal handler or a finaliser
             # that records could meet held.

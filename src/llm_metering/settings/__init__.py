@@ -52,8 +52,10 @@ def load_settings(**arguments: object) -> Settings:
             `lago_api_key`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`, `prices` (paths in one string or an
-            iterable), `price_source`, `plans` (a path), `meters` (tables by slug, or an iterable
-            of `MeterDefinition` and of dicts).
+            iterable), `price_source`, `plans` (a path), `limits`, `enforce`, `default_grant`,
+            `requests_per_minute`, `tokens_per_minute`, `reserved_output_tokens`, `limit_deadline`,
+            `on_limit_store_error`, `balance_thresholds`, `features` (tables by key), `meters` (tables
+            by slug, or an iterable of `MeterDefinition` and of dicts).
 
     Raises:
         ConfigurationError: If a setting is unknown or cannot be used, or the file cannot be read.

@@ -12,6 +12,7 @@ from ..errors import SubjectError
 from ..subjects import check_subject
 from .delivering import DELIVERING
 from .found import Found, expand_path, one_of, refusal
+from .limiting import LIMITING
 from .meters import read_meters
 from .paying import PAYING
 from .pricing import PRICING
@@ -160,5 +161,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     **DELIVERING,
     **PAYING,
     **PRICING,
+    **LIMITING,
+    "enforce": partial(_switch, "enforce"),
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

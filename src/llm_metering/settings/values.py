@@ -18,6 +18,14 @@ from .checks import (
     Durability,
 )
 from .delivering import DEFAULT_EVENT_ID, mask_url
+from .limiting import (
+    DEFAULT_DEADLINE,
+    DEFAULT_OUTPUT_TOKENS,
+    DEFAULT_THRESHOLDS,
+    DefaultGrantSetting,
+    FeatureSetting,
+    OnLimitStoreError,
+)
 from .pricing import DEFAULT_PRICE_SOURCE, PriceSource
 
 if TYPE_CHECKING:
@@ -59,7 +67,17 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "prices": ("LLM_METERING_PRICES",),
     "price_source": ("LLM_METERING_PRICE_SOURCE",),
     "plans": ("LLM_METERING_PLANS",),
+    "limits": ("LLM_METERING_LIMITS",),
+    "enforce": ("LLM_METERING_ENFORCE",),
+    "default_grant": ("LLM_METERING_DEFAULT_GRANT",),
+    "requests_per_minute": ("LLM_METERING_REQUESTS_PER_MINUTE",),
+    "tokens_per_minute": ("LLM_METERING_TOKENS_PER_MINUTE",),
+    "reserved_output_tokens": ("LLM_METERING_RESERVED_OUTPUT_TOKENS",),
+    "limit_deadline": ("LLM_METERING_LIMIT_DEADLINE",),
+    "on_limit_store_error": ("LLM_METERING_ON_LIMIT_STORE_ERROR",),
+    "balance_thresholds": ("LLM_METERING_BALANCE_THRESHOLDS",),
     # Tables, which no variable can hold.
+    "features": (),
     "meters": (),
 }
 """The settings, in the order they are shown, and the environment variables of each."""
@@ -139,6 +157,19 @@ class Settings:
         price_source: Where other prices come from: genai-prices where it is installed (`auto`), from
             there in any case (`genai-prices`), or from nowhere (`off`).
         plans: The file with what customers pay.
+        limits: Where balances are: in the home (`on`), in a database (`postgresql://…`), nowhere (`off`);
+            `auto` is in the home, once somebody was granted something there.
+        enforce: Whether every call is refused that its payer's balance does not cover.
+        default_grant: What a subject is granted that has nothing, when its first call is checked.
+        requests_per_minute: How many calls a subject may begin a minute.
+        tokens_per_minute: How many tokens, as they are estimated.
+        reserved_output_tokens: How many tokens are reserved for the answer to a call that does not say
+            how many it may have.
+        limit_deadline: After how many seconds an event loop no longer waits for the store of balances.
+        on_limit_store_error: What becomes of a call while nobody knows what is left: it is let through
+            and counted (`allow`), or refused (`refuse`).
+        balance_thresholds: Of how much use, in percent, is told.
+        features: What of the user's own can be granted.
         own_meters: The user's own meters.
         origins: Where each setting comes from: `argument`, `environment LLM_METERING_HOME`,
             `file /app/llm-metering.toml`, `default`.
@@ -175,6 +206,16 @@ class Settings:
     prices: tuple[Path, ...] = ()
     price_source: PriceSource = DEFAULT_PRICE_SOURCE
     plans: Path | None = None
+    limits: str = "auto"
+    enforce: bool = False
+    default_grant: DefaultGrantSetting | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    reserved_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    limit_deadline: float = DEFAULT_DEADLINE
+    on_limit_store_error: OnLimitStoreError = "allow"
+    balance_thresholds: tuple[int, ...] = DEFAULT_THRESHOLDS
+    features: tuple[FeatureSetting, ...] = ()
     own_meters: tuple[MeterDefinition, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -228,6 +269,16 @@ class Settings:
             "prices": tuple(map(str, self.prices)),
             "price_source": self.price_source,
             "plans": None if self.plans is None else str(self.plans),
+            "limits": mask_url(self.limits) if "://" in self.limits else self.limits,
+            "enforce": self.enforce,
+            "default_grant": None if self.default_grant is None else str(self.default_grant),
+            "requests_per_minute": self.requests_per_minute,
+            "tokens_per_minute": self.tokens_per_minute,
+            "reserved_output_tokens": self.reserved_output_tokens,
+            "limit_deadline": self.limit_deadline,
+            "on_limit_store_error": self.on_limit_store_error,
+            "balance_thresholds": tuple(map(str, self.balance_thresholds)),
+            "features": tuple(each.key for each in self.features),
             "meters": tuple(meter.slug for meter in self.own_meters),
         }
         return tuple(

@@ -71,6 +71,8 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "failures": sum(total.counts.get("failures", {}).values()),
         "bypassed": sum(total.counts.get("bypassed", {}).values()),
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
+        "unchecked_calls": sum(total.counts.get("unchecked_calls", {}).values()),
+        "unburnt": total.counts.get("unburnt", {}),
         "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
         "late_usage": {

@@ -102,7 +102,7 @@ def _chosen(settings: Settings, name: str | None) -> OpenMeterSink:
 
     # Others are not opened: one that cannot be used is no reason to ask nobody.
     urls = tuple(url for url in settings.sinks if url.startswith("openmeter+"))
-    sinks = open_sinks(replace(settings, sinks=urls), None, ())
+    sinks = open_sinks(replace(settings, sinks=urls), (), ())
     servers = {sink.name: sink for sink in sinks if isinstance(sink, OpenMeterSink)}
     chosen = servers.pop(
         next(iter(servers)) if name is None and len(servers) == 1 else name or "", None

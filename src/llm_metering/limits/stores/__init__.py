@@ -1,6 +1,17 @@
 """Stores of accounts: SQLite for the processes of one machine, PostgreSQL for those of many."""
 
-from .base import AccountKey, Held, Hold, LimitStore, Settlement, Shortage
+from .base import (
+    AccountKey,
+    Held,
+    Hold,
+    LimitStore,
+    OpenReservation,
+    Rate,
+    Settlement,
+    Shortage,
+    Terms,
+    TooFast,
+)
 from .postgres import PostgresStore
 from .sqlite import SQLiteStore
 
@@ -9,8 +20,12 @@ __all__ = [
     "Held",
     "Hold",
     "LimitStore",
+    "OpenReservation",
     "PostgresStore",
+    "Rate",
     "SQLiteStore",
     "Settlement",
     "Shortage",
+    "Terms",
+    "TooFast",
 ]

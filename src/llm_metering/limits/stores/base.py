@@ -5,14 +5,26 @@ A store does each thing in one transaction, and its own clock decides when that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from ..account import Account
 
-__all__ = ["AccountKey", "Held", "Hold", "LimitStore", "Settlement", "Shortage"]
+__all__ = [
+    "AccountKey",
+    "Held",
+    "Hold",
+    "LimitStore",
+    "OpenReservation",
+    "Rate",
+    "RateKind",
+    "Settlement",
+    "Shortage",
+    "Terms",
+    "TooFast",
+]
 
 T = TypeVar("T")
 
@@ -24,19 +36,73 @@ class AccountKey(NamedTuple):
     feature: str
 
 
+RateKind = Literal["requests", "tokens"]
+"""What is counted a minute."""
+
+
+class Rate(NamedTuple):
+    """How much of something a subject may begin a minute, and how much it is about to begin.
+
+    Attributes:
+        kind: Of what.
+        amount: How much is about to begin.
+        per_minute: How much may.
+    """
+
+    kind: RateKind
+    amount: int
+    per_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for a subject.
+
+    Attributes:
+        features: Those that it has an account of.
+        requests_per_minute: How many calls it may begin a minute; `None` where nothing is said.
+        tokens_per_minute: How many tokens, likewise.
+    """
+
+    features: frozenset[str] = frozenset()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooFast:
+    """Why nothing was reserved: too much was begun in the last minute.
+
+    Attributes:
+        kind: Of what.
+        per_minute: How much may be begun.
+        needed: How much was asked for.
+        fits_at: When it may be; `None` if it is more than may be begun in any minute.
+    """
+
+    kind: RateKind
+    per_minute: int
+    needed: int
+    fits_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """What is to be reserved.
 
     Attributes:
         id: Names it; to reserve under the same id again changes nothing.
+        subject: Whose it is.
         amounts: How many steps, by account.
         seconds: How long it counts, unless it is renewed.
+        rates: What is begun besides.
     """
 
     id: str
+    subject: str = ""
     amounts: Mapping[AccountKey, int]
     seconds: float
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +152,22 @@ class Held:
     reserved: int
 
 
+class OpenReservation(NamedTuple):
+    """Something that is reserved.
+
+    Attributes:
+        id: Names it.
+        key: Of which account.
+        steps: How much.
+        ends_at: From when on it no longer counts, unless it is renewed.
+    """
+
+    id: str
+    key: AccountKey
+    steps: int
+    ends_at: datetime
+
+
 class LimitStore(Protocol):
     """Keeps accounts and what is reserved of them.
 
@@ -104,7 +186,7 @@ class LimitStore(Protocol):
         """
         ...
 
-    def reserve(self, hold: Hold) -> Shortage | None:
+    def reserve(self, hold: Hold) -> Shortage | TooFast | None:
         """Reserve something of several accounts together; `None` if all have enough."""
         ...
 
@@ -116,12 +198,30 @@ class LimitStore(Protocol):
         """Reserve it no more; whether it was there."""
         ...
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
+    def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:
         """Burn what calls have used, each once, and release what was reserved for them.
 
         Returns:
-            How many were not settled before.
+            The accounts that something was burnt of, as they are behind it.
         """
+        ...
+
+    def terms(self, subject: str) -> Terms:
+        """What holds for a subject; nothing is written."""
+        ...
+
+    def set_rates(
+        self, subject: str, *, requests_per_minute: int | None, tokens_per_minute: int | None
+    ) -> None:
+        """Say how much a subject may begin a minute."""
+        ...
+
+    def keys(self, subjects: Collection[str] | None = None) -> list[AccountKey]:
+        """The accounts there are, or those of some subjects, in order."""
+        ...
+
+    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
+        """What is reserved now, of everybody or of a subject, in the order in which it ends."""
         ...
 
     def read(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Held]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from ..account import Account
 from ..features import Feature
 from ..written import microseconds, moment_of, read_account, written
-from .base import AccountKey, Held, Hold, Settlement, Shortage
+from .base import AccountKey, Held, Hold, Rate, Settlement, Shortage, TooFast
 
 __all__ = ["NEVER", "Books", "Dropped", "Row", "Transaction"]
 
@@ -23,12 +23,17 @@ T = TypeVar("T")
 NEVER: Final = 1 << 62
 """Microseconds of a moment that does not come."""
 
+_UNBOUNDED: Final = 1 << 60
+"""Steps that an account has left which is only counted."""
+
+_MINUTE: Final = 60_000_000
+
 
 class Row(NamedTuple):
     """An account as it is kept.
 
     Attributes:
-        free: Whole steps that grants have left.
+        free: Whole steps that grants have left; more than anybody asks for, if it is only counted.
         reserved: Steps that are reserved of it, also by what has lapsed.
         changes_at: Until when `free` is right if nothing is burnt, in microseconds.
         state: The account, as JSON.
@@ -67,6 +72,14 @@ class Transaction(Protocol):
 
     def take(self, key: AccountKey, steps: int) -> bool:
         """Reserve steps of an account if it surely has them; nobody else changes it until the end."""
+        ...
+
+    def begin(self, subject: str, kind: str, cost: int, minute: int) -> int | None:
+        """Let something begin that costs a part of a minute, in microseconds, if the minute has it.
+
+        Returns:
+            `None` if it has; else the moment up to which the subject has used its minutes up.
+        """
         ...
 
     def load(self, keys: Collection[AccountKey]) -> dict[AccountKey, Row]:
@@ -140,11 +153,16 @@ class Books(Protocol):
             self._save(books, {key: (account, reserved)})
             return result
 
-    def reserve(self, hold: Hold) -> Shortage | None:
+    def reserve(self, hold: Hold) -> Shortage | TooFast | None:
         """Reserve something of several accounts together; see `LimitStore`."""
         with self._begun(synced=False) as books:
             if books.holds(hold.id):
                 return None
+            for rate in hold.rates:
+                fast = _begin(books, hold.subject, rate)
+                if fast is not None:
+                    books.undo()
+                    return fast
             # Everybody in the same order, so that nobody waits for each other.
             for key, steps in sorted(hold.amounts.items()):
                 short = None if books.take(key, steps) else self._take(books, key, steps)
@@ -167,7 +185,7 @@ class Books(Protocol):
             self._save(books, _given_back(accounts, found))
             return any(each.ends_at > books.now for each in found)
 
-    def settle(self, settlements: Sequence[Settlement]) -> int:
+    def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:
         """Burn what calls have used, each once; see `LimitStore`."""
         with self._begun() as books:
             new = books.settle({(each.source, each.id) for each in settlements})
@@ -180,12 +198,14 @@ class Books(Protocol):
             for each in firsts.values():
                 keys |= each.amounts.keys()
             accounts = _given_back(self._current(books, keys), books.drop(ids))
+            burnt: dict[AccountKey, Account] = {}
             for each in firsts.values():
                 for key, parts in each.amounts.items():
                     if key in accounts:
-                        accounts[key][0].burn(parts)
+                        burnt[key] = accounts[key][0]
+                        burnt[key].burn(parts)
             self._save(books, accounts)
-            return len(new)
+            return burnt
 
     def _take(self, books: Transaction, key: AccountKey, steps: int) -> Shortage | None:
         """Reserve steps of an account, which is brought to now first; or why it cannot be."""
@@ -193,12 +213,17 @@ class Books(Protocol):
         if found is None:
             return Shortage(key=key, available=None, needed=steps, changes_at=None)
         account, reserved = found
-        available = self.features[key.feature].steps_down(account.left) - reserved
+        available = self._free(key, account) - reserved
         if available < steps:
             changes_at = account.next_change()
             return Shortage(key=key, available=available, needed=steps, changes_at=changes_at)
         self._save(books, {key: (account, reserved + steps)})
         return None
+
+    def _free(self, key: AccountKey, account: Account) -> int:
+        return (
+            _UNBOUNDED if account.is_soft else self.features[key.feature].steps_down(account.left)
+        )
 
     def _current(
         self, books: Transaction, keys: Collection[AccountKey]
@@ -217,12 +242,27 @@ class Books(Protocol):
         for key, (account, reserved) in accounts.items():
             change = account.next_change()
             rows[key] = Row(
-                free=self.features[key.feature].steps_down(account.left),
+                free=self._free(key, account),
                 reserved=reserved,
                 changes_at=NEVER if change is None else microseconds(change),
                 state=written(account),
             )
         books.save(rows)
+
+
+def _begin(books: Transaction, subject: str, rate: Rate) -> TooFast | None:
+    """Count what begins; or why it may not."""
+    # What begins fills a minute, and time empties it: over any minute no more begins than twice what
+    # may, and over many of them what may. One number is kept, the moment at which it will be empty
+    # (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
+    cost = -(-rate.amount * _MINUTE // rate.per_minute)
+    if cost > _MINUTE:
+        return TooFast(kind=rate.kind, per_minute=rate.per_minute, needed=rate.amount, fits_at=None)
+    empty_at = books.begin(subject, rate.kind, cost, _MINUTE)
+    if empty_at is None:
+        return None
+    fits_at = moment_of(empty_at + cost - _MINUTE)
+    return TooFast(kind=rate.kind, per_minute=rate.per_minute, needed=rate.amount, fits_at=fits_at)
 
 
 def _given_back(

@@ -12,7 +12,7 @@ from ... import system
 from ...errors import LimitStoreError, MissingExtraError
 from ..features import Feature
 from ..written import moment_of, read_account
-from .base import AccountKey, Held, Hold, Shortage
+from .base import AccountKey, Held, Hold, OpenReservation, Shortage, Terms, TooFast
 from .books import Books, Dropped, Row
 
 if TYPE_CHECKING:
@@ -76,6 +76,25 @@ _RENEW: Final = f"""
     UPDATE {_RESERVATIONS} SET ends_at = greatest(ends_at, %s)
     WHERE id = ANY(%s) AND ends_at > %s RETURNING id
     """
+_BEGIN: Final = """
+    INSERT INTO llm_metering_rates AS had (subject, kind, empty_at)
+    VALUES (%(subject)s, %(kind)s, %(now)s + %(cost)s)
+    ON CONFLICT (subject, kind) DO UPDATE SET
+        empty_at = greatest(had.empty_at, %(now)s) + %(cost)s
+        WHERE greatest(had.empty_at, %(now)s) + %(cost)s <= %(now)s + %(minute)s
+    """
+_TERMS: Final = f"""
+    SELECT array(SELECT feature FROM {_ACCOUNTS} WHERE subject = %(subject)s),
+        given.requests_per_minute, given.tokens_per_minute
+    FROM (SELECT 1) AS one LEFT JOIN llm_metering_terms AS given ON given.subject = %(subject)s
+    """
+_SET_RATES: Final = """
+    INSERT INTO llm_metering_terms (subject, requests_per_minute, tokens_per_minute)
+    VALUES (%s, %s, %s) ON CONFLICT (subject) DO UPDATE SET
+        requests_per_minute = excluded.requests_per_minute,
+        tokens_per_minute = excluded.tokens_per_minute
+    """
+_OF: Final = "(%(subject)s::text IS NULL OR subject = %(subject)s)"
 _SETTLE: Final = """
     INSERT INTO llm_metering_settled (source, id)
     SELECT * FROM unnest(%s::text[], %s::text[]) ORDER BY 1, 2
@@ -109,9 +128,9 @@ class PostgresStore(Books):
     def __repr__(self) -> str:
         return f"<PostgresStore {len(self.features)} features>"
 
-    def reserve(self, hold: Hold) -> Shortage | None:
+    def reserve(self, hold: Hold) -> Shortage | TooFast | None:
         """Reserve something of several accounts together; see `LimitStore`."""
-        if len(hold.amounts) == 1:
+        if len(hold.amounts) == 1 and not hold.rates:
             [(key, steps)] = hold.amounts.items()
             asked = {
                 **key._asdict(),
@@ -144,6 +163,47 @@ class PostgresStore(Books):
             account.advance(moment_of(now))
             found[key] = Held(account=account, reserved=row[1] - gone.get(key, 0))
         return found
+
+    def terms(self, subject: str) -> Terms:
+        """What holds for a subject; see `LimitStore`."""
+        with self._lent() as connection:
+            found = connection.execute(_TERMS, {"subject": subject}).fetchone()
+        features, requests, tokens = found or ([], None, None)
+        return Terms(
+            features=frozenset(features), requests_per_minute=requests, tokens_per_minute=tokens
+        )
+
+    def set_rates(
+        self, subject: str, *, requests_per_minute: int | None, tokens_per_minute: int | None
+    ) -> None:
+        """Say how much a subject may begin a minute; see `LimitStore`."""
+        with self._lent() as connection:
+            connection.execute(_SET_RATES, (subject, requests_per_minute, tokens_per_minute))
+
+    def keys(self, subjects: Collection[str] | None = None) -> list[AccountKey]:
+        """The accounts there are; see `LimitStore`."""
+        # In the order of the characters, as everywhere else, whatever the database sorts by.
+        sql = f"""
+            SELECT subject, feature FROM {_ACCOUNTS}
+            WHERE %(subjects)s::text[] IS NULL OR subject = ANY(%(subjects)s)
+            ORDER BY subject COLLATE "C", feature COLLATE "C"
+            """
+        with self._lent() as connection:
+            asked = {"subjects": None if subjects is None else list(subjects)}
+            return [AccountKey(*row) for row in connection.execute(sql, asked)]
+
+    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
+        """What is reserved now; see `LimitStore`."""
+        sql = f"""
+            SELECT id, subject, feature, steps, ends_at FROM {_RESERVATIONS}
+            WHERE {_OF} AND ends_at > {_NOW} ORDER BY ends_at, id COLLATE "C", feature COLLATE "C"
+            """
+        with self._lent() as connection:
+            rows = connection.execute(sql, {"subject": subject}).fetchall()
+        return [
+            OpenReservation(id, AccountKey(whose, feature), steps, moment_of(ends_at))
+            for id, whose, feature, steps, ends_at in rows
+        ]
 
     def close(self) -> None:
         """Close all connections; the next who asks opens new ones."""
@@ -218,6 +278,14 @@ class _Transaction:
     def take(self, key: AccountKey, steps: int) -> bool:
         asked = {**key._asdict(), "steps": steps, "now": self.now}
         return bool(self._execute(_TAKE, asked).rowcount)
+
+    def begin(self, subject: str, kind: str, cost: int, minute: int) -> int | None:
+        asked = {"subject": subject, "kind": kind, "cost": cost, "minute": minute, "now": self.now}
+        if self._execute(_BEGIN, asked).rowcount:
+            return None
+        sql = "SELECT empty_at FROM llm_metering_rates WHERE subject = %s AND kind = %s"
+        found = self._execute(sql, (subject, kind)).fetchone()
+        return self.now if found is None else int(found[0])
 
     def load(self, keys: Collection[AccountKey]) -> dict[AccountKey, Row]:
         rows = self._execute(f"{_LOAD} FOR UPDATE", _arrays(keys))

@@ -27,6 +27,21 @@ CREATE TABLE llm_metering_reservations (
 CREATE INDEX llm_metering_reservations_of_accounts
     ON llm_metering_reservations (subject, feature, ends_at);
 
+-- How much subjects may begin a minute.
+CREATE TABLE llm_metering_terms (
+    subject text PRIMARY KEY,
+    requests_per_minute bigint,
+    tokens_per_minute bigint
+);
+
+-- What subjects have begun: when all of it will be more than a minute ago.
+CREATE TABLE llm_metering_rates (
+    subject text NOT NULL,
+    kind text NOT NULL,
+    empty_at bigint NOT NULL,
+    PRIMARY KEY (subject, kind)
+) WITH (fillfactor = 50);
+
 -- Events that were burnt.
 CREATE TABLE llm_metering_settled (
     source text NOT NULL,

@@ -13,11 +13,12 @@ from typing import Final
 from ..features import Feature
 from ..written import moment_of, read_account
 from ._sqlite_file import SQLiteFile
-from .base import AccountKey, Held, Hold
+from .base import AccountKey, Held, Hold, OpenReservation, Terms
 from .books import Books, Dropped, Row
 
 __all__ = ["SQLiteStore"]
 
+_OF: Final = "(:subject IS NULL OR subject = :subject)"
 _HOLDS: Final = "SELECT 1 FROM reservations WHERE id = ? LIMIT 1"
 _TAKE: Final = """
     UPDATE accounts SET reserved = reserved + :steps
@@ -43,6 +44,18 @@ _DROP: Final = f"DELETE FROM reservations WHERE {_AMONG} RETURNING {_DROPPED}"
 _LAPSED: Final = "FROM reservations WHERE subject = ? AND feature = ? AND ends_at <= ?"
 _RENEW: Final = f"""
     UPDATE reservations SET ends_at = max(ends_at, ?) WHERE {_AMONG} AND ends_at > ? RETURNING id
+    """
+_BEGIN: Final = """
+    INSERT INTO rates (subject, kind, empty_at) VALUES (:subject, :kind, :now + :cost)
+    ON CONFLICT (subject, kind) DO UPDATE SET empty_at = max(empty_at, :now) + :cost
+        WHERE max(empty_at, :now) + :cost <= :now + :minute
+    """
+_TERMS: Final = "SELECT requests_per_minute, tokens_per_minute FROM terms WHERE subject = ?"
+_SET_RATES: Final = """
+    INSERT INTO terms (subject, requests_per_minute, tokens_per_minute) VALUES (?, ?, ?)
+    ON CONFLICT (subject) DO UPDATE SET
+        requests_per_minute = excluded.requests_per_minute,
+        tokens_per_minute = excluded.tokens_per_minute
     """
 _SETTLE: Final = "INSERT INTO settled (source, id) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
@@ -81,6 +94,50 @@ class SQLiteStore(Books):
             connection.execute("COMMIT")
         return found
 
+    def terms(self, subject: str) -> Terms:
+        """What holds for a subject; see `LimitStore`."""
+        if not self.path.exists():
+            return Terms()
+        with self._file.lent() as connection:
+            rows = connection.execute("SELECT feature FROM accounts WHERE subject = ?", (subject,))
+            features = frozenset(feature for (feature,) in rows)
+            rates = connection.execute(_TERMS, (subject,)).fetchone() or (None, None)
+        return Terms(features=features, requests_per_minute=rates[0], tokens_per_minute=rates[1])
+
+    def set_rates(
+        self, subject: str, *, requests_per_minute: int | None, tokens_per_minute: int | None
+    ) -> None:
+        """Say how much a subject may begin a minute; see `LimitStore`."""
+        with self._file.lent() as connection:
+            connection.execute(_SET_RATES, (subject, requests_per_minute, tokens_per_minute))
+
+    def keys(self, subjects: Collection[str] | None = None) -> list[AccountKey]:
+        """The accounts there are; see `LimitStore`."""
+        if not self.path.exists():
+            return []
+        of = ""
+        if subjects is not None:
+            of = "WHERE subject IN (SELECT value FROM json_each(:subjects))"
+        sql = f"SELECT subject, feature FROM accounts {of} ORDER BY subject, feature"
+        asked = {} if subjects is None else {"subjects": json.dumps(list(subjects))}
+        with self._file.lent() as connection:
+            return [AccountKey(*row) for row in connection.execute(sql, asked)]
+
+    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
+        """What is reserved now; see `LimitStore`."""
+        if not self.path.exists():
+            return []
+        sql = f"""
+            SELECT id, subject, feature, steps, ends_at FROM reservations
+            WHERE {_OF} AND ends_at > :now ORDER BY ends_at, id, feature
+            """
+        with self._file.lent() as connection:
+            rows = connection.execute(sql, {"subject": subject, "now": _now()}).fetchall()
+        return [
+            OpenReservation(id, AccountKey(whose, feature), steps, moment_of(ends_at))
+            for id, whose, feature, steps, ends_at in rows
+        ]
+
     def close(self) -> None:
         """Close the file; the next who asks opens it again."""
         self._file.close()
@@ -112,6 +169,14 @@ class _Transaction:
     def take(self, key: AccountKey, steps: int) -> bool:
         asked = {**key._asdict(), "steps": steps, "now": self.now}
         return bool(self._execute(_TAKE, asked).rowcount)
+
+    def begin(self, subject: str, kind: str, cost: int, minute: int) -> int | None:
+        asked = {"subject": subject, "kind": kind, "cost": cost, "minute": minute, "now": self.now}
+        if self._execute(_BEGIN, asked).rowcount:
+            return None
+        sql = "SELECT empty_at FROM rates WHERE subject = ? AND kind = ?"
+        (empty_at,) = self._execute(sql, (subject, kind)).fetchone()
+        return int(empty_at)
 
     def load(self, keys: Collection[AccountKey]) -> dict[AccountKey, Row]:
         rows = ((key, self._execute(_LOAD, key).fetchone()) for key in keys)

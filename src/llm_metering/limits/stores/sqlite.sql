@@ -26,6 +26,21 @@ CREATE TABLE reservations (
 
 CREATE INDEX reservations_of_accounts ON reservations (subject, feature, ends_at);
 
+-- How much subjects may begin a minute.
+CREATE TABLE terms (
+    subject TEXT PRIMARY KEY,
+    requests_per_minute INTEGER,
+    tokens_per_minute INTEGER
+) WITHOUT ROWID;
+
+-- What subjects have begun: when all of it will be more than a minute ago.
+CREATE TABLE rates (
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    empty_at INTEGER NOT NULL,
+    PRIMARY KEY (subject, kind)
+) WITHOUT ROWID;
+
 -- Events that were burnt.
 CREATE TABLE settled (
     source TEXT NOT NULL,
