@@ -6,7 +6,7 @@ import threading
 from importlib.util import find_spec
 from typing import Any, Final
 
-from .default_meter import set_default_subject
+from .default_meter import limited_meter, set_default_subject
 from .errors import MissingExtraError
 from .subjects import check_subject
 
@@ -18,7 +18,7 @@ _asked_for: set[object] = set()
 _USER: Final = "install()"
 
 
-def install(subject: str | None = None) -> None:
+def install(subject: str | None = None, *, enforce: bool = False) -> None:
     """Meter every LLM call of this process, in every thread.
 
     Idempotent: a notebook cell may run it again. Handlers given to a call as well do no harm;
@@ -26,8 +26,11 @@ def install(subject: str | None = None) -> None:
 
     Args:
         subject: Who pays where nothing else says so.
+        enforce: Whether calls are refused that their payer's balance does not cover. A later
+            `install()` leaves it as it is; `uninstall()` ends it.
 
     Raises:
+        ConfigurationError: If calls are to be refused, and a setting switches limits off.
         MissingExtraError: If no framework is installed.
         MeteringError: If the subject or a setting is not usable.
     """
@@ -36,11 +39,13 @@ def install(subject: str | None = None) -> None:
     handlers = _handlers()
     if not handlers:
         raise MissingExtraError("LangChain or LlamaIndex", "langchain", "llamaindex")
+    if enforce:
+        limited_meter().require_limits()
     if subject is not None:
         set_default_subject(subject)
     with _lock:
         for handler in handlers:
-            handler.install()
+            handler.install(enforce=enforce)
         _asked_for.add(_USER)
 
 

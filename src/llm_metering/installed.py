@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["INSTALLED"]
+__all__ = ["ENFORCED", "INSTALLED"]
 
 INSTALLED: Final[set[str]] = set()
 """Their names: `langchain`, `llamaindex`."""
+
+ENFORCED: Final[set[str]] = set()
+"""Those whose every call is held to its payer's balance, by `install(enforce=True)`."""

@@ -131,9 +131,9 @@ def run_scenario(meter: Meter, server: ModelServer, progress: Progress) -> DemoR
 def _payers(meter: Meter, run: str) -> tuple[_Payer, _Payer, _Payer]:
     dimensions = {RUN_DIMENSION: run}
     acme, globex, initech = SUBJECTS
-    handler = MeteringHandler(meter=meter, **dimensions)
+    handler = MeteringHandler(meter=meter, enforce=False, **dimensions)
     return (
-        _Payer(acme, _TOPICS[0], MeteringHandler(acme, meter=meter, **dimensions)),
+        _Payer(acme, _TOPICS[0], MeteringHandler(acme, meter=meter, enforce=False, **dimensions)),
         _Payer(globex, _TOPICS[1], handler, scoped=True),
         _Payer(initech, _TOPICS[2], handler, metadata={"subject": initech}),
     )

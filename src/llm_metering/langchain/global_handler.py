@@ -16,7 +16,7 @@ from langchain_core.tracers import context
 
 from .. import taps
 from ..default_meter import get_meter
-from ..installed import INSTALLED
+from ..installed import ENFORCED, INSTALLED
 from .default_meters import calls_in_flight
 from .handler import MeteringHandler
 
@@ -33,6 +33,11 @@ class _GlobalHandler(MeteringHandler):
         BaseCallbackHandler.__init__(self)
         self._introduce("global")
         self.enabled = False
+
+    @property
+    def _is_enforcing(self) -> bool:
+        """Whether `install` said so, or the settings do."""
+        return "langchain" in ENFORCED or super()._is_enforcing
 
     @property
     def _accepts_calls(self) -> bool:  # type: ignore[override]  # nobody writes it
@@ -67,8 +72,11 @@ _global_variable: Final[ContextVar[BaseCallbackHandler | None]] = ContextVar(
 _registration: Final = threading.Lock()
 
 
-def install() -> None:
+def install(*, enforce: bool = False) -> None:
     """Meter every LangChain call of this process from now on; idempotent.
+
+    Args:
+        enforce: Whether calls are refused that the payer's balance does not cover.
 
     Raises:
         MeteringError: If the default meter cannot be made of the settings there are.
@@ -85,6 +93,8 @@ def install() -> None:
         _switch_off(*(each for each in hooks if each is not _global_variable))
         _global_handler.enabled = True
         INSTALLED.add("langchain")
+        if enforce:
+            ENFORCED.add("langchain")
 
 
 def uninstall() -> None:
@@ -93,6 +103,7 @@ def uninstall() -> None:
         _switch_off(*(hook[0] for hook in _hooks()))
         _global_handler.enabled = False
         INSTALLED.discard("langchain")
+        ENFORCED.discard("langchain")
     # A call with a handler of its own puts them back.
     taps.remove()
 

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from msgspec.structs import replace
 
 from ..calls import CallStart, Key, current_task
-from ..default_meter import get_meter
+from ..default_meter import current_meter, get_meter, limited_meter
 from ..errors import CallRefusedError, MissingExtraError
 from ..extract.reading import name_of
 from ..meter import Meter
@@ -33,13 +33,13 @@ from .streaming import take_event, take_token
 from .tapping import begin
 
 try:
+    from .gating import Begun
     from .metadata import enclosing_metadata
-    from .surroundings import HearsSurroundings
+    from .starts import HearsStarts
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
 if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
 __all__ = ["MeteringHandler"]
@@ -49,7 +49,7 @@ logger = logging.getLogger("llm_metering")
 _handlers: weakref.WeakValueDictionary[str, MeteringHandler] = weakref.WeakValueDictionary()
 
 
-class MeteringHandler(HearsSurroundings):
+class MeteringHandler(HearsStarts):
     """Meter every LLM call of the LangChain objects it is given to.
 
     The handler holds no state of its own: any number of them, and the global one of
@@ -62,9 +62,11 @@ class MeteringHandler(HearsSurroundings):
     Args:
         subject: Who pays; without it, run metadata, `subject()` and the process's default say.
         meter: Where to record; the process's default meter, if left out.
+        enforce: Whether calls are refused that the payer's balance does not cover.
         **dimensions: Strings to group usage by.
 
     Raises:
+        ConfigurationError: If calls are to be refused, and limits are off in the meter.
         MeteringError: If the subject or a dimension is not usable, or the default meter
             cannot be made of the settings there are.
     """
@@ -85,12 +87,19 @@ class MeteringHandler(HearsSurroundings):
     ignore_custom_event = True
 
     def __init__(
-        self, subject: str | None = None, *, meter: Meter | None = None, **dimensions: str
+        self,
+        subject: str | None = None,
+        *,
+        meter: Meter | None = None,
+        enforce: bool = False,
+        **dimensions: str,
     ) -> None:
         super().__init__()
         if subject is not None:
             subject = check_subject(subject)
-        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions))
+        if enforce:
+            (meter or limited_meter()).require_limits()
+        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions), enforce=enforce)
         # Here, so that a setting that is wrong is told now and not swallowed during a call;
         # and so that what an earlier process left begins to be shipped.
         self._meter.start()
@@ -101,8 +110,11 @@ class MeteringHandler(HearsSurroundings):
         subject: str | None = None,
         meter: Meter | None = None,
         dimensions: Mapping[str, str] | None = None,
+        *,
+        enforce: bool = False,
     ) -> None:
         self._name = name
+        self._enforce = enforce
         self._subject = subject
         self._own_meter = meter
         self._dimensions = dict(dimensions or {})
@@ -118,7 +130,7 @@ class MeteringHandler(HearsSurroundings):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._name, self._subject, self._dimensions)
+        return _restore, (self._name, self._subject, self._dimensions, self._enforce)
 
     @property
     def raise_error(self) -> bool:  # type: ignore[override]  # LangChain only reads it
@@ -130,6 +142,14 @@ class MeteringHandler(HearsSurroundings):
     @property
     def _meter(self) -> Meter:
         return self._own_meter or get_meter()
+
+    @property
+    def _is_enforcing(self) -> bool:
+        """Whether it holds calls to balances."""
+        if self._enforce:
+            return True
+        meter = self._own_meter or current_meter()
+        return meter is not None and meter.settings.enforce
 
     _accepts_calls = True
     """Whether it is to be told of new calls."""
@@ -152,38 +172,6 @@ class MeteringHandler(HearsSurroundings):
             logger.error("metering failed in %s: %s", where, type(error).__name__)
         else:
             meter.note_failure(where, error)
-
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        **kwargs: Any,
-    ) -> None:
-        """A chat model is called.
-
-        Raises:
-            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
-        """
-        # Each handler of an async run gets an outer list of its own; the inner one is shared.
-        asked = messages[0] if messages else []
-        # A copy of the list: an agent goes on adding to its own while the model answers.
-        refusal = self._start("chat", asked, [*asked], run_id, kwargs, model=serialized)
-        if refusal is not None:
-            raise refusal
-
-    def on_llm_start(
-        self, serialized: dict[str, Any], prompts: list[str], *, run_id: UUID, **kwargs: Any
-    ) -> None:
-        """A completion model is called.
-
-        Raises:
-            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
-        """
-        refusal = self._start("text_completion", prompts, prompts, run_id, kwargs, model=serialized)
-        if refusal is not None:
-            raise refusal
 
     def on_llm_new_token(
         self,
@@ -230,8 +218,8 @@ class MeteringHandler(HearsSurroundings):
         kwargs: dict[str, Any],
         flags: tuple[str, ...] = (),
         model: object = None,
-    ) -> CallRefusedError | None:
-        """Tell of the start; what is returned is to be raised, and then nothing was told."""
+    ) -> Begun | CallRefusedError | None:
+        """Tell of the start; an error that is returned is to be raised, and then nothing was told."""
         if not self._accepts_calls:
             return None
         try:
@@ -263,6 +251,7 @@ class MeteringHandler(HearsSurroundings):
                 if refusal is not None:
                     return refusal
             parent = kwargs.get("parent_run_id")
+            gate = meter.gate if not flags and self._is_enforcing else None
             seen = Seen(
                 operation,
                 provider=provider,
@@ -290,7 +279,12 @@ class MeteringHandler(HearsSurroundings):
                 task=current_task(),
                 kept=seen,
             )
-            meter.calls.start(key, start)
+            if gate is not None:
+                limit = gate.output_limit(parameters, metadata)
+                start = replace(start, reservation=gate.prepare(), output_limit=limit)
+            call = meter.calls.start(key, start)
+            if call.reservation is not None and not flags:
+                return Begun(meter, gate, call, key, request, parameters, batch)
         except Exception as error:
             self._note_failure("on_llm_start", error)
         return None
@@ -328,6 +322,10 @@ class MeteringHandler(HearsSurroundings):
             self._note_failure(hook, failure)
 
 
-def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
+def _restore(
+    name: str, subject: str | None, dimensions: dict[str, str], enforce: bool = False
+) -> MeteringHandler:
     """Unpickle: the handler itself where it lives, in another process one like it."""
-    return _handlers.get(name) or MeteringHandler(subject, meter=None, **dimensions)
+    return _handlers.get(name) or MeteringHandler(
+        subject, meter=None, enforce=enforce, **dimensions
+    )

@@ -16,7 +16,7 @@ from ..meter import Meter
 from ..subjects import Attribution, Rank
 from .batches import Batch
 
-__all__ = ["refusal_of"]
+__all__ = ["refusal_of", "remember_refused"]
 
 # The parameters themselves, not their `id`, which could soon be another object's.
 _refused: Final[deque[tuple[object, CallRefusedError]]] = deque(maxlen=16)
@@ -57,8 +57,13 @@ def refusal_of(
         return None
     if batch is not None:
         batch.keys.pop(key, None)
-        _refused.append((parameters, refusal))
+        remember_refused(parameters, refusal)
     # In a guard of its own: it is refused even if it cannot be counted.
     with meter.guard("on_llm_start"):
         meter.calls.refuse(key, request, refusal.reason, batch=batch)
     return refusal
+
+
+def remember_refused(parameters: object, refusal: CallRefusedError) -> None:
+    """Those that were to be sent together with a call that was refused are not made either."""
+    _refused.append((parameters, refusal))

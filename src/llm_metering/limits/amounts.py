@@ -77,7 +77,14 @@ class Amounts:
         if prices is None:
             return _NO_CREDITS
         try:
-            return cost_of(data, prices, time=time)
+            cost = cost_of(data, prices, time=time)
+            asked = data.get("request_model")
+            if isinstance(cost, Unpriced) and asked is not None and asked != data.get("model"):
+                # A provider may answer under a name that no list has, such as one of a server of
+                # the user's own. What was reserved was worked out by the name that was asked for.
+                second = cost_of({**data, "model": asked}, prices, time=time)
+                return cost if isinstance(second, Unpriced) else second
+            return cost
         except msgspec.ValidationError as error:
             return Unpriced(reason="inconsistent_usage", detail=f"a count is none: {error}")
 

@@ -6,19 +6,24 @@ import sys
 
 from .. import taps
 from ..default_meter import get_meter
-from ..installed import INSTALLED
+from ..installed import ENFORCED, INSTALLED
 
 __all__ = ["install", "uninstall"]
 
 
-def install() -> None:
+def install(*, enforce: bool = False) -> None:
     """Meter every LlamaIndex call of this process from now on; idempotent.
+
+    Args:
+        enforce: Whether calls are refused that the payer's balance does not cover.
 
     Raises:
         MeteringError: If the default meter cannot be made of the settings there are.
     """
     get_meter().start()
     INSTALLED.add("llamaindex")
+    if enforce:
+        ENFORCED.add("llamaindex")
     if "llama_index.core" in sys.modules:
         from .dispatchers import put
 
@@ -33,4 +38,5 @@ def uninstall() -> None:
     """Meter new calls no longer; calls in flight and objects with a handler of their own go on."""
     # The handlers stay where they are, for those: where nothing holds for a call they do nothing.
     INSTALLED.discard("llamaindex")
+    ENFORCED.discard("llamaindex")
     taps.remove()

@@ -164,6 +164,14 @@ class Limited:
         """
         return self.limits.reserve(subject, amount, unit, expires_in=expires_in)
 
+    def require_limits(self) -> None:
+        """See to it that calls can be held to balances.
+
+        Raises:
+            ConfigurationError: If limits are off in this meter.
+        """
+        self._limits_on()
+
     def _limits_on(self) -> Limiting:
         if self._limiting is None:
             where = self.settings.origins.get("limits", "default")

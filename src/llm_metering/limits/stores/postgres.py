@@ -177,8 +177,10 @@ class PostgresStore(Books):
         self, subject: str, *, requests_per_minute: int | None, tokens_per_minute: int | None
     ) -> None:
         """Say how much a subject may begin a minute; see `LimitStore`."""
-        with self._lent() as connection:
+        with self._lent() as connection, connection.transaction():
             connection.execute(_SET_RATES, (subject, requests_per_minute, tokens_per_minute))
+            # What was begun is kept as a part of a minute, and was one of the former rate.
+            connection.execute("DELETE FROM llm_metering_rates WHERE subject = %s", (subject,))
 
     def keys(self, subjects: Collection[str] | None = None) -> list[AccountKey]:
         """The accounts there are; see `LimitStore`."""

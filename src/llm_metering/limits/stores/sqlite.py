@@ -109,7 +109,11 @@ class SQLiteStore(Books):
     ) -> None:
         """Say how much a subject may begin a minute; see `LimitStore`."""
         with self._file.lent() as connection:
+            connection.execute("BEGIN IMMEDIATE")
             connection.execute(_SET_RATES, (subject, requests_per_minute, tokens_per_minute))
+            # What was begun is kept as a part of a minute, and was one of the former rate.
+            connection.execute("DELETE FROM rates WHERE subject = ?", (subject,))
+            connection.execute("COMMIT")
 
     def keys(self, subjects: Collection[str] | None = None) -> list[AccountKey]:
         """The accounts there are; see `LimitStore`."""
