@@ -253,11 +253,13 @@ def test_a_batch_is_refused_as_one(asynchronous, limited, provider):
         model="gpt-x", base_url=provider.openai_url, api_key="x", max_retries=0, max_tokens=100
     )
     prompts = [prompt("acme")] * 3
+    callbacks = with_handler()["callbacks"]
+
+    async def aask():
+        await llm.agenerate(prompts, callbacks=callbacks)
+
     with pytest.raises(BalanceExceeded):
-        if asynchronous:
-            asyncio.run(llm.agenerate(prompts, callbacks=[MeteringHandler("acme", enforce=True)]))
-        else:
-            llm.generate(prompts, callbacks=[MeteringHandler("acme", enforce=True)])
+        asyncio.run(aask()) if asynchronous else llm.generate(prompts, callbacks=callbacks)
     assert provider.entries == []
     limited.flush()
     limited.gate.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from .. import taps
@@ -23,6 +23,9 @@ from ..meter import Meter
 from ..recording.records import report_of
 from ..subjects import Attribution, Rank, attribute
 from .embedding_clients import Request
+
+if TYPE_CHECKING:
+    from ..limits import Gate
 
 __all__ = ["Account", "Embedding", "account_named", "is_within_another"]
 
@@ -50,9 +53,16 @@ class Account:
     """Who pays for the calls of a metered object, and where they are recorded."""
 
     def __init__(
-        self, name: str, subject: str | None, meter: Meter | None, dimensions: Mapping[str, str]
+        self,
+        name: str,
+        subject: str | None,
+        meter: Meter | None,
+        dimensions: Mapping[str, str],
+        *,
+        enforce: bool = False,
     ) -> None:
         self._name = name
+        self._enforce = enforce
         self._subject = subject
         self._own_meter = meter
         self._dimensions = dict(dimensions)
@@ -61,8 +71,8 @@ class Account:
         self.under_way: dict[int, Embedding] = {}
         _accounts[name] = self
 
-    def as_arguments(self) -> tuple[str, str | None, dict[str, str]]:
-        return self._name, self._subject, self._dimensions
+    def as_arguments(self) -> tuple[str, str | None, dict[str, str], bool]:
+        return self._name, self._subject, self._dimensions, self._enforce
 
     def over(self, other: Account) -> Account:
         """What holds where something metered is metered again: what was said last."""
@@ -71,7 +81,12 @@ class Account:
             self._subject or other._subject,
             self._own_meter or other._own_meter,
             {**other._dimensions, **self._dimensions},
+            enforce=self._enforce or other._enforce,
         )
+
+    def gate(self, meter: Meter) -> Gate | None:
+        """What holds calls to balances, if anything does."""
+        return meter.gate if self._enforce or meter.settings.enforce else None
 
     @property
     def meter(self) -> Meter:
@@ -118,7 +133,8 @@ class Account:
         """A request to the provider begins; `None` if it is not ours to meter.
 
         Raises:
-            CallRefusedError: If nobody pays, and the settings refuse that, or a budget is spent.
+            CallRefusedError: If nobody pays, and the settings refuse that, a budget is spent, or a
+                balance does not cover it.
         """
         try:
             around = _around.get()
@@ -136,7 +152,8 @@ class Account:
                 around.is_seen = True
                 meter, attribution = around.meter, around.attribution
                 model = model or around.model
-            return _Request(meter, attribution, provider, model, inputs)
+            gate = self.gate(meter) if around is None else around.gate
+            return _Request(meter, attribution, provider, model, inputs, gate=gate)
         except CallRefusedError:
             raise
         except Exception as error:
@@ -168,7 +185,7 @@ class Embedding:
 
     __slots__ = (
         "_is_tapped", "_request", "_tapped", "_texts", "_ticket", "_token",
-        "account", "attribution", "is_over", "is_seen", "meter", "model",
+        "account", "attribution", "gate", "is_over", "is_seen", "meter", "model",
     )  # fmt: skip
 
     def __init__(
@@ -176,7 +193,9 @@ class Embedding:
     ) -> None:
         self.account = account
         self.meter = account.meter
-        self.attribution = account.attribution(self.meter, model, is_let_pass=_is_paid_elsewhere())
+        is_paid = _is_paid_elsewhere()
+        self.attribution = account.attribution(self.meter, model, is_let_pass=is_paid)
+        self.gate = None if is_paid else account.gate(self.meter)
         self.model = model
         self.is_seen = False
         self.is_over = False
@@ -194,15 +213,33 @@ class Embedding:
             self.attribution = self._tapped.paid_by(self.attribution)
         # Of a client that is tapped we shall see the requests.
         if not self._is_tapped:
-            self._open()
+            try:
+                self._open(self.gate)
+            except CallRefusedError:
+                self._leave()
+                raise
 
-    def _open(self) -> None:
+    def _open(self, gate: Gate | None) -> None:
         # No texts, no request.
-        if not isinstance(self._texts, list | tuple) or self._texts:
-            with Guard("embeddings", self.account.note_failure):
-                self._request = _Request(
-                    self.meter, self.attribution, None, self.model, self._inputs
-                )
+        if isinstance(self._texts, list | tuple) and not self._texts:
+            return
+        try:
+            self._request = _Request(
+                self.meter, self.attribution, None, self.model, self._inputs, gate=gate
+            )
+        except CallRefusedError:
+            raise
+        except Exception as error:
+            self.account.note_failure("embeddings", error)
+
+    def _leave(self) -> None:
+        self.is_over = True
+        self.account.under_way.pop(self._ticket, None)
+        # A coroutine that nobody awaits to its end is closed by garbage collection, in any context.
+        with suppress(ValueError):
+            _around.reset(self._token)
+        if self._tapped is not None:
+            self._tapped.end()
 
     def _inputs(self) -> list[Any] | None:
         return [*self._texts] if isinstance(self._texts, list | tuple) else None
@@ -213,20 +250,14 @@ class Embedding:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.is_over = True
-        self.account.under_way.pop(self._ticket, None)
-        # A coroutine that nobody awaits to its end is closed by garbage collection, in any context.
-        with suppress(ValueError):
-            _around.reset(self._token)
+        self._leave()
         tapped = self._tapped
-        if tapped is not None:
-            tapped.end()
-            if tapped.holds_another and self._request is not None:
-                self._request.end_with(Report(left_out="inner_call"))
-                return
+        if tapped is not None and tapped.holds_another and self._request is not None:
+            self._request.end_with(Report(left_out="inner_call"))
+            return
         if self._is_tapped and not self.is_seen and error is None:
             # It went past the client we know, such as in a subclass of the user's.
-            self._open()
+            self._open(None)
         if self._request is None:
             return
         if error is None:
@@ -247,6 +278,8 @@ class _Request:
         provider: str | None,
         model: str | None,
         inputs: Callable[[], list[Any] | None],
+        *,
+        gate: Gate | None,
     ) -> None:
         self._meter = meter
         self._key = uuid4().hex
@@ -262,8 +295,13 @@ class _Request:
             provider=provider,
             request_model=model,
             asked=asked,
+            reservation=None if gate is None else gate.prepare(),
         )
-        meter.calls.start(self._key, start)
+        call = meter.calls.start(self._key, start)
+        refusal = None if gate is None else gate.admit(call)
+        if refusal is not None:
+            meter.calls.refuse(self._key, None, refusal.reason)
+            raise refusal
 
     def end(self, answer: object, read: Callable[[Any], Reading]) -> None:
         """The provider answered."""

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from uuid import uuid4
 
+from ..default_meter import limited_meter
 from ..errors import CallRefusedError, InvalidArgumentError, MissingExtraError
 from ..extract.reading import name_of
 from ..meter import Meter
@@ -45,6 +46,7 @@ def metered_embeddings(
     subject: str | None = None,
     *,
     meter: Meter | None = None,
+    enforce: bool = False,
     **dimensions: str,
 ) -> Embeddings:
     """Meter an `Embeddings` object of LangChain.
@@ -65,9 +67,11 @@ def metered_embeddings(
         subject: Who pays; without it, `subject()` and the process's default say, each time
             that something is to be embedded.
         meter: Where to record; the process's default meter, if left out.
+        enforce: Whether calls are refused that the payer's balance does not cover.
         **dimensions: Strings to group usage by.
 
     Raises:
+        ConfigurationError: If calls are to be refused, and limits are off in the meter.
         InvalidArgumentError: If it is no `Embeddings` of LangChain.
         MeteringError: If the subject or a dimension is not usable, or the default meter
             cannot be made of the settings there are.
@@ -79,7 +83,9 @@ def metered_embeddings(
     if subject is not None:
         subject = check_subject(subject)
     dimensions = plain_dimensions(dimensions)
-    account = Account(uuid4().hex, subject, meter, dimensions)
+    if enforce:
+        (meter or limited_meter()).require_limits()
+    account = Account(uuid4().hex, subject, meter, dimensions, enforce=enforce)
     account.meter.start()
     return _metered(embeddings, account)
 
@@ -213,9 +219,12 @@ def _model_of(embeddings: object) -> object:
 
 
 def _restore(
-    embeddings: Embeddings, name: str, subject: str | None, dimensions: dict[str, str]
+    embeddings: Embeddings,
+    name: str,
+    subject: str | None,
+    dimensions: dict[str, str],
+    enforce: bool = False,
 ) -> MeteredEmbeddings:
     """Unpickle: for the same account where it lives, in another process for one like it."""
-    return MeteredEmbeddings(
-        embeddings, account_named(name) or Account(name, subject, None, dimensions)
-    )
+    account = account_named(name) or Account(name, subject, None, dimensions, enforce=enforce)
+    return MeteredEmbeddings(embeddings, account)

@@ -83,10 +83,11 @@ class Amounts:
                 # A provider may answer under a name that no list has, such as one of a server of
                 # the user's own. What was reserved was worked out by the name that was asked for.
                 second = cost_of({**data, "model": asked}, prices, time=time)
-                return cost if isinstance(second, Unpriced) else second
-            return cost
+                cost = cost if isinstance(second, Unpriced) else second
         except msgspec.ValidationError as error:
             return Unpriced(reason="inconsistent_usage", detail=f"a count is none: {error}")
+        else:
+            return cost
 
 
 def _tokens(data: Mapping[str, Any]) -> int | None:
