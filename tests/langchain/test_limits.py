@@ -106,7 +106,7 @@ def test_a_call_that_is_not_covered_is_not_made(way, installed, limited, provide
 @pytest.mark.parametrize("installed", [False, True], ids=["handler", "global"])
 def test_a_call_that_is_covered_is_made_and_burnt(way, installed, limited, provider, events_of):
     """One reservation, which its one event settles."""
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     config = {}
     if installed:
         llm_metering.install("acme", enforce=True)
@@ -117,7 +117,7 @@ def test_a_call_that_is_covered_is_made_and_burnt(way, installed, limited, provi
 
     balance = limited.balance("acme")
     assert balance.used == used(provider) > 0
-    assert (balance.reserved, balance.available) == (0, 10_000 - balance.used)
+    assert (balance.reserved, balance.available) == (0, 1_000_000_000 - balance.used)
     (event,) = events_of(limited)
     assert event.data["reservation_id"]
     assert billed([event]) == owed(provider)
@@ -177,10 +177,10 @@ def test_handlers_together_reserve_once(limited, provider):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("theirs", [10_000, 5], ids=["covered", "not covered"])
+@pytest.mark.parametrize("theirs", [10**9, 5], ids=["covered", "not covered"])
 def test_who_pays_by_another_handler_is_asked(asynchronous, theirs, limited, provider):
     """The reservation of who was thought to pay first is given back, though that one enforces alone."""
-    limited.grant("shared", 10_000)
+    limited.grant("shared", 1_000_000_000)
     limited.grant("acme", theirs)
     llm_metering.install(enforce=True)
     llm_metering.get_meter().subject = "shared"
@@ -223,7 +223,7 @@ def test_without_a_grant_nobody_calls(limited, provider):
     with pytest.raises(BalanceExceeded, match="acme has no grant"):
         gpt(provider).invoke(prompt("acme"), with_handler())
     assert provider.entries == []
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     gpt(provider).invoke(prompt("acme"), with_handler())
     assert len(provider.entries) == 1
 
@@ -279,17 +279,17 @@ def test_an_agent_stops_where_the_balance_ends(limited, provider):
 
 
 def test_a_refusal_of_the_providers_gives_back(limited, provider):
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     with pytest.raises(Exception, match="429"):
         gpt(provider, "gpt-x+refuse429").invoke(prompt("acme"), with_handler())
     limited.flush()
     limited.gate.close()
     assert limited.limits.reservations() == []
-    assert limited.balance("acme").available == 10_000
+    assert limited.balance("acme").available == 1_000_000_000
 
 
 def test_a_stream_that_is_left_is_settled(limited, provider):
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     stream = gpt(provider).stream(prompt("acme"), with_handler())
     next(stream)
     stream.close()
@@ -300,7 +300,7 @@ def test_a_stream_that_is_left_is_settled(limited, provider):
 
 def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(limited, provider, monkeypatch):
     """Nobody asked the provider, and what the thread reserves by then is given back."""
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     asked, go_on = threading.Event(), threading.Event()
     reserve = limited.limits.store.reserve
 
@@ -327,7 +327,7 @@ def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(limited, provi
 def test_a_store_that_is_slow_does_not_hold_a_loop(configured, provider, monkeypatch):
     """Behind the deadline the call is let through, which is counted; the loop goes on meanwhile."""
     meter = configured(limit_deadline=0.05)
-    meter.grant("acme", 10_000)
+    meter.grant("acme", 1_000_000_000)
     go_on = threading.Event()
     reserve = meter.limits.store.reserve
     monkeypatch.setattr(meter.limits.store, "reserve", lambda hold: go_on.wait() and reserve(hold))
@@ -358,7 +358,7 @@ def test_a_store_that_is_slow_does_not_hold_a_loop(configured, provider, monkeyp
 def test_a_store_that_is_broken(policy, asynchronous, configured, home, provider):
     """By default calls go on, and are counted; a setting refuses them."""
     meter = configured(on_limit_store_error=policy)
-    meter.grant("acme", 10_000)
+    meter.grant("acme", 1_000_000_000)
     llm = gpt(provider)
 
     def ask():
@@ -384,7 +384,7 @@ def test_a_store_that_is_broken(policy, asynchronous, configured, home, provider
 def test_calls_a_minute(configured, provider):
     """The first ones pass, and the next is told when it may."""
     meter = configured(requests_per_minute=2)
-    meter.grant("acme", 10_000)
+    meter.grant("acme", 1_000_000_000)
     for _ in range(2):
         gpt(provider).invoke(prompt("acme"), with_handler())
     with pytest.raises(RateExceeded, match="2 requests a minute") as caught:
@@ -398,7 +398,7 @@ def test_calls_a_minute(configured, provider):
 
 def test_tokens_a_minute(configured, provider):
     meter = configured(tokens_per_minute=100)
-    meter.grant("acme", 10_000)
+    meter.grant("acme", 1_000_000_000)
     llm = gpt(provider, max_tokens=60)
     llm.invoke(prompt("acme"), with_handler())
     with pytest.raises(RateExceeded, match="100 tokens a minute"):
@@ -473,7 +473,7 @@ def test_a_handler_is_pickled_with_its_strictness(limited, provider):
 @pytest.mark.parametrize("name", ["ainvoke", "astream"])
 def test_an_async_call_does_not_ask_the_store_on_its_loop(name, limited, provider, monkeypatch):
     """Whoever asks is a thread of ours."""
-    limited.grant("acme", 10_000)
+    limited.grant("acme", 1_000_000_000)
     threads = []
     admit = gates.Gate._admit
     monkeypatch.setattr(
