@@ -464,3 +464,19 @@ def test_postgres_is_as_the_model_says(databases):
     run_state_machine_as_test(
         OnPostgres, settings=settings(max_examples=12, stateful_step_count=30, deadline=None)
     )
+
+
+def test_many_who_make_the_tables_at_once_make_them_once(databases, caplog):
+    """Nobody stumbles over what another has made meanwhile."""
+    for _ in range(4):
+        url = databases.new()
+        begin = threading.Barrier(8)
+
+        def look(url=url, begin=begin):
+            with closing(store_at(url)) as store:
+                begin.wait()
+                return store.keys()
+
+        with ThreadPoolExecutor(8) as threads:
+            assert [each.result() for each in [threads.submit(look) for _ in range(8)]] == [[]] * 8
+    assert [record for record in caplog.records if record.name.startswith("psycopg")] == []

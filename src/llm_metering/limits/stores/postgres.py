@@ -348,6 +348,10 @@ def _configured(connection: psycopg.Connection[Any]) -> None:
 
 
 def _are_there(connection: psycopg.Connection[Any]) -> bool:
-    # Made last of all.
-    found = connection.execute("SELECT to_regclass('llm_metering_settled')").fetchone()
-    return found is not None and found[0] is not None
+    # Made last of all. Not by `to_regclass`, which goes on saying no, as it did before a lock was waited
+    # for: what it looks into is brought up to date when a transaction begins or locks a table.
+    found = connection.execute(
+        "SELECT FROM pg_catalog.pg_class "
+        "WHERE relname = 'llm_metering_settled' AND pg_table_is_visible(oid)"
+    )
+    return found.rowcount > 0
