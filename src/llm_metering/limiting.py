@@ -28,7 +28,14 @@ if TYPE_CHECKING:
         LimitUnit,
     )
 
-__all__ = ["LIMITS_FILE", "Limiting", "are_limits_on", "open_limiting", "own_sinks"]
+__all__ = [
+    "LIMITS_FILE",
+    "Limiting",
+    "are_limits_on",
+    "open_limiting",
+    "own_sinks",
+    "quiet_limiting",
+]
 
 LIMITS_FILE: Final = "limits.db"
 
@@ -127,6 +134,23 @@ def open_limiting(
     return None
 
 
+def quiet_limiting(settings: Settings) -> Limiting:
+    """Balances for those who look at them or only deliver, whether limits are on or not.
+
+    Raises:
+        ConfigurationError: If a setting cannot be used.
+        MissingExtraError: As `Limiting`.
+    """
+    return Limiting(
+        # No thresholds: it is for those to tell of them whose calls pass them.
+        replace(settings, balance_thresholds=()),
+        PriceBooks(settings),
+        count=guess,
+        announce=lambda _: None,
+        note=lambda *_: None,
+    )
+
+
 def own_sinks(settings: Settings, ledger: Ledger | None = None) -> list[Sink]:
     """The ledger and the balances, as sinks of those who only deliver.
 
@@ -143,16 +167,7 @@ def own_sinks(settings: Settings, ledger: Ledger | None = None) -> list[Sink]:
     if ledger is not None:
         sinks.append(ledger)
     if are_limits_on(settings):
-        # No thresholds: it is for those to tell of them whose calls pass them.
-        quiet = replace(settings, balance_thresholds=())
-        limiting = Limiting(
-            quiet,
-            PriceBooks(settings),
-            count=guess,
-            announce=lambda _: None,
-            note=lambda *_: None,
-        )
-        sinks.append(limiting.sink)
+        sinks.append(quiet_limiting(settings).sink)
     return sinks
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..limits import LimitsSink
 from ..meters import MeterDefinition
 from ..settings import Settings
 from ..sinks.asking import NETWORK_LIMIT
@@ -26,6 +27,7 @@ from .journal import check_journal
 from .jsonl import check_jsonl
 from .kafka import check_kafka, unreachable
 from .ledger import CHECK_LIMIT, check_ledger
+from .limits import check_limits
 from .machine import check_machine
 from .openmeter import check_openmeter
 from .running import Task, run_side_by_side
@@ -179,6 +181,18 @@ def _jsonl(sink: JSONLinesSink, _: _Looking) -> Task:
     )
 
 
+def _limits(sink: LimitsSink, _: _Looking) -> Task:
+    return Task(
+        name="sink",
+        run=lambda: check_limits(sink),
+        limit=2 * NETWORK_LIMIT,
+        late=replace(
+            _no_answer(sink), advice="look at the disk, or the database and the way to it"
+        ),
+        sink=sink.name,
+    )
+
+
 def _no_answer(sink: Sink) -> Finding:
     return failure(
         "sink.reachable",
@@ -201,6 +215,7 @@ _TASKS: Final[Mapping[type, Callable[[Any, _Looking], Task]]] = {
     JSONLinesSink: _jsonl,
     KafkaSink: _kafka,
     LagoSink: _lago,
+    LimitsSink: _limits,
     OpenMeterSink: _openmeter,
     StripeSink: _stripe,
 }

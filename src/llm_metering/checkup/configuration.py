@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from ..errors import MeteringError
-from ..limiting import own_sinks
+from ..limiting import are_limits_on, own_sinks
 from ..opening import open_sinks
 from ..settings import Settings, require_destination, unknown_variables
 from ..sinks.base import Sink
@@ -64,6 +64,13 @@ def check_settings(settings: Settings, sinks: list[Sink]) -> Iterator[Finding]:
             "there are secrets for signed subjects, and a subject without a signature counts as well",
             means="where run metadata comes from clients, they choose who pays",
             advice="set LLM_METERING_SUBJECT_FROM_METADATA=signed",
+        )
+    if settings.enforce and not are_limits_on(settings):
+        yield failure(
+            "settings.enforce",
+            "calls are to be held to balances, and limits are off",
+            means="applications with these settings fail when they begin to meter",
+            advice="switch one of them: LLM_METERING_LIMITS=on, or LLM_METERING_ENFORCE=off",
         )
     servers = [sink for sink in sinks if isinstance(sink, OpenMeterSink)]
     if settings.openmeter_token is not None and not servers:

@@ -27,6 +27,9 @@ from . import (
     reprice,
     status,
 )
+from .limits import limits
+from .limits.balance import balance
+from .limits.grant import grant
 from .prices import prices
 from .render import plain
 from .top.command import top
@@ -66,6 +69,9 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("forget")(forget.forget)
 app.command("ingest")(ingest.ingest)
 app.command("meters")(meters.meters)
+app.command("grant")(grant)
+app.command("balance")(balance)
+app.add_typer(limits, name="limits")
 app.add_typer(prices, name="prices")
 app.command("export")(export.export)
 app.command("import")(importing.import_files)

@@ -98,6 +98,14 @@ class LimitsSink:
         accepted = frozenset(each.id for each in batch) - {id for id, _ in rejected}
         return Delivery(accepted=accepted, rejected=frozenset(rejected))
 
+    def ask(self) -> int:
+        """How many balances there are.
+
+        Raises:
+            LimitStoreError: If the store cannot be used now.
+        """
+        return len(self._limits.store.keys())
+
     def close(self) -> None:
         """Let go of the store; a later `deliver` opens it again."""
         self._limits.store.close()
