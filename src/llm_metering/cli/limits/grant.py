@@ -21,7 +21,7 @@ from .common import UnitOption, burn, end, opened, say_what_is_new
 from .views import balance_view, when
 
 if TYPE_CHECKING:
-    from ...limits import GrantBalance, Interval, Limits, Recurrence
+    from ...limits import Feature, GrantBalance, Interval, Limits, Recurrence
 
 __all__ = ["grant"]
 
@@ -177,6 +177,8 @@ def grant(
     with opened(settings) as limiting:
         limits = limiting.limits
         limits.feature(unit)
+        if void is None and not was_on:
+            _check_first(limits.feature(unit), cast("str", amount), terms)
         # What was used before is burnt before: a grant is for what comes behind it.
         unburnt = burn(settings, limiting)
         if void is None:
@@ -204,6 +206,31 @@ def grant(
     if not is_done:
         raise typer.Exit(NO_SUCH_GRANT)
     end(unburnt)
+
+
+def _check_first(feature: Feature, amount: str, terms: Mapping[str, Any]) -> None:
+    """Refuse what the store would, before there is a store: a slip must not switch limits on.
+
+    Raises:
+        InvalidArgumentError: As `Limits.grant`.
+    """
+    from ...limits import Grant
+
+    now = datetime.now(UTC)
+    parts = feature.parts(amount)
+    lowest = feature.parts(terms.get("min_rollover", 0))
+    Grant(
+        id="first",
+        amount=parts,
+        priority=terms.get("priority", 100),
+        created_at=now,
+        effective_at=terms.get("effective_at", now),
+        expires_at=terms.get("expires_at"),
+        min_rollover=lowest,
+        max_rollover=feature.parts(terms["max_rollover"])
+        if "max_rollover" in terms
+        else max(lowest, parts),
+    )
 
 
 def _times(

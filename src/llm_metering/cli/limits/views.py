@@ -64,7 +64,8 @@ def balance_view(balance: Balance) -> Iterator[RenderableType]:
         yield Text()
         yield Listing(
             ("grant", "when"),
-            ("left", "of", "priority"),
+            # Short, for a line with an id has to fit into 80 columns.
+            ("left", "of", "prio"),
             [
                 (
                     plain(each.id),
