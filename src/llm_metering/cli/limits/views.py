@@ -102,13 +102,14 @@ def balances_view(
         yield Text(f"{who} yet")
         return
     yield Listing(
-        ("subject", "of", "resets at"),
+        ("subject", "of", "resets on"),
         ("granted", "used", "reserved", "available", "overage"),
         [
             (
                 plain(each.subject),
                 _unit(each),
-                "" if each.resets_at is None else moment(each.resets_at),
+                # The day alone: with the time, few lines would fit into 80 columns.
+                "never" if each.resets_at is None else f"{each.resets_at.astimezone(UTC):%Y-%m-%d}",
                 *(amount(value) for value in (each.granted, each.used, each.reserved)),
                 *(amount(value) for value in (each.available, each.overage)),
             )
@@ -140,7 +141,8 @@ def reservations_view(found: Sequence[Mapping[str, Any]]) -> Iterator[Renderable
 
 
 def _unit(balance: Balance) -> str:
+    """What it is of, in few letters: money by its currency alone."""
+    if balance.feature == "money":
+        return balance.unit
     named = plain(balance.feature)
-    if balance.unit not in (balance.feature, "tokens", "credits"):
-        named += f" ({balance.unit})"
-    return f"{named}, soft" if balance.is_soft_limit else named
+    return named if balance.unit in (balance.feature, "tokens") else f"{named} ({balance.unit})"
