@@ -313,6 +313,16 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "prices": {"value": [], "origin": "default"},
         "price_source": {"value": "auto", "origin": "default"},
         "plans": {"value": None, "origin": "default"},
+        "limits": {"value": "auto", "origin": "default"},
+        "enforce": {"value": False, "origin": "default"},
+        "default_grant": {"value": None, "origin": "default"},
+        "requests_per_minute": {"value": None, "origin": "default"},
+        "tokens_per_minute": {"value": None, "origin": "default"},
+        "reserved_output_tokens": {"value": 1024, "origin": "default"},
+        "limit_deadline": {"value": 0.5, "origin": "default"},
+        "on_limit_store_error": {"value": "allow", "origin": "default"},
+        "balance_thresholds": {"value": ["80", "100"], "origin": "default"},
+        "features": {"value": [], "origin": "default"},
         "meters": {"value": [], "origin": "default"},
     }
     assert "LLM_METERING_SINK is set, but there is no such setting\n" in data.stderr

@@ -58,6 +58,7 @@ class GrantBalance:
             "effective_at": self.effective_at,
             "expires_at": self.expires_at,
             "voided_at": self.voided_at,
+            "min_rollover": _plain(self.min_rollover),
             "max_rollover": _plain(self.max_rollover),
         }
         return _written(found)
