@@ -91,6 +91,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("reserved_output_tokens", 1024, "default"),
         ("limit_deadline", 0.5, "default"),
         ("on_limit_store_error", "allow", "default"),
+        ("limit_slices", False, "default"),
         ("balance_thresholds", ("80", "100"), "default"),
         ("features", (), "default"),
         ("meters", (), "default"),

@@ -100,6 +100,7 @@ class Limiting:
             on_store_error=settings.on_limit_store_error,
             requests_per_minute=settings.requests_per_minute,
             tokens_per_minute=settings.tokens_per_minute,
+            slices=settings.limit_slices,
             note=lambda reason: note("unchecked_calls", reason, 1),
         )
 

@@ -321,6 +321,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "reserved_output_tokens": {"value": 1024, "origin": "default"},
         "limit_deadline": {"value": 0.5, "origin": "default"},
         "on_limit_store_error": {"value": "allow", "origin": "default"},
+        "limit_slices": {"value": False, "origin": "default"},
         "balance_thresholds": {"value": ["80", "100"], "origin": "default"},
         "features": {"value": [], "origin": "default"},
         "meters": {"value": [], "origin": "default"},

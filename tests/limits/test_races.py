@@ -28,7 +28,7 @@ def limits(request):
     return "on" if request.param == "sqlite" else request.getfixturevalue("databases").new()
 
 
-def run(home, limits, tmp_path, watch):
+def run(home, limits, tmp_path, watch, killed=KILLED):
     """Keep so many processes at it, killing some, and watch meanwhile."""
     waiting = list(range(STARTS))
     running: dict[int, tuple[subprocess.Popen[str], float | None]] = {}
@@ -36,7 +36,7 @@ def run(home, limits, tmp_path, watch):
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
             seed = waiting.pop(0)
-            calls = 10_000 if seed in KILLED else CALLS
+            calls = 10_000 if seed in killed else CALLS
             command = [sys.executable, "-m", "tests.limits.racing", home, limits]
             process = subprocess.Popen(
                 [*command, tmp_path / str(seed), *map(str, (seed, THREADS, calls))],
@@ -47,7 +47,7 @@ def run(home, limits, tmp_path, watch):
             running[seed] = process, None
         watch()
         for seed, (process, ends_at) in list(running.items()):
-            if seed in KILLED and ends_at is None and (tmp_path / str(seed)).exists():
+            if seed in killed and ends_at is None and (tmp_path / str(seed)).exists():
                 running[seed] = process, time.monotonic() + Random(seed).random() / 2
             if ends_at is not None and time.monotonic() >= ends_at:
                 process.kill()
@@ -101,3 +101,26 @@ def test_a_balance_is_exact_whatever_happens_to_processes(limits, home, tmp_path
         assert seen["refused_calls"] > 0
         (calls,) = meter.usage("calls_total", group_by="status", filters={"status": "interrupted"})
         assert calls.value > 0
+
+
+@pytest.mark.timeout(300)
+def test_a_balance_is_exact_with_slices_leased_ahead(limits, home, tmp_path, monkeypatch):
+    """Each process hands out what it has leased, and gives back what it did not use."""
+    monkeypatch.setenv("LLM_METERING_LIMIT_SLICES", "on")
+    with Meter(home, (), source="tests", limits=limits) as meter:
+        for subject in (WITHIN, BEYOND):
+            meter.grant(subject, GRANTED)
+        said = run(
+            home,
+            limits,
+            tmp_path,
+            lambda: meter.limits.balance(WITHIN).available >= 0 or pytest.fail("too much"),
+            killed=(),
+        )
+        assert {tuple(words[1:]) for _, _, words in said} == {("0", "0")}
+        for subject in (WITHIN, BEYOND):
+            used = int(meter.usage("tokens_total", subject).rows[0].value)
+            balance = meter.balance(subject)
+            assert (balance.used, balance.reserved) == (used, 0)
+            assert used > GRANTED / 2
+        assert meter.limits.reservations() == []

@@ -20,6 +20,7 @@ from .amounts import Amounts
 from .ceilings import output_limit
 from .leases import HELD_FOR, Leases
 from .service import Limits
+from .slices import Slices, part_of
 from .stores import AccountKey, Hold, Rate
 
 __all__ = ["CallReservation", "Gate", "OnStoreError"]
@@ -48,6 +49,11 @@ class CallReservation:
     def __repr__(self) -> str:
         return f"<CallReservation {self.id} {list(self.held.values())}>"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several gates have reserved something under its id."""
+        return len(self.held) > 1
+
     def release(self, then: Callable[[], object], /) -> None:
         """The call costs nothing: it is given back by a thread of ours, and then `then` is called."""
         gates, self.held = list(self.held), {}
@@ -61,7 +67,7 @@ class CallReservation:
     def recorded(self) -> None:
         """The event is recorded: whoever keeps the balance settles it."""
         for gate in self.held:
-            gate.leases.end(self.id)
+            gate.ended(self.id)
 
 
 class Gate:
@@ -79,6 +85,7 @@ class Gate:
         on_store_error: What becomes of a call then, and where the store cannot be used.
         requests_per_minute: How many calls a subject may begin a minute, of whom nothing else is said.
         tokens_per_minute: How many tokens, likewise.
+        slices: Whether hot subjects are served from what is leased ahead.
         note: Counts what was let through unchecked, by the reason.
 
     Attributes:
@@ -96,9 +103,11 @@ class Gate:
         on_store_error: OnStoreError = "allow",
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        slices: bool = False,
         note: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._limits = limits
+        self._slices = Slices(limits.store) if slices else None
         self._amounts = amounts
         self._count = count
         self._ceiling = ceiling
@@ -126,6 +135,8 @@ class Gate:
         if threads is not None:
             threads.shutdown(wait=True)
         self.leases.close()
+        if self._slices is not None:
+            self._slices.close()
 
     def prepare(self) -> CallReservation:
         """What is to be reserved for a call that is about to begin."""
@@ -202,14 +213,9 @@ class Gate:
         """Release what was reserved, on a thread of ours, and call `then`."""
 
         def work() -> None:
-            try:
-                self._limits.store.release(id)
-            except Exception:
-                # It ends by itself, and a note of the call would not release it any sooner.
-                self._note("release")
-            finally:
-                self.leases.end(id)
-                then()
+            # What is not given back ends by itself, and a note of the call would not end it any sooner.
+            self._release(id)
+            then()
 
         try:
             self._running().submit(work)
@@ -248,13 +254,26 @@ class Gate:
             threads = self._threads = ThreadPoolExecutor(_THREADS, "llm-metering-limits")
         return threads
 
+    def ended(self, id: str) -> None:
+        """The event of a call is recorded, which settles what was reserved for it."""
+        self.leases.end(id)
+        if self._slices is not None:
+            self._slices.ended(id)
+
     def _take_back(self, reservation: Any) -> None:
         reservation.held.pop(self, None)
+        self._release(reservation.id)
+
+    def _release(self, id: str) -> None:
         try:
-            self._limits.store.release(reservation.id)
+            if self._slices is not None and part_of(id)[1] is not None:
+                self._slices.give_back(id)
+            else:
+                self._limits.store.release(id)
         except Exception:
             self._note("release")
-        self.leases.end(reservation.id)
+        finally:
+            self.leases.end(id)
 
     def _admit(self, call: Call, seconds: float | None = None) -> CallRefusedError | None:
         reservation = call.reservation
@@ -264,9 +283,14 @@ class Gate:
             if self in reservation.held:
                 # Another handler knows better who pays.
                 self._take_back(reservation)
+            if part_of(reservation.id)[1] is not None:
+                # Another meter has served it from a slice, whose name means nothing in our store.
+                return self._unknown("slice")
             hold = self._hold(call, reservation.id, subject, seconds or HELD_FOR)
-            self.leases.begin(reservation.id)
             reservation.held[self] = subject
+            if self._is_served(reservation, hold):
+                return None
+            self.leases.begin(reservation.id)
             self._limits.hold(hold)
         except CallRefusedError as refusal:
             reservation.held.pop(self, None)
@@ -276,6 +300,18 @@ class Gate:
             # It may have been reserved all the same: then the event releases it.
             return self._unknown(type(error).__name__)
         return None
+
+    def _is_served(self, reservation: CallReservation, hold: Hold) -> bool:
+        """Whether what is leased ahead covers a call."""
+        if self._slices is None or len(hold.amounts) != 1 or hold.rates or reservation.is_shared:
+            return False
+        [(key, steps)] = hold.amounts.items()
+        id = self._slices.take(key, steps)
+        if id is None:
+            return False
+        # The note of the call has another id: should this process die, the part ends with its slice.
+        reservation.id = id
+        return True
 
     def _unknown(self, reason: str) -> CallRefusedError | None:
         if self._on_store_error == "refuse":

@@ -15,6 +15,7 @@ from .amounts import Amounts
 from .balances import balance_of
 from .notices import THRESHOLD_EVENT_TYPE, BalanceNotice, crossed, notice_of
 from .service import Limits
+from .slices import part_of
 from .stores import AccountKey, Held, Settlement
 
 __all__ = ["LimitsSink"]
@@ -120,11 +121,13 @@ class LimitsSink:
                     amounts[AccountKey(event.subject, key)] = parts
                 else:
                     unpriced[parts.reason] = unpriced.get(parts.reason, 0) + 1
-        reservation = event.data.get("reservation_id")
+        named = event.data.get("reservation_id")
+        reservation, part = part_of(named) if isinstance(named, str) else (None, None)
         return Settlement(
             source=event.source,
             id=event.id,
-            reservation=reservation if isinstance(reservation, str) else None,
+            reservation=reservation,
+            part=part,
             amounts=amounts,
         )
 

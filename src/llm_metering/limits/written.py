@@ -12,6 +12,10 @@ from .recurrence import Recurrence
 
 __all__ = ["microseconds", "moment_of", "read_account", "written"]
 
+# Made once: `json.dumps` makes one each time. Numbers may be beyond 64 bits, which msgspec does not write.
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), check_circular=False
+).encode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MOMENTS: Final = ("created_at", "effective_at", "expires_at", "voided_at")
@@ -39,7 +43,7 @@ def written(account: Account) -> str:
         **{name: getattr(account, name) for name in _SUMS},
         "holdings": [{**_grant(each.grant), "left": each.left} for each in account.holdings],
     }
-    return json.dumps(held, ensure_ascii=False, separators=(",", ":"))
+    return _encode(held)
 
 
 def read_account(text: str) -> Account:

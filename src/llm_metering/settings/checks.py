@@ -163,5 +163,6 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     **PRICING,
     **LIMITING,
     "enforce": partial(_switch, "enforce"),
+    "limit_slices": partial(_switch, "limit_slices"),
 }
 """By name: returns the value in its type, or raises `ConfigurationError` or `SubjectError`."""

@@ -75,6 +75,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "reserved_output_tokens": ("LLM_METERING_RESERVED_OUTPUT_TOKENS",),
     "limit_deadline": ("LLM_METERING_LIMIT_DEADLINE",),
     "on_limit_store_error": ("LLM_METERING_ON_LIMIT_STORE_ERROR",),
+    "limit_slices": ("LLM_METERING_LIMIT_SLICES",),
     "balance_thresholds": ("LLM_METERING_BALANCE_THRESHOLDS",),
     # Tables, which no variable can hold.
     "features": (),
@@ -168,6 +169,7 @@ class Settings:
         limit_deadline: After how many seconds an event loop no longer waits for the store of balances.
         on_limit_store_error: What becomes of a call while nobody knows what is left: it is let through
             and counted (`allow`), or refused (`refuse`).
+        limit_slices: Whether a process reserves ahead for a subject of many calls, and hands that out itself.
         balance_thresholds: Of how much use, in percent, is told.
         features: What of the user's own can be granted.
         own_meters: The user's own meters.
@@ -214,6 +216,7 @@ class Settings:
     reserved_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     limit_deadline: float = DEFAULT_DEADLINE
     on_limit_store_error: OnLimitStoreError = "allow"
+    limit_slices: bool = False
     balance_thresholds: tuple[int, ...] = DEFAULT_THRESHOLDS
     features: tuple[FeatureSetting, ...] = ()
     own_meters: tuple[MeterDefinition, ...] = ()
@@ -277,6 +280,7 @@ class Settings:
             "reserved_output_tokens": self.reserved_output_tokens,
             "limit_deadline": self.limit_deadline,
             "on_limit_store_error": self.on_limit_store_error,
+            "limit_slices": self.limit_slices,
             "balance_thresholds": tuple(map(str, self.balance_thresholds)),
             "features": tuple(each.key for each in self.features),
             "meters": tuple(meter.slug for meter in self.own_meters),

@@ -130,12 +130,14 @@ class Settlement:
         source: The CloudEvents source of its event.
         id: The event's id: what was settled under both is not settled again.
         reservation: What was reserved for it, if anything was.
+        part: How many steps of that were for it; `None` is all.
         amounts: How many parts it used, by account; those that are not there are passed over.
     """
 
     source: str
     id: str
     reservation: str | None = None
+    part: int | None = None
     amounts: Mapping[AccountKey, int] = field(default_factory=dict)
 
 
@@ -196,6 +198,10 @@ class LimitStore(Protocol):
 
     def release(self, id: str) -> bool:
         """Reserve it no more; whether it was there."""
+        ...
+
+    def lessen(self, id: str, steps: int) -> None:
+        """Reserve so many steps less under an id, if it is there."""
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:

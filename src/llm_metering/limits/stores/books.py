@@ -102,6 +102,10 @@ class Transaction(Protocol):
         """Remove reservations, of whose accounts nobody else changes any."""
         ...
 
+    def lessen(self, id: str, steps: int) -> list[Dropped]:
+        """Make a reservation of one account smaller, of which nobody else changes any; by how much."""
+        ...
+
     def lapse(self, keys: Collection[AccountKey]) -> list[Dropped]:
         """Remove what has ended of accounts that were loaded."""
         ...
@@ -185,6 +189,12 @@ class Books(Protocol):
             self._save(books, _given_back(accounts, found))
             return any(each.ends_at > books.now for each in found)
 
+    def lessen(self, id: str, steps: int) -> None:
+        """Reserve so many steps less under an id; see `LimitStore`."""
+        with self._begun(synced=False) as books:
+            accounts = self._current(books, books.keys_of([id]))
+            self._save(books, _given_back(accounts, books.lessen(id, steps)))
+
     def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:
         """Burn what calls have used, each once; see `LimitStore`."""
         with self._begun() as books:
@@ -193,11 +203,20 @@ class Books(Protocol):
             for each in settlements:
                 if (each.source, each.id) in new:
                     firsts.setdefault((each.source, each.id), each)
-            ids = {each.reservation for each in firsts.values() if each.reservation is not None}
-            keys = books.keys_of(ids)
+            ids: set[str] = set()
+            parts_of: dict[str, int] = {}
+            for each in firsts.values():
+                if each.reservation is not None and each.part is None:
+                    ids.add(each.reservation)
+                elif each.reservation is not None and each.part is not None:
+                    so_far = parts_of.get(each.reservation, 0)
+                    parts_of[each.reservation] = so_far + each.part
+            keys = books.keys_of([*ids, *parts_of])
             for each in firsts.values():
                 keys |= each.amounts.keys()
             accounts = _given_back(self._current(books, keys), books.drop(ids))
+            for id, steps in sorted(parts_of.items()):
+                accounts = _given_back(accounts, books.lessen(id, steps))
             burnt: dict[AccountKey, Account] = {}
             for each in firsts.values():
                 for key, parts in each.amounts.items():

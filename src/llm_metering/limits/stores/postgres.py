@@ -309,6 +309,19 @@ class _Transaction:
     def drop(self, ids: Collection[str]) -> list[Dropped]:
         return [_dropped(row) for row in self._execute(_DROP, (list(ids),))]
 
+    def lessen(self, id: str, steps: int) -> list[Dropped]:
+        sql = f"SELECT {_DROPPED} FROM {_RESERVATIONS} WHERE id = %s"
+        found = [_dropped(row) for row in self._execute(sql, (id,))]
+        for key, reserved, _ in found:
+            if reserved <= steps:
+                self._execute(f"DELETE FROM {_RESERVATIONS} WHERE id = %s", (id,))
+            else:
+                sql = (
+                    f"UPDATE {_RESERVATIONS} SET steps = steps - %s WHERE id = %s AND feature = %s"
+                )
+                self._execute(sql, (steps, id, key.feature))
+        return [each._replace(steps=min(each.steps, steps)) for each in found]
+
     def lapse(self, keys: Collection[AccountKey]) -> list[Dropped]:
         asked = {**_arrays(keys), "now": self.now}
         rows = self._execute(f"DELETE {_LAPSED} RETURNING {_DROPPED}", asked)

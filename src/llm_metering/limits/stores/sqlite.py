@@ -200,6 +200,17 @@ class _Transaction:
     def drop(self, ids: Collection[str]) -> list[Dropped]:
         return _dropped(self._execute(_DROP, (json.dumps(list(ids)),)))
 
+    def lessen(self, id: str, steps: int) -> list[Dropped]:
+        sql = f"SELECT {_DROPPED} FROM reservations WHERE id = ?"
+        found = _dropped(self._execute(sql, (id,)))
+        for key, reserved, _ in found:
+            if reserved <= steps:
+                self._execute("DELETE FROM reservations WHERE id = ?", (id,))
+            else:
+                sql = "UPDATE reservations SET steps = steps - ? WHERE id = ? AND feature = ?"
+                self._execute(sql, (steps, id, key.feature))
+        return [each._replace(steps=min(each.steps, steps)) for each in found]
+
     def lapse(self, keys: Collection[AccountKey]) -> list[Dropped]:
         found = []
         for key in keys:
