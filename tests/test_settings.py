@@ -85,6 +85,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("plans", None, "default"),
         ("limits", "auto", "default"),
         ("enforce", False, "default"),
+        ("entitlements", None, "default"),
         ("default_grant", None, "default"),
         ("requests_per_minute", None, "default"),
         ("tokens_per_minute", None, "default"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
-from .errors import ConfigurationError, InvalidArgumentError
+from .errors import ConfigurationError, InvalidArgumentError, SinkURLError
 from .exchange import Counted, Exchange
 from .opening import open_ledger
 from .price_books import PriceBooks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         LimitsSink,
         LimitStore,
         LimitUnit,
+        RemoteGrants,
     )
 
 __all__ = [
@@ -79,8 +80,15 @@ class Limiting:
         features = _features_of(settings)
         store, url = _store_of(settings, features)
         default = _default_grant_of(settings, features)
+        grants = _remote_grants_of(
+            settings, store, features, lambda reason: note("unanswered_entitlements", reason, 1)
+        )
         self.limits = Limits(
-            store, source=settings.source, features=features, default_grant=default
+            store,
+            source=settings.source,
+            features=features,
+            default_grant=default,
+            grants=grants,
         )
         amounts = Amounts(features, prices=lambda: books.prices, credits=lambda: books.credits)
         self.sink = LimitsSink(
@@ -103,6 +111,12 @@ class Limiting:
             slices=settings.limit_slices,
             note=lambda reason: note("unchecked_calls", reason, 1),
         )
+
+    def close(self) -> None:
+        """Wait for what is being given back and asked, and let go of threads and connections."""
+        self.gate.close()
+        if self.limits.grants is not None:
+            self.limits.grants.close()
 
 
 def are_limits_on(settings: Settings) -> bool:
@@ -207,6 +221,32 @@ def _default_grant_of(settings: Settings, features: dict[str, Feature]) -> Defau
         raise ConfigurationError("default_grant", str(error)) from None
     interval = cast("Interval | None", given.interval)
     return DefaultGrant(amount=given.amount, feature=given.feature, interval=interval)
+
+
+def _remote_grants_of(
+    settings: Settings,
+    store: LimitStore,
+    features: dict[str, Feature],
+    note: Callable[[str], object],
+) -> RemoteGrants | None:
+    if settings.entitlements is None:
+        return None
+    # Here, not above: most have their grants in the store alone.
+    from .limits.openmeter_url import grants_from_url
+
+    try:
+        return grants_from_url(
+            settings.entitlements,
+            store,
+            features,
+            token=settings.openmeter_token,
+            note=note,
+        )
+    except SinkURLError as error:
+        message = str(error).removeprefix("sinks: ")
+        raise ConfigurationError("entitlements", message) from None
+    except InvalidArgumentError as error:
+        raise ConfigurationError("entitlements", str(error)) from None
 
 
 def _store_of(settings: Settings, features: dict[str, Feature]) -> tuple[LimitStore, str]:

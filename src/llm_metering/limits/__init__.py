@@ -6,6 +6,7 @@ from .balances import Balance, GrantBalance
 from .features import FEATURES, Feature, LimitUnit
 from .gate import CallReservation, Gate
 from .grants import Grant
+from .mirrors import RemoteBalance, RemoteGrants
 from .notices import THRESHOLD_EVENT_TYPE, BalanceNotice
 from .recurrence import Interval, Recurrence
 from .reservations import Reservation
@@ -52,6 +53,8 @@ __all__ = [
     "PostgresStore",
     "Rate",
     "Recurrence",
+    "RemoteBalance",
+    "RemoteGrants",
     "Reservation",
     "SQLiteStore",
     "Settlement",

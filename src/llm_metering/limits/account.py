@@ -12,13 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, LimitStoreError
 from .grants import Grant
+from .mirrors import KEPT, Mirror, RemoteBalance
 from .recurrence import Recurrence
 
-__all__ = ["Account", "Holding"]
+__all__ = ["REMOTE_GRANT", "Account", "Holding"]
+
+REMOTE_GRANT: Final = "remote"
+"""The id of the one grant of an account whose grants somebody else keeps."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,9 @@ class Account:
         burnt: All that was ever used of it.
         lapsed: All that was never used, and can no longer be.
         forgiven: All overage that was dropped as a usage period began.
+        mirror: Where somebody else keeps the grants: what is to be remembered of that. Then `granted`,
+            `burnt` and `overage` are what that one says of the usage period, and what was used here since;
+            all of the periods before is in `lapsed` as well as in `granted`.
     """
 
     as_of: datetime
@@ -68,6 +76,7 @@ class Account:
     burnt: int = 0
     lapsed: int = 0
     forgiven: int = 0
+    mirror: Mirror | None = None
 
     @property
     def left(self) -> int:
@@ -122,7 +131,62 @@ class Account:
         """Use something, of what there is now; what there is not is overage."""
         self.usage += amount
         self.overage += amount
+        if self.mirror is not None:
+            self.mirror.burnt(amount, self.as_of)
         self._burn_overage()
+
+    def follow(self, said: RemoteBalance, *, asked_at: datetime, lag: timedelta) -> bool:
+        """Take over what somebody else says, less what may have been used here unknown to that one.
+
+        What was granted here before is no longer of any use. Of several answers the one that was asked
+        for last stays, whichever comes last.
+
+        Args:
+            said: What that one says.
+            asked_at: When it was asked for, or earlier.
+            lag: How long that one may take to hear of what was burnt here.
+
+        Returns:
+            Whether it was news.
+
+        Raises:
+            LimitStoreError: If it was asked for so long ago that nobody knows what was burnt since.
+        """
+        if self.mirror is not None and asked_at < self.mirror.asked_at:
+            return False
+        if asked_at - lag < self.as_of - KEPT:
+            raise LimitStoreError(
+                f"an answer was asked for at {asked_at.isoformat()}, too long ago"
+            )
+        is_new_period = self.mirror is None or said.usage < self.mirror.used
+        mirror = self.mirror or Mirror(asked_at=asked_at)
+        before = self.issued
+        if is_new_period:
+            self.lapsed = self.granted
+        uncounted = mirror.burnt_since(asked_at - lag)
+        net = said.balance - said.overage - uncounted
+        left = max(0, net)
+        self.usage = said.usage + uncounted
+        self.overage = left - net
+        self.burnt = self.usage - self.overage
+        self.granted = self.lapsed + left + self.burnt
+        self.is_soft = said.is_soft
+        self.period = None
+        since = next(
+            (each.grant.created_at for each in self.holdings if each.grant.id == REMOTE_GRANT),
+            asked_at,
+        )
+        self.holdings.clear()
+        if (amount := max(left + self.burnt, left)) > 0:
+            grant = Grant(id=REMOTE_GRANT, amount=amount, created_at=since, effective_at=since)
+            self.holdings.append(Holding(grant, left))
+        if is_new_period or self.issued > before:
+            # A threshold that is behind it now is one that can be reached again.
+            self.announced = min(self.announced, self.percent_used)
+        mirror.asked_at, mirror.used = asked_at, said.usage
+        mirror.forget(self.as_of)
+        self.mirror = mirror
+        return True
 
     def _changes(self) -> Iterator[datetime]:
         if self.period is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from .balances import Balance, GrantBalance, balance_of, grant_balance
 from .features import FEATURES, Feature
 from .grants import Grant
 from .known import KnownTerms
+from .mirrors import RemoteGrants
 from .recurrence import Interval, Recurrence
 from .reservations import Reservation
 from .stores import (
@@ -58,6 +59,7 @@ class Limits:
         source: The CloudEvents source of what is settled by hand.
         features: What there is to grant, by key.
         default_grant: What a subject is granted that has nothing.
+        grants: Who keeps accounts in step with grants that are elsewhere, if anybody does.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Limits:
         source: str,
         features: Mapping[str, Feature] = FEATURES,
         default_grant: DefaultGrant | None = None,
+        grants: RemoteGrants | None = None,
     ) -> None:
         self.store = store
+        self.grants = grants
         self.features = features
         self._source = source
         self._default_grant = default_grant
@@ -126,7 +130,8 @@ class Limits:
 
         Raises:
             SubjectError: If the subject is not usable.
-            InvalidArgumentError: If a value makes no sense, or a grant of that key had another amount.
+            InvalidArgumentError: If a value makes no sense, a grant of that key had another amount, or what
+                the subject may use of it is granted elsewhere.
             LimitStoreError: If the store cannot be used now.
         """
         check_subject(subject)
@@ -140,6 +145,7 @@ class Limits:
             highest = lowest if recurrence is not None else parts
 
         def work(account: Account) -> Holding:
+            _check_ours(account, subject, unit)
             if soft_limit is not None:
                 account.is_soft = soft_limit
             found = next((each for each in account.holdings if each.grant.id == id), None)
@@ -183,14 +189,20 @@ class Limits:
             Whether there was one that had not ended.
 
         Raises:
-            InvalidArgumentError: If there is no such unit.
+            InvalidArgumentError: If there is no such unit, or what the subject may use of it is granted
+                elsewhere.
             LimitStoreError: If the store cannot be used now.
         """
         self.feature(unit)
         key = AccountKey(subject, unit)
         if key not in self.store.keys([subject]):
             return False
-        return self.store.change(key, lambda account: account.void(grant_id), make=_empty)
+
+        def work(account: Account) -> bool:
+            _check_ours(account, subject, unit)
+            return account.void(grant_id)
+
+        return self.store.change(key, work, make=_empty)
 
     def balance(self, subject: str, unit: str = "tokens") -> Balance:
         """What a subject has left; all is 0 if it was never granted anything.
@@ -200,6 +212,7 @@ class Limits:
             LimitStoreError: If the store cannot be used now.
         """
         feature = self.feature(unit)
+        self._refresh(subject, (unit,))
         key = AccountKey(subject, unit)
         held = self.store.read([key]).get(key)
         return balance_of(key, feature, held or Held(account=_empty(datetime.now(UTC)), reserved=0))
@@ -255,6 +268,7 @@ class Limits:
         steps = feature.steps_up(feature.parts(amount))
         if steps == 0 or not 0 < expires_in < 10**9:
             raise InvalidArgumentError("amount and expires_in are more than 0")
+        self._refresh(subject, (unit,))
         id = uuid4().hex
         self.hold(
             Hold(
@@ -295,6 +309,7 @@ class Limits:
         Raises:
             LimitStoreError: If the store cannot be used now.
         """
+        self._refresh(subject, self.features)
         terms = self._known.of(subject)
         default = self._default_grant
         if terms.features or default is None or not with_default:
@@ -327,6 +342,10 @@ class Limits:
         )
         self._known.forget(subject)
 
+    def _refresh(self, subject: str, features: Collection[str]) -> None:
+        if self.grants is not None:
+            self.grants.refresh(subject, features)
+
     def _error(self, subject: str, refused: Shortage | TooFast) -> CallRefusedError:
         if isinstance(refused, TooFast):
             return RateExceeded(subject, refused.kind, refused.per_minute, refused.fits_at)
@@ -346,6 +365,13 @@ def _recurrence(given: Interval | Recurrence | None, anchor: datetime) -> Recurr
     if given is None or isinstance(given, Recurrence):
         return given
     return Recurrence(interval=given, anchor=anchor)
+
+
+def _check_ours(account: Account, subject: str, unit: str) -> None:
+    if account.mirror is not None:
+        raise InvalidArgumentError(
+            f"what {subject!r} may use of {unit} is granted elsewhere; grant it or take it back there"
+        )
 
 
 def _empty(now: datetime) -> Account:

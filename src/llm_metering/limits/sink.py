@@ -135,7 +135,10 @@ class LimitsSink:
         """Tell of thresholds that were passed; whoever dies before it is written down tells again."""
         for key, account in burnt.items():
             reached = crossed(account, self._thresholds)
-            if reached == account.announced:
+            # What is burnt of a mirror counts twice for a while: it may seem to come back.
+            if reached == account.announced or (
+                account.mirror is not None and reached < account.announced
+            ):
                 continue
             try:
                 if reached > account.announced:

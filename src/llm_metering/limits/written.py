@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from .account import Account, Holding
 from .grants import Grant
+from .mirrors import Mirror
 from .recurrence import Recurrence
 
 __all__ = ["microseconds", "moment_of", "read_account", "written"]
@@ -43,6 +44,12 @@ def written(account: Account) -> str:
         **{name: getattr(account, name) for name in _SUMS},
         "holdings": [{**_grant(each.grant), "left": each.left} for each in account.holdings],
     }
+    if account.mirror is not None:
+        held["mirror"] = {
+            "asked_at": microseconds(account.mirror.asked_at),
+            "used": account.mirror.used,
+            "recent": list(account.mirror.recent.items()),
+        }
     return _encode(held)
 
 
@@ -56,6 +63,7 @@ def read_account(text: str) -> Account:
         is_soft=held["is_soft"],
         announced=held["announced"],
         holdings=[_read_holding(each) for each in held["holdings"]],
+        mirror=_read_mirror(held.get("mirror")),
         **{name: held[name] for name in _SUMS},
     )
 
@@ -79,6 +87,14 @@ def _read_holding(held: dict[str, Any]) -> Holding:
         held[name] = None if held[name] is None else moment_of(held[name])
     held["recurrence"] = _read_recurrence(held["recurrence"])
     return Holding(Grant(**held), left)
+
+
+def _read_mirror(held: dict[str, Any] | None) -> Mirror | None:
+    if held is None:
+        return None
+    return Mirror(
+        asked_at=moment_of(held["asked_at"]), used=held["used"], recent=dict(held["recent"])
+    )
 
 
 def _recurrence(recurrence: Recurrence | None) -> dict[str, Any] | None:

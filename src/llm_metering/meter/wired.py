@@ -292,7 +292,7 @@ class Meter(Recording, Asking, Limited):
             # Half of the time: what is estimated and shipped is better than counted and left.
             counted = self._counting.close(time.monotonic() + timeout / 2)
         if self._limiting is not None:
-            self._limiting.gate.close()
+            self._limiting.close()
         return self._transport.close(deadline) and counted
 
     def retire(self) -> bool:

@@ -52,8 +52,8 @@ def load_settings(**arguments: object) -> Settings:
             `lago_api_key`, `tokenizer_download`, `taps`,
             `request_stream_usage`, `silent_call_hours`, `on_missing_subject`, `subject_keys`, `subject_from_metadata`,
             `subject_token_secrets`, `metadata_dimensions`, `prices` (paths in one string or an
-            iterable), `price_source`, `plans` (a path), `limits`, `enforce`, `default_grant`,
-            `requests_per_minute`, `tokens_per_minute`, `reserved_output_tokens`, `limit_deadline`,
+            iterable), `price_source`, `plans` (a path), `limits`, `enforce`, `entitlements`,
+            `default_grant`, `requests_per_minute`, `tokens_per_minute`, `reserved_output_tokens`, `limit_deadline`,
             `on_limit_store_error`, `limit_slices`, `balance_thresholds`, `features` (tables by key), `meters` (tables
             by slug, or an iterable of `MeterDefinition` and of dicts).
 

@@ -83,6 +83,15 @@ def _limits(found: Found) -> str:
     )
 
 
+def _entitlements(found: Found) -> str:
+    """The URL of an OpenMeter server, which is taken apart where it is used."""
+    text = found.value.strip() if isinstance(found.value, str) else ""
+    if text.startswith(("openmeter+https://", "openmeter+http://")):
+        return text
+    # Not what was found: it may hold a password.
+    raise ConfigurationError("entitlements", f"openmeter+https://… is wanted ({found.origin})")
+
+
 def _default_grant(found: Found) -> DefaultGrantSetting:
     text = found.value.strip() if isinstance(found.value, str) else ""
     match = _GRANT.fullmatch(text)
@@ -173,6 +182,7 @@ def _features(found: Found) -> tuple[FeatureSetting, ...]:
 
 LIMITING: Final[Mapping[str, Callable[[Found], object]]] = {
     "limits": _limits,
+    "entitlements": _entitlements,
     "default_grant": _default_grant,
     "requests_per_minute": partial(_number, "requests_per_minute", "a number of calls", 1),
     "tokens_per_minute": partial(_number, "tokens_per_minute", "a number of tokens", 1),

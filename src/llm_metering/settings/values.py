@@ -69,6 +69,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "plans": ("LLM_METERING_PLANS",),
     "limits": ("LLM_METERING_LIMITS",),
     "enforce": ("LLM_METERING_ENFORCE",),
+    "entitlements": ("LLM_METERING_ENTITLEMENTS",),
     "default_grant": ("LLM_METERING_DEFAULT_GRANT",),
     "requests_per_minute": ("LLM_METERING_REQUESTS_PER_MINUTE",),
     "tokens_per_minute": ("LLM_METERING_TOKENS_PER_MINUTE",),
@@ -161,6 +162,7 @@ class Settings:
         limits: Where balances are: in the home (`on`), in a database (`postgresql://…`), nowhere (`off`);
             `auto` is in the home, once somebody was granted something there.
         enforce: Whether every call is refused that its payer's balance does not cover.
+        entitlements: The OpenMeter server whose entitlements balances follow; `None` is none.
         default_grant: What a subject is granted that has nothing, when its first call is checked.
         requests_per_minute: How many calls a subject may begin a minute.
         tokens_per_minute: How many tokens, as they are estimated.
@@ -210,6 +212,7 @@ class Settings:
     plans: Path | None = None
     limits: str = "auto"
     enforce: bool = False
+    entitlements: str | None = None
     default_grant: DefaultGrantSetting | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -274,6 +277,7 @@ class Settings:
             "plans": None if self.plans is None else str(self.plans),
             "limits": mask_url(self.limits) if "://" in self.limits else self.limits,
             "enforce": self.enforce,
+            "entitlements": None if self.entitlements is None else mask_url(self.entitlements),
             "default_grant": None if self.default_grant is None else str(self.default_grant),
             "requests_per_minute": self.requests_per_minute,
             "tokens_per_minute": self.tokens_per_minute,

@@ -28,7 +28,7 @@ from .http import HTTPClient
 from .shapes import SHAPES, WireForm, event_type_of, wire_form
 from .urls import filled, http_base, one_of, parameters_of, split_url, window_of
 
-__all__ = ["OpenMeterSink", "from_url"]
+__all__ = ["OpenMeterSink", "checked_token", "from_url"]
 
 CONTENT_TYPE: Final = "application/cloudevents-batch+json"
 LIMITS: Final = SinkLimits(max_events=100, max_bytes=512 * 1024, dedupe="optional")
@@ -110,7 +110,7 @@ class OpenMeterSink:
         self.shape = shape
         self.event_type = event_type or event_type_of(shape)
         self.event_id = event_id
-        self.token = _checked_token(token)
+        self.token = checked_token(token)
         self._endpoint = base + _PATHS[api]
         self._headers = {"Content-Type": CONTENT_TYPE}
         if self.token is not None:
@@ -214,7 +214,12 @@ def from_url(url: str, context: SinkContext) -> OpenMeterSink:
     )
 
 
-def _checked_token(token: str | None) -> str | None:
+def checked_token(token: str | None) -> str | None:
+    """A key without the space around it; `None` if nothing is left of it.
+
+    Raises:
+        ConfigurationError: If it cannot stand in a header. The message does not hold it.
+    """
     token = (token or "").strip()
     if not token:
         return None

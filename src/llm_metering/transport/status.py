@@ -73,6 +73,7 @@ def home_status(home: Path, *, now: datetime | None = None) -> dict[str, Any]:
         "refused_calls": sum(total.counts.get("refused_calls", {}).values()),
         "unchecked_calls": sum(total.counts.get("unchecked_calls", {}).values()),
         "unburnt": total.counts.get("unburnt", {}),
+        "unanswered_entitlements": total.counts.get("unanswered_entitlements", {}),
         "unfinished_responses": sum(total.counts.get("unfinished_responses", {}).values()),
         "ignored_signals": total.counts.get("ignored_signals", {}),
         "late_usage": {
