@@ -72,7 +72,7 @@ class OpenMeterServer(Holdings):
         path = None if file is None else Path(file)
         books = Books(dedupe=dedupe, clock=clock, file=path, cursors=cursors)
         self._desk = Desk(books, token=token, clock=clock, meters=meters, customers=customers)
-        super().__init__(books, self._desk.changed)
+        super().__init__(books, self._desk.entitlements, self._desk.changed)
         self._wire: Wire | None = None
         self._placeholder: socket.socket | None = None
 

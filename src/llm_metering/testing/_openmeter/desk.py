@@ -23,6 +23,7 @@ from ..faults import (
 )
 from ..received import Received
 from .books import Books
+from .entitlements import ENTITLEMENT_PATH, Entitlements
 from .ingest import API, PATHS, Answer, Event, problem_answer, read_events
 from .items import Shown
 from .listing import LISTS, list_events
@@ -44,6 +45,7 @@ class Desk:
         changed: Guards everything here, and is notified of every change.
         books: What is counted.
         meters: What the lists of meters show.
+        entitlements: What subjects are entitled to.
         received: Every request, in the order in which they came.
         batches: Every batch that was answered with success.
         violations: What was wrong with requests, or would have been dropped.
@@ -63,6 +65,7 @@ class Desk:
         self.books = books
         self.meters = check_meters(meters)
         self._shown = Shown(self.meters, customers)
+        self.entitlements = Entitlements(books.rows, self.meters, clock)
         self.received: list[Received] = []
         self.batches: list[list[Event]] = []
         self.violations: list[str] = []
@@ -161,6 +164,8 @@ class Desk:
             return create_meter(request, self.meters)
         if meter := METER_PATH.fullmatch(request.path):
             return answer_meter(request, meter, self.books.rows, self.meters)
+        if entitlement := ENTITLEMENT_PATH.fullmatch(request.path):
+            return self.entitlements.answer(request, entitlement)
         return self._wrong_address(request)
 
     def _wrong_address(self, request: Received) -> Answer:

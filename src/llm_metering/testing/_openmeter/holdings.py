@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from .books import Books
+from .entitlements import Entitlement, EntitlementKind, Entitlements
 from .ingest import Event
 
 __all__ = ["Holdings"]
@@ -15,9 +16,13 @@ __all__ = ["Holdings"]
 class Holdings:
     """The part of a server that is about the events it has."""
 
-    def __init__(self, books: Books, changed: threading.Condition) -> None:
+    def __init__(
+        self, books: Books, entitlements: Entitlements, changed: threading.Condition
+    ) -> None:
         self._books = books
+        self._entitlements = entitlements
         self._changed = changed
+        self._numbered = 0
 
     @property
     def dedupe(self) -> bool:
@@ -60,6 +65,63 @@ class Holdings:
             count = self._books.preload(map(dict, events), at=stored_at)
             self._changed.notify_all()
         return count
+
+    def entitle(
+        self,
+        subject: str,
+        feature: str,
+        *,
+        kind: EntitlementKind = "metered",
+        meter: str | None = None,
+        amount: float = 0.0,
+        soft_limit: bool = False,
+        config: str | None = None,
+        since: float = 0.0,
+    ) -> None:
+        """Entitle a subject to a feature, in place of what it had of it.
+
+        >>> from llm_metering.meters import METERS
+        >>> from llm_metering.testing import OpenMeterServer
+        >>> with OpenMeterServer(meters=[METERS["tokens_total"].to_dict()]) as server:
+        ...     server.entitle("acme", "llm_tokens", meter="tokens_total", amount=100_000)
+
+        Args:
+            subject: Who.
+            feature: The feature's key.
+            kind: `metered`, `static` or `boolean`.
+            meter: The slug of the meter that counts what is used of a metered one.
+            amount: What there is to use of it.
+            soft_limit: Whether it is only counted.
+            config: Of a static one: JSON.
+            since: From when on usage counts, in seconds since 1970: another one begins a new usage period.
+
+        Raises:
+            ValueError: If the server has no such meter.
+        """
+        with self._changed:
+            self._numbered += 1
+            self._entitlements.add(
+                Entitlement(
+                    subject=subject,
+                    feature=feature,
+                    kind=kind,
+                    meter=meter,
+                    amount=amount,
+                    is_soft=soft_limit,
+                    config=config,
+                    since=since,
+                    number=self._numbered,
+                )
+            )
+
+    def withdraw(self, subject: str, feature: str) -> bool:
+        """Take an entitlement away.
+
+        Returns:
+            Whether the subject had it.
+        """
+        with self._changed:
+            return self._entitlements.remove(subject, feature)
 
     def catch_up(self) -> int:
         """Store what `Lag` held back, in the order in which it came.
