@@ -185,30 +185,30 @@ def test_there_is_never_more_here_than_is_left_there(steps):
     said, known = answer(0)
     account.follow(said, asked_at=START, lag=LAG)
     trusted.append((0, known))
-    for name, *given in steps:
+    for name, *numbers in steps:
         match name:
             case "wait":
-                now += given[0]
+                now += numbers[0]
             case "burn":
                 account.advance(second(now))
-                account.burn(given[0])
-                events.append((now, given[0], given[1], True))
+                account.burn(numbers[0])
+                events.append((now, numbers[0], given[1], True))
             case "elsewhere":
-                events.append((now, given[0], given[1], False))
+                events.append((now, numbers[0], given[1], False))
             case "grant":
-                granted += given[0]
+                granted += numbers[0]
             case "refresh":
-                now += given[0]
+                now += numbers[0]
                 account.advance(second(now))
                 said, known = answer(now)
                 account.follow(said, asked_at=second(now), lag=LAG)
                 trusted.append((now, known))
             case "ask":
                 # The server looks at its books some time after it was asked.
-                asked.append((now, *answer(now + given[0])))
-                now += given[0]
+                asked.append((now, *answer(now + numbers[0])))
+                now += numbers[0]
             case "answer" if asked:
-                moment, said, known = asked.pop(given[0] % len(asked))
+                moment, said, known = asked.pop(numbers[0] % len(asked))
                 account.advance(second(now))
                 if now - moment > 700:
                     continue  # no question is open for so long

@@ -15,13 +15,13 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Final
 
 from .. import system
 from ..errors import InvalidArgumentError, LimitStoreError
 from .account import Account
-from .entitlements import EntitlementServer, EntitlementValue, NoAnswerError
+from .entitled import Entitled
+from .entitlements import EntitlementServer, NoAnswerError
 from .features import Feature
 from .mirrors import KEPT, RemoteBalance
 from .stores import AccountKey, LimitStore
@@ -40,14 +40,9 @@ STALE: Final = 300.0
 """Seconds for which an answer is used while the server gives no other."""
 
 _RETRY: Final = 5.0
-_SOFT_FOR: Final = 300.0
 _LONGEST_LAG: Final = (KEPT - timedelta(minutes=3)).total_seconds()
 _THREADS: Final = 4
 _MOST: Final = 20_000
-_LARGEST: Final = Decimal(10**12)
-"""As much as nobody uses up; the store keeps its millionths in 64 bits."""
-
-_exactly: Final = Context(prec=60)
 
 
 @dataclass(slots=True)
@@ -114,8 +109,7 @@ class OpenMeterGrants:
                 f"fresh is more than 0 and up to stale, got {fresh:g} and {stale:g}"
             )
         self._store = store
-        self._server = server
-        self._features = features
+        self._entitled = Entitled(server, features, names)
         self._names = names
         self._fresh = fresh
         self._lag = timedelta(seconds=lag)
@@ -123,7 +117,6 @@ class OpenMeterGrants:
         self._note = note
         self._clock = clock
         self._known: dict[AccountKey, _Known] = {}
-        self._soft: dict[AccountKey, tuple[float, bool]] = {}
         self._paused: tuple[float, NoAnswerError] | None = None
         self._begin()
         system.on_fork(self)
@@ -134,7 +127,7 @@ class OpenMeterGrants:
         self._flights: dict[AccountKey, Future[None]] = {}
 
     def __repr__(self) -> str:
-        return f"<OpenMeterGrants {self._server.base} {len(self._known)} known>"
+        return f"<OpenMeterGrants {self._entitled.server.base} {len(self._known)} known>"
 
     def after_fork(self) -> None:
         """In a forked child: threads, and what they ask, are the parent's."""
@@ -146,7 +139,7 @@ class OpenMeterGrants:
             threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=True)
-        self._server.close()
+        self._entitled.server.close()
 
     def refresh(self, subject: str, features: Collection[str]) -> None:
         """See to it that accounts are not older than they may be; see `RemoteGrants`."""
@@ -166,7 +159,12 @@ class OpenMeterGrants:
         for key, flight in needed:
             flight.result()
             known = self._known.get(key)
-            if known is not None and known.problem is not None and now >= known.good_until:
+            # By the clock as it is now: it failed behind the beginning of this.
+            if (
+                known is not None
+                and known.problem is not None
+                and self._clock() >= known.good_until
+            ):
                 raise _again(known.problem)
 
     def _ask(self, key: AccountKey) -> Future[None]:
@@ -201,11 +199,7 @@ class OpenMeterGrants:
         except Exception as error:
             self._failed(key, error)
             return
-        if len(self._known) >= _MOST:
-            # Those that pay often come back; to find the oldest would take longer.
-            self._known.clear()
-            self._soft.clear()
-        self._known[key] = _Known(asked + self._fresh, asked + self._stale)
+        self._keep(key, _Known(asked + self._fresh, asked + self._stale))
 
     def _failed(self, key: AccountKey, error: Exception) -> None:
         reason = error.reason if isinstance(error, NoAnswerError) else type(error).__name__
@@ -224,7 +218,13 @@ class OpenMeterGrants:
         good_until = now if known is None else known.good_until
         if good_until <= now:
             good_until = self._good_until(key, now)
-        self._known[key] = _Known(now + wait, good_until, error)
+        self._keep(key, _Known(now + wait, good_until, error))
+
+    def _keep(self, key: AccountKey, known: _Known) -> None:
+        if len(self._known) >= _MOST:
+            # Those that pay often come back; to find the oldest would take longer.
+            self._known.clear()
+        self._known[key] = known
 
     def _good_until(self, key: AccountKey, now: float) -> float:
         """For how long an answer may be used that another process had, or this one's last run."""
@@ -249,57 +249,24 @@ class OpenMeterGrants:
             if asked < until:
                 raise _again(problem)
             self._paused = None
-        name = self._names[key.feature]
-        value = self._server.value(key.subject, name)
-        if value is None:
-            if key not in self._store.keys([key.subject]):
-                return
-            said = RemoteBalance()
-        else:
-            said = self._said(key, name, value, asked)
+        said = self._entitled.balance(key, asked)
+        if said is None and key not in self._store.keys([key.subject]):
+            return
 
         def work(account: Account) -> None:
-            if value is None and account.mirror is None:
+            if said is None and account.mirror is None:
                 return  # granted here, and OpenMeter never knew of it
             # By the store's clock, which burns what is recent; too early rather than too late.
             elapsed = timedelta(seconds=self._clock() - asked)
-            account.follow(said, asked_at=account.as_of - elapsed, lag=self._lag)
+            account.follow(said or RemoteBalance(), asked_at=account.as_of - elapsed, lag=self._lag)
 
         self._store.change(key, work, make=lambda now: Account(as_of=now))
-
-    def _said(
-        self, key: AccountKey, name: str, value: EntitlementValue, asked: float
-    ) -> RemoteBalance:
-        if value.balance is None:
-            # A feature that is there or not: who has it may use all of it.
-            return RemoteBalance(is_soft=value.has_access)
-        feature = self._features[key.feature]
-        is_soft = value.has_access
-        if is_soft and value.balance > 0:
-            # Access says nothing as long as something is left.
-            until, is_soft = self._soft.get(key, (asked, False))
-            if until <= asked:
-                is_soft = self._server.is_soft(key.subject, name)
-                self._soft[key] = asked + _SOFT_FOR, is_soft
-        return RemoteBalance(
-            balance=_parts(feature, value.balance, ROUND_FLOOR),
-            usage=_parts(feature, value.usage, ROUND_CEILING),
-            overage=_parts(feature, value.overage, ROUND_CEILING),
-            is_soft=is_soft,
-        )
 
 
 def _done() -> Future[None]:
     future: Future[None] = Future()
     future.set_result(None)
     return future
-
-
-def _parts(feature: Feature, amount: Decimal, rounding: str) -> int:
-    """A server's number in parts: it computes with floats, whose ends are finer than those."""
-    bounded = min(max(amount, -_LARGEST), _LARGEST)
-    scaled = _exactly.multiply(bounded, Decimal(feature.parts(1)))
-    return int(scaled.to_integral_value(rounding, _exactly))
 
 
 def _again(problem: LimitStoreError) -> LimitStoreError:
