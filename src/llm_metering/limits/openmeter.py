@@ -244,8 +244,9 @@ class OpenMeterGrants:
         Raises:
             LimitStoreError: If there is no answer, or the store cannot be used now.
         """
-        if self._paused is not None:
-            until, problem = self._paused
+        paused = self._paused
+        if paused is not None:
+            until, problem = paused
             if asked < until:
                 raise _again(problem)
             self._paused = None

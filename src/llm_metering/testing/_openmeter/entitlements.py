@@ -145,7 +145,7 @@ class Entitlements:
         results = answer_query(self._rows, self._meter(entitlement), query)
         usage = sum(each.value for each in results)
         balance = max(entitlement.amount - usage, 0)
-        value = {
+        value: dict[str, Any] = {
             "hasAccess": entitlement.is_soft or balance > 0,
             "balance": balance,
             "usage": usage,
