@@ -157,6 +157,15 @@ def test_a_server_is_asked_once_in_a_while(server, clock, grants, limits):
     assert len(server.received) == 3
 
 
+def test_who_was_away_for_a_while_waits_for_an_answer(server, clock, limits):
+    """The last one is older than what would be asked for between two calls."""
+    limits.terms("acme")
+    server.withdraw("acme", "llm_tokens")
+    clock.advance(60)
+    with pytest.raises(BalanceExceeded):
+        limits.reserve("acme", 1)
+
+
 def test_what_was_burnt_here_and_is_not_counted_there_is_gone(server, store, clock, grants, limits):
     """What is on its way for up to three minutes counts twice rather than not at all."""
     limits.terms("acme")
@@ -214,11 +223,15 @@ def test_an_entitlement_that_is_taken_away_leaves_nothing(server, clock, grants,
         limits.reserve("acme", 1)
 
 
-def test_who_openmeter_knows_nothing_of_keeps_what_was_granted_here(server, store, grants):
+def test_who_openmeter_knows_nothing_of_keeps_what_was_granted_here(store, clock, grants):
     """Until it does: then it is granted there, and no more here."""
     given = DefaultGrant(amount=7, feature="tokens")
     limits = Limits(store, source="tests", grants=grants, default_grant=given)
     assert limits.terms("globex").features == {"tokens"}
+    assert limits.balance("globex").available == 7
+    clock.advance(30)
+    limits.terms("globex")
+    grants.close()
     assert limits.balance("globex").available == 7
 
     limits.terms("acme")
@@ -323,6 +336,19 @@ def test_a_server_that_was_never_there_is_asked_every_few_seconds(
     clock.advance(5)
     assert limits.terms("acme").features == {"tokens"}
     assert set(notes) == {"unreachable"}
+
+
+def test_a_key_that_is_not_taken_is_not_shown_for_each_subject(server, clock, grants, limits):
+    """The next ones would hear the same."""
+    server.order(Refuse(401), to="list", times=None)
+    for subject in ("acme", "globex", "initech"):
+        with pytest.raises(LimitStoreError, match="does not take the key"):
+            limits.terms(subject)
+    assert len(server.received) == 1
+
+    server.clear()
+    clock.advance(5)
+    assert limits.terms("acme").features == {"tokens"}
 
 
 def test_a_server_that_is_too_slow_is_not_waited_for(made, server, store, clock, notes):

@@ -51,11 +51,13 @@ class _Known:
 
     Attributes:
         ask_at: When the server is asked again.
+        wait_from: From when on calls wait for that: nobody has asked for so long.
         good_until: For how long what it said may be used.
         problem: Why there is no newer answer.
     """
 
     ask_at: float
+    wait_from: float
     good_until: float
     problem: LimitStoreError | None = None
 
@@ -63,8 +65,8 @@ class _Known:
 class OpenMeterGrants:
     """Keeps accounts in step with what an OpenMeter server says of entitlements.
 
-    Each process asks for itself, and one question at a time for an account. While an answer is known that
-    may still be used, nobody waits for another. The store makes sure that the one that was asked for last
+    Each process asks for itself, and one question at a time for an account. Who calls again and again waits
+    for no answer but the first: while another is asked for, the last one holds. The store makes sure that the one that was asked for last
     stays; what is reserved stays reserved.
 
     Args:
@@ -152,7 +154,7 @@ class OpenMeterGrants:
             known = self._known.get(key)
             if known is None or now >= known.ask_at:
                 flight = self._ask(key)
-                if known is None or now >= known.good_until:
+                if known is None or now >= min(known.wait_from, known.good_until):
                     needed.append((key, flight))
             elif now >= known.good_until and known.problem is not None:
                 raise _again(known.problem)
@@ -199,7 +201,14 @@ class OpenMeterGrants:
         except Exception as error:
             self._failed(key, error)
             return
-        self._keep(key, _Known(asked + self._fresh, asked + self._stale))
+        self._keep(
+            key,
+            _Known(
+                ask_at=asked + self._fresh,
+                wait_from=asked + 2 * self._fresh,
+                good_until=asked + self._stale,
+            ),
+        )
 
     def _failed(self, key: AccountKey, error: Exception) -> None:
         reason = error.reason if isinstance(error, NoAnswerError) else type(error).__name__
@@ -218,7 +227,15 @@ class OpenMeterGrants:
         good_until = now if known is None else known.good_until
         if good_until <= now:
             good_until = self._good_until(key, now)
-        self._keep(key, _Known(now + wait, good_until, error))
+        self._keep(
+            key,
+            _Known(
+                ask_at=now + wait,
+                wait_from=now + wait + self._fresh,
+                good_until=good_until,
+                problem=error,
+            ),
+        )
 
     def _keep(self, key: AccountKey, known: _Known) -> None:
         if len(self._known) >= _MOST:
