@@ -192,9 +192,9 @@ def test_there_is_never_more_here_than_is_left_there(steps):
             case "burn":
                 account.advance(second(now))
                 account.burn(numbers[0])
-                events.append((now, numbers[0], given[1], True))
+                events.append((now, numbers[0], numbers[1], True))
             case "elsewhere":
-                events.append((now, numbers[0], given[1], False))
+                events.append((now, numbers[0], numbers[1], False))
             case "grant":
                 granted += numbers[0]
             case "refresh":
