@@ -55,6 +55,18 @@ def test_what_was_burnt_lately_is_not_counted_there_yet(account):
     assert is_balanced(account)
 
 
+def test_a_minute_counts_as_a_whole(account):
+    """What was burnt in the one in which the time begins that the server may lag behind."""
+    account.advance(second(615))
+    account.burn(300)
+    account.advance(second(790))
+    follow(account, balance=1000)
+    assert account.left == 700
+    account.advance(second(840))
+    follow(account, balance=1000)
+    assert account.left == 1000
+
+
 def test_what_the_server_has_not_even_for_what_it_counted_is_overage(account):
     """Grants that come later pay for it."""
     account.advance(second(60))
