@@ -324,6 +324,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "limit_slices": {"value": False, "origin": "default"},
         "balance_thresholds": {"value": ["80", "100"], "origin": "default"},
         "features": {"value": [], "origin": "default"},
+        "entitlements": {"value": None, "origin": "default"},
         "meters": {"value": [], "origin": "default"},
     }
     assert "LLM_METERING_SINK is set, but there is no such setting\n" in data.stderr
