@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from llm_metering import Meter
+from llm_metering.cli.limits.common import opened
 from llm_metering.errors import (
     BalanceExceeded,
     ConfigurationError,
@@ -31,6 +32,7 @@ from llm_metering.limits.openmeter import OpenMeterGrants
 from llm_metering.limits.openmeter_url import grants_from_url
 from llm_metering.limits.stores import sqlite
 from llm_metering.meters import METERS
+from llm_metering.settings import load_settings
 from llm_metering.testing import FakeClock, OpenMeterServer
 from llm_metering.testing.faults import Hang, Refuse, Reset, Slow
 from llm_metering.token_usage import TokenUsage
@@ -552,3 +554,16 @@ def test_features_of_a_url_may_have_the_same_keys(server, store):
     with closing(grants_from_url(url, store, FEATURES, token=" a-secret\n")) as grants:
         grants.refresh("acme", FEATURES)
     assert store.read([KEY])[KEY].account.left == 3
+
+
+def test_a_balance_in_the_terminal_is_openmeters(server, tmp_path):
+    """The command asks as a call does, and leaves no connection behind."""
+    settings = load_settings(
+        home=tmp_path,
+        limits="on",
+        openmeter_token="a-secret",
+        entitlements=f"{server.sink_url}?features=tokens:llm_tokens",
+    )
+    with opened(settings) as limiting:
+        assert limiting.limits.balance("acme").available == 1000
+    assert "llm-metering-entitlements" not in "".join(each.name for each in threading.enumerate())

@@ -97,6 +97,7 @@ def opened(settings: Settings) -> Iterator[Limiting]:
     try:
         yield limiting
     finally:
+        limiting.close()
         limiting.sink.close()
 
 
