@@ -1,5 +1,6 @@
 """Grants that usage burns down."""
 
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_metering.errors import InvalidArgumentError
-from llm_metering.limits import Account, Grant, Recurrence
+from llm_metering.limits import FEATURES, Account, Grant, Limits, Recurrence, SQLiteStore
 
 from .model import START, Model, hour
 
@@ -211,3 +212,18 @@ def test_whatever_happens_it_is_as_a_reference_says(steps, is_periodic, preserve
         assert (account.usage, account.overage) == (model.usage, model.overage)
         assert is_balanced(account)
         assert burnt == account.burnt + account.overage + account.forgiven
+
+
+@pytest.mark.parametrize("unit", ["tokens", "credits", "money"])
+def test_the_largest_amount_can_be_granted_many_times(unit, tmp_path):
+    """And what is beyond it is refused, not written down wrongly."""
+    with closing(SQLiteStore(tmp_path / "limits.db", FEATURES)) as store:
+        limits = Limits(store, source="tests")
+        largest = 10**15 if unit == "tokens" else 10**11
+        for _ in range(60):
+            limits.grant("acme", largest, unit)
+        assert limits.balance("acme", unit).available == 60 * largest
+        limits.reserve("acme", largest, unit)
+        assert limits.balance("acme", unit).reserved == largest
+        with pytest.raises(InvalidArgumentError):
+            limits.grant("acme", largest * 100, unit)

@@ -78,7 +78,7 @@ class Feature:
             exact = Decimal(amount) if not isinstance(amount, float) else Decimal(repr(amount))
         except (ArithmeticError, ValueError, TypeError):
             raise InvalidArgumentError(f"an amount is a number, got {amount!r}") from None
-        if not exact.is_finite() or exact < 0 or exact.adjusted() > _LARGEST:
+        if not exact.is_finite() or exact < 0 or exact.adjusted() > _LARGEST[self.unit]:
             raise InvalidArgumentError(f"an amount is a number from 0, got {amount!r}")
         scaled = exact.scaleb(_PARTS[self.unit])
         if scaled != scaled.to_integral_value():
@@ -113,7 +113,8 @@ class Feature:
         )
 
 
-_LARGEST: Final = 15
+_LARGEST: Final = {"tokens": 15, "credits": 11, "money": 11}
+"""Digits behind the first of the largest amount: steps of it fit into 64 bits."""
 
 FEATURES: Final = {unit: Feature(key=unit, unit=unit) for unit in get_args(LimitUnit)}
 """What there is without any of the user's own: each unit, of all calls together."""

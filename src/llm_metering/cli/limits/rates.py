@@ -62,7 +62,7 @@ def set_(
     was_on = are_limits_on(settings)
     with opened(settings) as limiting:
         limits = limiting.limits
-        now = limits.terms(subject, with_default=False)
+        now = limits.store.terms(subject)
         limits.set_rates(
             subject,
             requests_per_minute=_chosen(requests, now.requests_per_minute, clear=clear),
@@ -78,7 +78,7 @@ def set_(
 
 def rates_of(settings: Settings, limits: Limits, subject: str) -> dict[str, Any]:
     """How much a subject may begin a minute, as JSON has it; `None` is as much as it likes."""
-    terms = limits.terms(subject, with_default=False)
+    terms = limits.store.terms(subject)
     rates: dict[str, Any] = {}
     for kind in _KINDS:
         own = getattr(terms, f"{kind}_per_minute")

@@ -261,7 +261,7 @@ class Books(Protocol):
         for key, (account, reserved) in accounts.items():
             change = account.next_change()
             rows[key] = Row(
-                free=self._free(key, account),
+                free=min(self._free(key, account), _UNBOUNDED),
                 reserved=reserved,
                 changes_at=NEVER if change is None else microseconds(change),
                 state=written(account),
