@@ -20,14 +20,12 @@ class Account(NamedTuple):
         subject: Who pays.
         meter: Where it records; `None` for the default meter.
         dimensions: The strings to group by.
-        enforce: Whether calls are held to balances.
     """
 
     name: str
     subject: str | None
     meter: Meter | None
     dimensions: Mapping[str, str]
-    enforce: bool = False
 
 
 class Teller(NamedTuple):

@@ -24,7 +24,7 @@ from llama_index_instrumentation.span import active_span_id
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import CallStart, Report, Reserved, outcome_of
+from ..calls import CallStart, Report, outcome_of
 from ..errors import CallRefusedError
 from ..extract.reading import Reading
 from ..recording.records import report_of
@@ -33,7 +33,6 @@ from .accounts import Teller, tellers_of
 from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, enter, leave
-from .gating import admit, admit_async, prepare
 from .questions import Kind, Question
 from .request import Request, Tellers
 
@@ -83,16 +82,7 @@ def begin(
         tellers = tellers_of(frame.account)
         if tellers:
             run_id = (outer or id_)[-_UUID:]
-            return Asking(
-                kind,
-                instance,
-                frame,
-                tellers,
-                question,
-                run_id,
-                is_certain=is_certain,
-                is_awaited=method.startswith(("a", "_a")),
-            )
+            return Asking(kind, instance, frame, tellers, question, run_id, is_certain=is_certain)
     except BaseException:
         leave(frame)
         raise
@@ -110,7 +100,7 @@ class Asking:
 
     __slots__ = (
         *("_answering", "_frame", "_idle", "_is_answered", "_silent", "_start", "_tapped"),
-        *("_pending", "_tellers", "instance", "kind"),
+        *("_tellers", "instance", "kind"),
     )
 
     def __init__(
@@ -123,7 +113,6 @@ class Asking:
         run_id: str,
         *,
         is_certain: bool,
-        is_awaited: bool,
     ) -> None:
         around = asking_here(kind)
         self.kind = kind
@@ -154,50 +143,20 @@ class Asking:
             run_id=run_id,
             asked=question.asked,
         )
-        self._pending: Request | None = None
         if not is_certain:
             return
-        refusal = self.open(around=around, is_awaited=is_awaited)
+        refusal = self.open()
         if refusal is not None:
             self._tapped.end()
             raise refusal
         if around is not None:
             around.pass_on()
 
-    async def admitted(self) -> None:
-        """What is to be reserved for it is, without blocking the event loop.
-
-        Raises:
-            CallRefusedError: If its payer's balance does not cover it.
-        """
-        request, self._pending = self._pending, None
-        if request is None or request.call is None:
-            return
-        try:
-            refusal = await admit_async(self._whom(), request.call)
-        except BaseException:
-            # Such as a task that is cancelled: nobody has asked the provider.
-            self._drop_idle()
-            self._over()
-            raise
-        if refusal is not None:
-            self._refuse(request, refusal)
-            self._over()
-            raise refusal
-
-    def open(
-        self,
-        model: str | None = None,
-        *,
-        around: Asking | None = None,
-        is_awaited: bool = False,
-    ) -> CallRefusedError | None:
+    def open(self, model: str | None = None) -> CallRefusedError | None:
         """The provider is about to be asked.
 
         Args:
             model: Which of its models, if that was not known.
-            around: The call of the same kind that it is made for.
-            is_awaited: Whether `admitted` is awaited before that.
 
         Returns:
             What to raise instead.
@@ -208,44 +167,9 @@ class Asking:
         if refusal is not None:
             self._request().refuse(refusal.reason)
             return refusal
-        if self._idle or self._is_answered:
-            return None
-        request = self._begun(self._reservation(around))
-        self._idle.append(request)
-        if request.call is None or request.call.reservation is None:
-            return None
-        if is_awaited:
-            self._pending = request
-            return None
-        refusal = admit(self._whom(), request.call)
-        if refusal is not None:
-            self._refuse(request, refusal)
-        return refusal
-
-    def _whom(self) -> list[Teller]:
-        return [teller for teller, _ in self._tellers]
-
-    def _reservation(self, around: Asking | None) -> Reserved | None:
-        """What is to be reserved; what was reserved for the call that it is made for, if there is such."""
-        if around is not None:
-            reservation = around.pass_reservation_on()
-            if reservation is not None:
-                return reservation
-        return prepare(self._whom())
-
-    def pass_reservation_on(self) -> Reserved | None:
-        """What is reserved for it, for a call inside of it that asks in its place."""
-        for request in list(self._idle):
-            call = request.call
-            if call is not None and call.reservation is not None:
-                reservation, call.reservation = call.reservation, None
-                return reservation
+        if not (self._idle or self._is_answered):
+            self._idle.append(self._begun())
         return None
-
-    def _refuse(self, request: Request, refusal: CallRefusedError) -> None:
-        with suppress(ValueError):
-            self._idle.remove(request)
-        request.refuse(refusal.reason)
 
     def pass_on(self) -> None:
         """A call of the same kind was begun inside of this one, which asks in its place."""
@@ -289,9 +213,9 @@ class Asking:
     def _request(self) -> Request:
         return Request(self._start, self._tellers)
 
-    def _begun(self, reservation: Reserved | None = None) -> Request:
+    def _begun(self) -> Request:
         request = self._request()
-        request.begin(reservation)
+        request.begin()
         return request
 
     def _begin_answer(self) -> Callable[[Reading | None], None]:

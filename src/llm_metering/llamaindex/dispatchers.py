@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from llama_index_instrumentation import get_dispatcher
 
-from .asking_ahead import watch_models
 from .embeddings import watch_embeddings
 from .event_handler import MeteringEventHandler
 from .rerankers import watch_rerankers
@@ -32,7 +31,6 @@ def put() -> None:
     with _putting:
         watch_embeddings()
         watch_rerankers()
-        watch_models()
         _put(root.event_handlers, _events)
         _put(root.span_handlers, spans)
 

@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 from uuid import uuid4
 
-from ..default_meter import get_meter, limited_meter
+from ..default_meter import get_meter
 from ..meter import Meter
 from ..subjects import check_subject, plain_dimensions
 from .accounts import Account
@@ -41,42 +41,27 @@ class MeteringHandler(Gatekeeper):
     Args:
         subject: Who pays; without it, `instrument_tags`, `subject()` and the process's default say.
         meter: Where to record; the process's default meter, if left out.
-        enforce: Whether calls are refused that the payer's balance does not cover.
         **dimensions: Strings to group usage by.
 
     Raises:
-        ConfigurationError: If calls are to be refused, and limits are off in the meter.
         MeteringError: If the subject or a dimension is not usable, or the default meter
             cannot be made of the settings there are.
     """
 
     def __init__(
-        self,
-        subject: str | None = None,
-        *,
-        meter: Meter | None = None,
-        enforce: bool = False,
-        **dimensions: str,
+        self, subject: str | None = None, *, meter: Meter | None = None, **dimensions: str
     ) -> None:
         super().__init__()
         if subject is not None:
             subject = check_subject(subject)
-        if enforce:
-            (meter or limited_meter()).require_limits()
-        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions), enforce=enforce)
+        self._introduce(uuid4().hex, subject, meter, plain_dimensions(dimensions))
         # Here, so that a setting that is wrong is told now and not swallowed during a call.
         (meter or get_meter()).start()
 
     def _introduce(
-        self,
-        name: str,
-        subject: str | None,
-        meter: Meter | None,
-        dimensions: dict[str, str],
-        *,
-        enforce: bool,
+        self, name: str, subject: str | None, meter: Meter | None, dimensions: dict[str, str]
     ) -> None:
-        self.account = Account(name, subject, meter, dimensions, enforce)
+        self.account = Account(name, subject, meter, dimensions)
         _handlers[name] = self
         watch_attachments()
         put()
@@ -92,16 +77,11 @@ class MeteringHandler(Gatekeeper):
 
     def __reduce__(self) -> tuple[Any, ...]:
         account = self.account
-        return _restore, (account.name, account.subject, account.dimensions, account.enforce)
+        return _restore, (account.name, account.subject, account.dimensions)
 
 
 def bind(
-    model: Any,
-    subject: str | None = None,
-    *,
-    meter: Meter | None = None,
-    enforce: bool = False,
-    **dimensions: str,
+    model: Any, subject: str | None = None, *, meter: Meter | None = None, **dimensions: str
 ) -> Any:
     """Bill all calls of one object, wherever they are made from, threads without a context included.
 
@@ -111,7 +91,6 @@ def bind(
         model: A model, an embedding model or a reranker; bound before, it is bound anew.
         subject: Who pays; without it, the order is that of `MeteringHandler`.
         meter: Where to record; the process's default meter, if left out.
-        enforce: Whether calls are refused that the payer's balance does not cover.
         **dimensions: Strings to group usage by.
 
     Returns:
@@ -120,22 +99,17 @@ def bind(
     Raises:
         MeteringError: As `MeteringHandler` does.
     """
-    handler = MeteringHandler(subject, meter=meter, enforce=enforce, **dimensions)
-    bind_account(model, handler.account)
+    bind_account(model, MeteringHandler(subject, meter=meter, **dimensions).account)
     return model
 
 
-def _restore(
-    name: str, subject: str | None, dimensions: dict[str, str], enforce: bool = False
-) -> MeteringHandler:
+def _restore(name: str, subject: str | None, dimensions: dict[str, str]) -> MeteringHandler:
     """Unpickle: the handler itself where it lives, in another process one like it."""
     known = _handlers.get(name)
     if known is None:
         # Two threads may each make one: they stand for the same account, and either will do.
         known = MeteringHandler.__new__(MeteringHandler)
         Gatekeeper.__init__(known)
-        if enforce:
-            limited_meter().require_limits()
-        known._introduce(name, subject, None, dimensions, enforce=enforce)  # noqa: SLF001  # it is one of ours
+        known._introduce(name, subject, None, dimensions)  # noqa: SLF001  # it is one of ours
         get_meter().start()
     return known

@@ -23,10 +23,7 @@ _INIT_SUBCLASS: Final = "__init_subclass__"
 
 
 class Watched(Protocol):
-    """A call of a method, from its start to its end; `admitted` raises only to refuse it."""
-
-    async def admitted(self) -> None:
-        """Of a method that is a coroutine: awaited before that begins."""
+    """A call of a method, from its start to its end; nothing here raises."""
 
     def end(self) -> None: ...
     def fail(self, error: BaseException, /) -> None: ...
@@ -112,9 +109,9 @@ def _around(base: type[Any], name: str, theirs: Callable[..., Any]) -> Callable[
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         watched: Watched | None = base.__dict__[_ASK].__func__(self, name, args, kwargs)
         if watched is None:
-            return _bound(theirs, self)(*args, **kwargs)
+            return theirs(self, *args, **kwargs)
         try:
-            result = _bound(theirs, self)(*args, **kwargs)
+            result = theirs(self, *args, **kwargs)
         except BaseException as error:
             watched.fail(error)
             raise
@@ -130,10 +127,9 @@ def _around_async(base: type[Any], name: str, theirs: Callable[..., Any]) -> Cal
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         watched: Watched | None = base.__dict__[_ASK].__func__(self, name, args, kwargs)
         if watched is None:
-            return await _bound(theirs, self)(*args, **kwargs)
-        await watched.admitted()
+            return await theirs(self, *args, **kwargs)
         try:
-            result = _bound(theirs, self)(*args, **kwargs)
+            result = theirs(self, *args, **kwargs)
             if inspect.isawaitable(result):
                 result = await result
         except BaseException as error:
@@ -144,10 +140,3 @@ def _around_async(base: type[Any], name: str, theirs: Callable[..., Any]) -> Cal
 
     setattr(method, _OURS, True)
     return method
-
-
-def _bound(method: Any, instance: Any) -> Callable[..., Any]:
-    # Not called with the instance as its first argument: what LlamaIndex has put around it, to have a
-    # span, would take it for a function of nobody's.
-    bound: Callable[..., Any] = method.__get__(instance, type(instance))
-    return bound

@@ -14,22 +14,18 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import Call, CallStart, Outcome, Report, Reserved, answers_of
-from ..errors import CallRefusedError
+from ..calls import CallStart, Outcome, Report, answers_of
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.gemini_usage import PROVIDER as GEMINI
 from ..extract.reading import name_of
 from ..meter import Meter
-from ..subjects import Attribution
 from ..taps import TappedCall
 from ..token_usage import TokenUsage
-from .accounts import Teller, tellers_of
-from .asking_ahead import found_ahead
+from .accounts import tellers_of
 from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, call_here
 from .gate import refuse
-from .gating import admit, gate_of, limit_of, prepare
 from .providers import is_asked_late, is_metered_elsewhere
 from .seen import Seen
 
@@ -63,20 +59,10 @@ class ModelCall:
         is_open: Whether nobody has told of its end.
         is_only_a_span: Whether no event told of its start, so that what its span returns ends it.
         told: What was known of it at its end.
-        call: What the call tables have of it.
     """
 
     __slots__ = (
-        *(
-            "_inner",
-            "_is_withdrawn",
-            "_starts",
-            "call",
-            "frame",
-            "is_only_a_span",
-            "is_open",
-            "key",
-        ),
+        *("_inner", "_is_withdrawn", "_starts", "frame", "is_only_a_span", "is_open", "key"),
         *("seen", "told"),
     )
 
@@ -95,7 +81,6 @@ class ModelCall:
         self.is_open = True
         self.is_only_a_span = False
         self.told: Report | None = None
-        self.call: Call | None = None
         self._starts = starts
         self._inner: list[ModelCall] = []
         self._is_withdrawn = is_metered_elsewhere
@@ -104,20 +89,7 @@ class ModelCall:
 
     def _tell_start(self) -> None:
         for meter, start in self._starts:
-            self.call = meter.calls.start(self.key, start)
-
-    @property
-    def is_reserved(self) -> bool:
-        """Whether something is reserved for it."""
-        return self.call is not None and self.call.reservation is not None
-
-    def pass_reservation_on(self, subject: str) -> Reserved | None:
-        """What is reserved for it, for a call inside of it that the same one pays for."""
-        call = self.call
-        if call is None or call.attribution.subject != subject:
-            return None
-        reservation, call.reservation = call.reservation, None
-        return reservation
+            meter.calls.start(self.key, start)
 
     def withdraw(self, inner: ModelCall) -> None:
         """Another call was begun inside of this one."""
@@ -289,9 +261,6 @@ def begin_call(
     tapped = seen.tapped = taps.begin(
         seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
     )
-    elsewhere = is_metered_elsewhere(frame.instance)
-    whom = [] if elsewhere or is_only_a_span else tellers
-    reservation, ahead = _reservation(whom, told, around, frame)
     # LlamaIndex names a span after what runs in it, and a UUID.
     run_id = frame.id[-_UUID:]
     # No `task`: a span or a generator tells of every end, also of a cancelled one, while a stream
@@ -310,50 +279,19 @@ def begin_call(
                 request=seen,
                 asked=seen.asked,
                 so_far=seen.so_far,
-                output_limit=limit_of(whom, frame.instance, seen.parameters),
-                reservation=reservation,
             ),
         )
         for teller, attribution in told
     ]
+    elsewhere = is_metered_elsewhere(frame.instance)
     call = ModelCall(key, frame, seen, starts, is_metered_elsewhere=elsewhere)
     call.is_only_a_span = is_only_a_span
-    if call.is_reserved and call.call is not None:
-        refusal = ahead or admit(whom, call.call)
-        if refusal is not None and refuse(frame.instance, refusal):
-            for teller in tellers:
-                teller.meter.calls.refuse(key, seen, refusal.reason)
-            call.drop()
-            frame.refuse()
-            return None
     if around is not None:
         around.withdraw(call)
     frame.calls.append(call)
     if not is_only_a_span:
         frame.is_told_of()
     return call
-
-
-def _reservation(
-    whom: list[Teller],
-    told: list[tuple[Teller, Attribution]],
-    around: ModelCall | None,
-    frame: Frame,
-) -> tuple[Reserved | None, CallRefusedError | None]:
-    """What is reserved for a call, or is to be; and why it is not, where that was asked ahead."""
-    if not any(map(gate_of, whom)):
-        return None, None
-    payer = told[0][1]
-    for _, attribution in told[1:]:
-        payer = attribution.beside(payer)
-    if around is not None:
-        reservation = around.pass_reservation_on(payer.subject)
-        if reservation is not None:
-            return reservation, None
-    found = found_ahead(frame.instance, payer.subject)
-    if found is not None:
-        return found.take(), found.refusal
-    return prepare(whom), None
 
 
 def _in_and_out(usage: TokenUsage) -> tuple[int, int]:

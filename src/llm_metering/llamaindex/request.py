@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from ..calls import Call, CallStart, Outcome, Report, Reserved
+from ..calls import CallStart, Outcome, Report
 from ..subjects import Attribution
 from .accounts import Teller
 
@@ -24,31 +24,20 @@ class Request:
         tellers: Who is told.
     """
 
-    __slots__ = ("_key", "_start", "_tellers", "call", "is_begun")
+    __slots__ = ("_key", "_start", "_tellers", "is_begun")
 
     def __init__(self, start: CallStart, tellers: Tellers) -> None:
         self._key = uuid4().hex
         self._start = start
         self._tellers = tellers
         self.is_begun = False
-        self.call: Call | None = None
 
-    def begin(self, reservation: Reserved | None = None) -> None:
-        """It is about to be made.
-
-        Args:
-            reservation: What is reserved for it, or is to be.
-        """
+    def begin(self) -> None:
+        """It is about to be made."""
         self.is_begun = True
         for (account, meter), attribution in self._tellers:
-            start = replace(
-                self._start,
-                attribution=attribution,
-                teller=account.name,
-                request=self,
-                reservation=reservation,
-            )
-            self.call = meter.calls.start(self._key, start)
+            start = replace(self._start, attribution=attribution, teller=account.name, request=self)
+            meter.calls.start(self._key, start)
 
     def end(self, outcome: Outcome, report: Report) -> None:
         """It is over."""

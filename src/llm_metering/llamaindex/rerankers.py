@@ -51,9 +51,6 @@ class _Ranking:
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
 
-    async def admitted(self) -> None:
-        """Nothing yet: whether anybody is asked is said later."""
-
     def end(self) -> None:
         take_back()
         self._asking.end()

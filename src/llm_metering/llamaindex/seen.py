@@ -73,11 +73,6 @@ class Seen:
         self.tapped: TappedCall | None = None
         self.is_streamed = False
 
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The arguments of the call beside what it asks."""
-        return self._parameters or {}
-
     def asked(self) -> Mapping[str, Any] | None:
         """The request in the shape of OpenAI's API; `None` where it is not known."""
         if self._asked is None:
