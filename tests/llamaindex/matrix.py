@@ -19,7 +19,7 @@ from tests.llamaindex.clients import CLIENTS
 from tests.llamaindex.entry_points import ENTRY_POINTS, Answer, Enter
 from tests.provider.client import Provider
 
-__all__ = ["cells", "check_cell"]
+__all__ = ["cells", "check_cell", "enter_cell"]
 
 SUBJECT: Final = "customer-42"
 READER: Final = "customer-13"
@@ -70,15 +70,8 @@ async def _await(enter: Enter, llm: Any, *, streams: bool) -> None:
                 pass
 
 
-def check_cell(
-    client: str,
-    entry: str,
-    way: str,
-    provider: Provider,
-    meter: Meter,
-    events_of: Callable[[Meter], list[CloudEvent]],
-) -> None:
-    """Enter, and compare the two books, call by call."""
+def enter_cell(client: str, entry: str, way: str, provider: Provider) -> None:
+    """Enter, for one customer, and read what comes in pieces, for another."""
     options = {"schema_of": Answer} if client == "custom" and entry in _STRUCTURED else {}
     llm = CLIENTS[client](provider, "tools", **options)
     enter = ENTRY_POINTS[entry][way]
@@ -90,6 +83,17 @@ def check_cell(
         with subject(READER):
             list(answer if way == "stream" else ())
 
+
+def check_cell(
+    client: str,
+    entry: str,
+    way: str,
+    provider: Provider,
+    meter: Meter,
+    events_of: Callable[[Meter], list[CloudEvent]],
+) -> None:
+    """Enter, and compare the two books, call by call."""
+    enter_cell(client, entry, way, provider)
     entries, events = provider.entries, generated(events_of(meter))
     assert entries
     assert sorted(map(metered, events)) == sorted(map(booked, entries))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..default_meter import get_meter
-from ..installed import INSTALLED
+from ..installed import ENFORCED, INSTALLED
 from ..meter import Meter
 
-__all__ = ["Account", "Teller", "tellers_of"]
+if TYPE_CHECKING:
+    from ..limits import Gate
+
+__all__ = ["Account", "Teller", "gates_of", "tellers_of"]
 
 
 class Account(NamedTuple):
@@ -20,19 +23,28 @@ class Account(NamedTuple):
         subject: Who pays.
         meter: Where it records; `None` for the default meter.
         dimensions: The strings to group by.
+        enforce: Whether calls are held to balances.
     """
 
     name: str
     subject: str | None
     meter: Meter | None
     dimensions: Mapping[str, str]
+    enforce: bool = False
 
 
 class Teller(NamedTuple):
-    """An account that a call is told to, and the meter that it is told to there."""
+    """An account that a call is told to, and the meter that it is told to there.
+
+    Attributes:
+        account: It.
+        meter: The meter.
+        gate: What holds the call to a balance there, if anything does.
+    """
 
     account: Account
     meter: Meter
+    gate: Gate | None
 
 
 _GLOBAL: Final = Account("global", None, None, {})
@@ -44,11 +56,25 @@ def tellers_of(account: Account | None) -> list[Teller]:
     Args:
         account: Of the handler that holds for it, if one does.
     """
+    is_global = "llamaindex" in INSTALLED
+    own = None if account is None else account.meter or get_meter()
+    everybodys = get_meter() if is_global else None
     tellers = []
-    if account is not None:
-        tellers.append(Teller(account, account.meter or get_meter()))
-    if "llamaindex" in INSTALLED:
-        meter = get_meter()
-        if not tellers or tellers[0].meter is not meter:
-            tellers.append(Teller(_GLOBAL, meter))
+    if account is not None and own is not None:
+        # Where both are one meter, what either of them says of it holds.
+        enforce = account.enforce or (own is everybodys and "llamaindex" in ENFORCED)
+        tellers.append(Teller(account, own, _gate_of(own, enforce=enforce)))
+    if everybodys is not None and everybodys is not own:
+        enforce = "llamaindex" in ENFORCED
+        tellers.append(Teller(_GLOBAL, everybodys, _gate_of(everybodys, enforce=enforce)))
     return tellers
+
+
+def gates_of(tellers: Iterable[Teller]) -> tuple[Gate, ...]:
+    """What a call has to pass before it is made."""
+    gates = [teller.gate for teller in tellers if teller.gate is not None]
+    return tuple(dict.fromkeys(gates)) if gates else ()
+
+
+def _gate_of(meter: Meter, *, enforce: bool) -> Gate | None:
+    return meter.gate if enforce or meter.settings.enforce else None

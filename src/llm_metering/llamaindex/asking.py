@@ -8,6 +8,9 @@ tap sees each of them. A method may make one request, or several at once; or non
                     │                     └► another begins: it is a request of its own
                     └► the method is over, and no answer was seen: it is settled as one request
 
+Where calls are held to balances, the first request has all that is asked for reserved: which texts go
+into which request nobody knows before.
+
 So what a process that dies had asked for is known to have been asked for.
 """
 
@@ -35,6 +38,7 @@ from .failures import note_failure
 from .frames import Frame, enter, leave
 from .questions import Kind, Question
 from .request import Request, Tellers
+from .reserving import Passed, needed_by
 
 __all__ = ["Asking", "asking_here", "begin"]
 
@@ -99,8 +103,8 @@ class Asking:
     """
 
     __slots__ = (
-        *("_answering", "_frame", "_idle", "_is_answered", "_silent", "_start", "_tapped"),
-        *("_tellers", "instance", "kind"),
+        *("_answering", "_around", "_frame", "_idle", "_is_answered", "_silent", "_start"),
+        *("_tapped", "_tellers", "_to_pass", "instance", "kind"),
     )
 
     def __init__(
@@ -114,11 +118,12 @@ class Asking:
         *,
         is_certain: bool,
     ) -> None:
-        around = asking_here(kind)
+        self._around = asking_here(kind)
         self.kind = kind
         self.instance = instance
         self._frame = frame
         self._is_answered = False
+        self._to_pass: Request | None = None
         # Each is used by whichever thread reads an answer: lists, since their `pop` is one step.
         self._idle: list[Request] = []
         self._answering: list[Request] = []
@@ -149,8 +154,8 @@ class Asking:
         if refusal is not None:
             self._tapped.end()
             raise refusal
-        if around is not None:
-            around.pass_on()
+        if self._around is not None:
+            self._around.pass_on()
 
     def open(self, model: str | None = None) -> CallRefusedError | None:
         """The provider is about to be asked.
@@ -168,8 +173,67 @@ class Asking:
             self._request().refuse(refusal.reason)
             return refusal
         if not (self._idle or self._is_answered):
-            self._idle.append(self._begun())
+            needed = needed_by(self._tellers)
+            held = None
+            if needed is not None and self._around is not None:
+                held = self._around.hand_over(needed)
+            request = Request(self._start, self._tellers, held or needed)
+            request.begin()
+            self._idle.append(request)
+            self._to_pass = request if held is None else None
         return None
+
+    def hand_over(self, needed: Passed) -> Passed | None:
+        """What is reserved here, if it is what a call needs that was begun inside of this one."""
+        for request in self._idle:
+            if request.passed is not None and request.passed.covers(needed):
+                return request.hand_over()
+        return None
+
+    def pass_gate(self) -> CallRefusedError | None:
+        """Reserve what was opened; what to raise in its place, if it may not be made."""
+        request, self._to_pass = self._to_pass, None
+        return None if request is None else self._passed(request, request.admit())
+
+    def admit(self) -> None:
+        """Wait until it may be made.
+
+        Raises:
+            CallRefusedError: If it may not.
+        """
+        refusal = self.pass_gate()
+        if refusal is not None:
+            self._over()
+            raise refusal
+
+    async def admit_async(self) -> None:
+        """`admit`, without blocking the event loop.
+
+        Raises:
+            CallRefusedError: Likewise.
+        """
+        request, self._to_pass = self._to_pass, None
+        if request is None:
+            return
+        try:
+            refusal = self._passed(request, await request.admit_async())
+        except BaseException:
+            # Such as a task that is cancelled: nobody has asked the provider.
+            self._over()
+            self._drop_idle()
+            raise
+        if refusal is not None:
+            self._over()
+            raise refusal
+
+    def _passed(
+        self, request: Request, refusal: CallRefusedError | None
+    ) -> CallRefusedError | None:
+        if refusal is not None:
+            with suppress(ValueError):
+                self._idle.remove(request)
+            request.refuse(refusal.reason)
+        return refusal
 
     def pass_on(self) -> None:
         """A call of the same kind was begun inside of this one, which asks in its place."""

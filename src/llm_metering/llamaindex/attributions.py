@@ -21,7 +21,7 @@ _NOBODY: Final = Rank.NOBODY
 
 def attribution_of(teller: Teller, frame: Frame) -> Attribution:
     """Who pays for a call that begins in a span, by what one handler knows."""
-    account, meter = teller
+    account, meter, _ = teller
     who = partial(
         attribute,
         handler=account.subject,
@@ -49,7 +49,7 @@ def refusal_of(
         provider: Who would be asked.
         model: Which of its models.
     """
-    for (_, meter), attribution in told:
+    for (_, meter, _), attribution in told:
         if attribution.watchers:
             refused = attribution.refusal(provider, model)
             if refused is not None:

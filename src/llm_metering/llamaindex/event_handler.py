@@ -28,7 +28,9 @@ from llama_index_instrumentation.event_handlers import BaseEventHandler
 from .advice import advise_on_stream, warn_of_other_meter
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, leave
-from .model_calls import ModelCall, begin_call
+from .model_calls import ModelCall
+from .model_gates import watch_models
+from .model_starts import begin_call
 from .providers import provider_of, reads_raw
 from .rerankers import start_ranking
 from .seen import Seen
@@ -78,21 +80,28 @@ def _start(event: Any, operation: str, asked: Any) -> None:
     frame = frame_of(event.span_id) or _frame_of_none(event)
     if frame is None:
         return
+    passed = None
     if frame.calls and frame.calls[-1].is_only_a_span:
-        frame.calls.pop().drop()
+        silent = frame.calls.pop()
+        passed = silent.hand_over()
+        silent.drop()
     seen = Seen(operation, asked, event.additional_kwargs, reads_raw=reads_raw(frame.instance))
     payload = event.model_dict
     # One span may hold several calls, one inside of the other.
     key = f"{frame.id}#{len(frame.calls)}" if frame.calls else frame.id
     warn_of_other_meter(frame.instance)
-    begin_call(
+    call = begin_call(
         frame,
         seen,
         key=key,
         # Until llama-index-core 0.14.22 the key was `model` (`base/llms/base.py`, `to_payload`).
         model=payload.get("model_name") or payload.get("model"),
         provider=provider_of(frame.instance),
+        passed=passed,
     )
+    if call is not None and call.passed is not None:
+        # A setting that came later than handlers did says so: from the next call on nothing here waits.
+        watch_models()
 
 
 def _frame_of_none(event: Any) -> Frame | None:

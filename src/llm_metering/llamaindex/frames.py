@@ -170,7 +170,13 @@ _generators: Final[dict[int, tuple[weakref.ref[Any], Surroundings]]] = {}
 
 
 def enter(
-    id_: str, instance: object, outer_id: str | None, tags: Mapping[str, Any], *, matters: bool
+    id_: str,
+    instance: object,
+    outer_id: str | None,
+    tags: Mapping[str, Any],
+    *,
+    matters: bool,
+    gated: Frame | None = None,
 ) -> Frame | None:
     """A span begins.
 
@@ -180,11 +186,12 @@ def enter(
         outer_id: The name of the span around it.
         tags: Of `instrument_tags`.
         matters: Whether it may ask a provider.
+        gated: What stands for the span around it, where the call has passed a gate before.
 
     Returns:
         `None` if it matters to no bill: nothing in it says who pays.
     """
-    outer = frame_of(outer_id)
+    outer = gated or frame_of(outer_id)
     around = _around_here() if _generators else None
     if around is None and outer is not None:
         # In a task or a thread that was begun inside of a generator, as `LangChainLLM.stream_complete` does.

@@ -20,11 +20,19 @@ def install(*, enforce: bool = False) -> None:
     Raises:
         MeteringError: If the default meter cannot be made of the settings there are.
     """
-    get_meter().start()
+    meter = get_meter()
+    meter.start()
     INSTALLED.add("llamaindex")
     if enforce:
         ENFORCED.add("llamaindex")
-    if "llama_index.core" in sys.modules:
+    if enforce or meter.settings.enforce:
+        # Not when LlamaIndex is used: the first call would be heard of when it is too late to refuse it.
+        from .dispatchers import put
+        from .model_gates import watch_models
+
+        put()
+        watch_models()
+    elif "llama_index.core" in sys.modules:
         from .dispatchers import put
 
         put()

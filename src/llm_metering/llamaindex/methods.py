@@ -11,11 +11,11 @@ LlamaIndex does likewise to have a span around some of them (llama-index-instrum
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any, Final, Protocol
 
-__all__ = ["Ask", "Watched", "catch_up", "watch"]
+__all__ = ["Around", "Ask", "Watched", "asker_of", "catch_up", "watch"]
 
 _ASK: Final = "_llm_metering_ask"
 _OURS: Final = "__llm_metering_watched__"
@@ -23,8 +23,10 @@ _INIT_SUBCLASS: Final = "__init_subclass__"
 
 
 class Watched(Protocol):
-    """A call of a method, from its start to its end; nothing here raises."""
+    """A call of a method, from its start to its end; only what admits it raises, to refuse it."""
 
+    def admit(self) -> None: ...
+    async def admit_async(self) -> None: ...
     def end(self) -> None: ...
     def fail(self, error: BaseException, /) -> None: ...
 
@@ -37,7 +39,18 @@ class Ask(Protocol):
     ) -> Watched | None: ...
 
 
-def watch(base: type[Any], names: Sequence[str], ask: Ask, *, beside: Sequence[type]) -> None:
+Around = Callable[[type[Any], str, Callable[..., Any]], Callable[..., Any]]
+"""Puts something around a method: the class, its name, and itself."""
+
+
+def watch(
+    base: type[Any],
+    names: Iterable[str],
+    ask: Any,
+    *,
+    beside: Sequence[type],
+    around: Around | None = None,
+) -> None:
     """Have it told when a method of a class below `base` is called; idempotent.
 
     Args:
@@ -45,6 +58,7 @@ def watch(base: type[Any], names: Sequence[str], ask: Ask, *, beside: Sequence[t
         names: The methods. Those that begin with an `a`, or `_a`, are coroutines.
         ask: Is told. What an older copy of this package has put there tells the newer one, too.
         beside: Classes whose own methods call the others.
+        around: Puts something around a method that asks otherwise.
     """
     is_new = _ASK not in base.__dict__
     setattr(base, _ASK, staticmethod(ask))
@@ -56,8 +70,10 @@ def watch(base: type[Any], names: Sequence[str], ask: Ask, *, beside: Sequence[t
         for name in names:
             theirs = kind.__dict__.get(name)
             if callable(theirs) and not _is_left_alone(theirs):
-                around = _around_async if name.startswith(("a", "_a")) else _around
-                setattr(kind, name, around(base, name, theirs))
+                put = around or (_around_async if name.startswith(("a", "_a")) else _around)
+                method = put(base, name, theirs)
+                setattr(method, _OURS, True)
+                setattr(kind, name, method)
 
     for kind in _below(base):
         if kind not in left_out:
@@ -70,6 +86,11 @@ def watch(base: type[Any], names: Sequence[str], ask: Ask, *, beside: Sequence[t
         wrap(cls)
 
     setattr(base, _INIT_SUBCLASS, classmethod(init_subclass))
+
+
+def asker_of(base: type[Any]) -> Any:
+    """Who is told of the methods of classes below `base`, by now."""
+    return base.__dict__[_ASK].__func__
 
 
 def catch_up(
@@ -90,7 +111,7 @@ def catch_up(
     if not hasattr(getattr(kind, name, None), _OURS):
         return None
     base = next(each for each in kind.__mro__ if _ASK in each.__dict__)
-    watched: Watched | None = base.__dict__[_ASK].__func__(instance, name, args, kwargs)
+    watched: Watched | None = asker_of(base)(instance, name, args, kwargs)
     return watched
 
 
@@ -107,9 +128,10 @@ def _below(base: type[Any]) -> Iterator[type[Any]]:
 def _around(base: type[Any], name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(theirs)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        watched: Watched | None = base.__dict__[_ASK].__func__(self, name, args, kwargs)
+        watched: Watched | None = asker_of(base)(self, name, args, kwargs)
         if watched is None:
             return theirs(self, *args, **kwargs)
+        watched.admit()
         try:
             result = theirs(self, *args, **kwargs)
         except BaseException as error:
@@ -118,16 +140,16 @@ def _around(base: type[Any], name: str, theirs: Callable[..., Any]) -> Callable[
         watched.end()
         return result
 
-    setattr(method, _OURS, True)
     return method
 
 
 def _around_async(base: type[Any], name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(theirs)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        watched: Watched | None = base.__dict__[_ASK].__func__(self, name, args, kwargs)
+        watched: Watched | None = asker_of(base)(self, name, args, kwargs)
         if watched is None:
             return await theirs(self, *args, **kwargs)
+        await watched.admit_async()
         try:
             result = theirs(self, *args, **kwargs)
             if inspect.isawaitable(result):
@@ -138,5 +160,4 @@ def _around_async(base: type[Any], name: str, theirs: Callable[..., Any]) -> Cal
         watched.end()
         return result
 
-    setattr(method, _OURS, True)
     return method

@@ -14,22 +14,20 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from .. import taps
-from ..calls import CallStart, Outcome, Report, answers_of
+from ..calls import Call, CallStart, Outcome, Report, answers_of
+from ..errors import CallRefusedError
 from ..extract.flags import UNKNOWN_USAGE
 from ..extract.gemini_usage import PROVIDER as GEMINI
-from ..extract.reading import name_of
 from ..meter import Meter
 from ..taps import TappedCall
 from ..token_usage import TokenUsage
-from .accounts import tellers_of
-from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, call_here
-from .gate import refuse
-from .providers import is_asked_late, is_metered_elsewhere
+from .providers import is_asked_late
+from .reserving import Passed, admit, admit_async
 from .seen import Seen
 
-__all__ = ["ModelCall", "begin_call"]
+__all__ = ["ModelCall"]
 
 
 def _tapped_here() -> TappedCall | None:
@@ -39,8 +37,6 @@ def _tapped_here() -> TappedCall | None:
 
 taps.finders.append(_tapped_here)
 
-_FRAMEWORK: Final = "llamaindex"
-_UUID: Final = 36
 REPEATED_ANSWER: Final = "repeated_answer"
 UNSEEN_USAGE: Final = "unseen_usage"
 """LlamaIndex told neither of the call nor of its usage, and no tap has seen its answer."""
@@ -62,8 +58,8 @@ class ModelCall:
     """
 
     __slots__ = (
-        *("_inner", "_is_withdrawn", "_starts", "frame", "is_only_a_span", "is_open", "key"),
-        *("seen", "told"),
+        *("_call", "_inner", "_is_withdrawn", "_passed", "_starts", "frame", "is_only_a_span"),
+        *("is_open", "key", "seen", "told"),
     )
 
     def __init__(
@@ -74,6 +70,7 @@ class ModelCall:
         starts: list[tuple[Meter, CallStart]],
         *,
         is_metered_elsewhere: bool = False,
+        passed: Passed | None = None,
     ) -> None:
         self.key = key
         self.frame = frame
@@ -82,6 +79,8 @@ class ModelCall:
         self.is_only_a_span = False
         self.told: Report | None = None
         self._starts = starts
+        self._passed = passed
+        self._call: Call | None = None
         self._inner: list[ModelCall] = []
         self._is_withdrawn = is_metered_elsewhere
         if not is_metered_elsewhere:
@@ -89,7 +88,41 @@ class ModelCall:
 
     def _tell_start(self) -> None:
         for meter, start in self._starts:
-            meter.calls.start(self.key, start)
+            self._call = meter.calls.start(self.key, start)
+
+    @property
+    def passed(self) -> Passed | None:
+        """What is reserved for it, and no longer once a call inside of it has taken that over."""
+        return self._passed
+
+    def hand_over(self) -> Passed | None:
+        """What is reserved for it is another one's from now on, which asks in its place."""
+        passed, self._passed = self._passed, None
+        if passed is not None and self._call is not None:
+            self._call.reservation = None
+        return passed
+
+    def admit(self) -> CallRefusedError | None:
+        """Reserve what it may need; what to raise in its place, if it may not be made."""
+        if self._passed is None or self._call is None:
+            return None
+        return admit(self._passed, self._call)
+
+    async def admit_async(self) -> CallRefusedError | None:
+        """`admit`, without blocking the event loop."""
+        if self._passed is None or self._call is None:
+            return None
+        return await admit_async(self._passed, self._call)
+
+    def refuse(self, refusal: CallRefusedError) -> None:
+        """It is not made: it leaves a count, and nothing of those that it was to be a part of."""
+        self.is_open = False
+        self._is_withdrawn = True
+        if self.seen.tapped is not None:
+            self.seen.tapped.end()
+        for meter, start in self._starts:
+            meter.calls.refuse(self.key, start.request, refusal.reason)
+        self.frame.refuse()
 
     def withdraw(self, inner: ModelCall) -> None:
         """Another call was begun inside of this one."""
@@ -183,6 +216,10 @@ class ModelCall:
         if self._is_withdrawn:
             if not self._inner or not self._has_own(report):
                 return
+            # What was reserved for it is with whom it had asked, or was given back.
+            self._starts = [
+                (meter, replace(start, reservation=None)) for meter, start in self._starts
+            ]
             self._tell_start()
         for meter, start in self._starts:
             if answers_of(meter.calls).is_repeated(self.key, report):
@@ -221,77 +258,6 @@ class ModelCall:
                 told.append(_in_and_out(known.usage))
         # What it hands on may be the usage of one of them, or of all, without the details.
         return _in_and_out(usage) not in (*told, tuple(map(sum, zip(*told, strict=True))))
-
-
-def begin_call(
-    frame: Frame,
-    seen: Seen,
-    *,
-    key: str,
-    model: object,
-    provider: str | None,
-    is_only_a_span: bool = False,
-) -> ModelCall | None:
-    """A call begins in a span.
-
-    Args:
-        frame: The span.
-        seen: What was asked.
-        key: What to know it by.
-        model: The name of the model, if it has one.
-        provider: Who is asked, if that is known.
-        is_only_a_span: Whether no event told of it.
-
-    Returns:
-        `None` where it is metered by nobody, or refused.
-    """
-    tellers = tellers_of(frame.account)
-    if not tellers:
-        return None
-    meter = tellers[0].meter
-    told = [(teller, attribution_of(teller, frame)) for teller in tellers]
-    around = frame.call_around()
-    request_model = name_of(model)
-    refusal = None if is_only_a_span else refusal_of(told, provider, request_model)
-    if refusal is not None and refuse(frame.instance, refusal):
-        for teller, _ in told:
-            teller.meter.calls.refuse(key, seen, refusal.reason)
-        frame.refuse()
-        return None
-    tapped = seen.tapped = taps.begin(
-        seen, provider, framework=_FRAMEWORK, is_read=meter.settings.taps
-    )
-    # LlamaIndex names a span after what runs in it, and a UUID.
-    run_id = frame.id[-_UUID:]
-    # No `task`: a span or a generator tells of every end, also of a cancelled one, while a stream
-    # outlives the task that it was made in, and may be read by another one, much later.
-    starts = [
-        (
-            teller.meter,
-            CallStart(
-                attribution=tapped.paid_by(attribution),
-                teller=teller.account.name,
-                framework=_FRAMEWORK,
-                operation=seen.operation,
-                provider=provider,
-                request_model=request_model,
-                run_id=run_id,
-                request=seen,
-                asked=seen.asked,
-                so_far=seen.so_far,
-            ),
-        )
-        for teller, attribution in told
-    ]
-    elsewhere = is_metered_elsewhere(frame.instance)
-    call = ModelCall(key, frame, seen, starts, is_metered_elsewhere=elsewhere)
-    call.is_only_a_span = is_only_a_span
-    if around is not None:
-        around.withdraw(call)
-    frame.calls.append(call)
-    if not is_only_a_span:
-        frame.is_told_of()
-    return call
 
 
 def _in_and_out(usage: TokenUsage) -> tuple[int, int]:

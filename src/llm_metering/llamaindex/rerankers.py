@@ -51,6 +51,12 @@ class _Ranking:
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
 
+    def admit(self) -> None:
+        """Nothing: whether it asks, and what, it says later."""
+
+    async def admit_async(self) -> None:
+        """Nothing, likewise."""
+
     def end(self) -> None:
         take_back()
         self._asking.end()
@@ -83,6 +89,6 @@ def start_ranking(event: ReRankStartEvent) -> None:
     # Without nodes or a query it asks nobody, and says so only after this.
     if asking is None or not event.nodes or event.query is None or is_local(asking.instance):
         return
-    refusal = asking.open(name_of(event.model_name))
+    refusal = asking.open(name_of(event.model_name)) or asking.pass_gate()
     if refusal is not None:
         refuse(asking.instance, refusal)

@@ -47,14 +47,15 @@ class Seen:
 
     Attributes:
         operation: As above.
+        parameters: As above.
         tapped: What reads the provider's answer on its way.
         raw: The provider's answer, as LlamaIndex has handed it on; of a stream its last piece.
         is_streamed: Whether a piece of the answer has come.
     """
 
     __slots__ = (
-        *("_asked", "_has_usage", "_last", "_parameters", "_pieces", "_reader", "_reads_raw"),
-        *("is_streamed", "operation", "raw", "tapped"),
+        *("_asked", "_has_usage", "_last", "_pieces", "_reader", "_reads_raw"),
+        *("is_streamed", "operation", "parameters", "raw", "tapped"),
     )
 
     def __init__(
@@ -63,7 +64,7 @@ class Seen:
         self.operation = operation
         # A copy of the list: an agent goes on adding to its own while the model answers.
         self._asked = [*asked] if isinstance(asked, list | tuple) else asked
-        self._parameters = parameters
+        self.parameters = parameters
         self._reads_raw = reads_raw
         self._reader: StreamReader | None = None
         self._pieces: list[str] = []
@@ -79,7 +80,7 @@ class Seen:
             return None
         if self.operation == "text_completion":
             return {"prompt": self._asked}
-        return chat_request(self._asked, self._parameters)
+        return chat_request(self._asked, self.parameters)
 
     def take(self, response: Any) -> None:
         """A piece of the answer arrived."""

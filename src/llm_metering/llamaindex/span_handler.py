@@ -21,33 +21,18 @@ from llama_index.core.base.llms.base import BaseLLM
 from .failures import note_failure
 from .frames import Frame, enter, frame_of, keep_generator, keep_streams, leave
 from .methods import Watched, catch_up
-from .model_calls import ModelCall, begin_call
-from .providers import model_of, provider_of, reads_raw
-from .seen import Seen
+from .model_calls import ModelCall
+from .model_gates import gate_around
+from .model_starts import begin_call
+from .providers import model_of, provider_of
 from .spanless import Spanless
 from .stream_options import ask_for_usage
 from .travelling import capture, restore
+from .ways import ASKING, STRUCTURED, passing_on, seen_of, telling_nothing, way_of
 
 __all__ = ["MeteringSpanHandler"]
 
 _UUID: Final = 37
-_CHATS: Final = frozenset(["chat", "achat", "stream_chat", "astream_chat"])
-_COMPLETIONS: Final = frozenset(["complete", "acomplete", "stream_complete", "astream_complete"])
-_STRUCTURED: Final = frozenset(
-    [
-        "structured_predict",
-        "astructured_predict",
-        "stream_structured_predict",
-        "astream_structured_predict",
-    ]
-)
-_ASKING: Final = _CHATS | _COMPLETIONS | _STRUCTURED
-
-# Structured methods that have another method ask: known after the first time. Which way an integration
-# goes depends on the model it asks.
-_passing_on: Final[set[tuple[type[Any], str, str]]] = set()
-# Methods that ask a provider and tell nothing, likewise.
-_telling_nothing: Final[set[tuple[type[Any], str, str]]] = set()
 
 # Calls that were made before their method was watched, by their spans.
 _caught_up: Final[dict[str, Watched]] = {}
@@ -74,6 +59,9 @@ class MeteringSpanHandler(Spanless):
     def catch_up(self, id_: str, bound_args: inspect.BoundArguments, instance: Any) -> None:
         """A method was called before it was watched, in the first of all spans."""
         try:
+            kind: Any = type(instance)
+            if _is_model(kind):
+                return  # of a model the span itself tells
             watched = catch_up(instance, _method_of(id_), bound_args.args, bound_args.kwargs)
             if watched is not None:
                 _caught_up[id_] = watched
@@ -140,38 +128,27 @@ def _enter(
 ) -> None:
     kind: Any = type(instance)
     is_model = _is_model(kind)
-    frame = enter(id_, instance, outer_id, tags, matters=is_model)
+    gated = gate_around(instance, outer_id) if is_model else None
+    frame = enter(id_, instance, outer_id, tags, matters=is_model, gated=gated)
     if frame is None or not is_model:
         return
     method = _method_of(id_)
     if "stream" in method:
         ask_for_usage(frame)
-    if method not in _ASKING:
+    if method not in ASKING:
         return
     frame.method = method
-    way = _way_of(frame)
-    if (method in _STRUCTURED and way not in _passing_on) or way in _telling_nothing:
+    way = way_of(instance, method)
+    if (method in STRUCTURED and way not in passing_on) or way in telling_nothing:
         # Before a provider is asked, so that a call is known of that its process does not survive.
         _begin_silent(frame, bound_args)
 
 
-def _way_of(frame: Frame) -> tuple[type[Any], str, str]:
-    model = getattr(frame.instance, "model", None)
-    return type(frame.instance), frame.method, model if isinstance(model, str) else ""
-
-
 def _begin_silent(frame: Frame, bound_args: inspect.BoundArguments) -> ModelCall | None:
     """Begin a call of which no event tells, and perhaps none will."""
-    arguments = bound_args.arguments
-    if frame.method in _COMPLETIONS:
-        operation, asked = "text_completion", arguments.get("prompt")
-    else:
-        operation, asked = "chat", arguments.get("messages")
-    parameters = arguments.get("kwargs")
-    seen = Seen(operation, asked, parameters, reads_raw=reads_raw(frame.instance))
     return begin_call(
         frame,
-        seen,
+        seen_of(frame.instance, frame.method, bound_args.arguments),
         key=frame.id,
         model=model_of(frame.instance),
         provider=provider_of(frame.instance),
@@ -196,7 +173,7 @@ def _exit(id_: str, bound_args: inspect.BoundArguments, result: object) -> None:
         frame.generator = weakref.ref(generator, partial(_gone, frame))
         return
     # What a structured method returns is the user's own object, not an answer.
-    answer = None if frame.method in _STRUCTURED else result
+    answer = None if frame.method in STRUCTURED else result
     _close(frame, bound_args, lambda call: call.answered(answer))
 
 
@@ -219,12 +196,12 @@ def _close(
     """End what is open in a span that is over."""
     leave(frame)
     if frame.is_asking:
-        if frame.method in _STRUCTURED:
-            _passing_on.add(_way_of(frame))
+        if frame.method in STRUCTURED:
+            passing_on.add(way_of(frame.instance, frame.method))
     elif not frame.was_told and not frame.is_refused:
-        way = _way_of(frame)
-        _passing_on.discard(way)
-        _telling_nothing.add(way)
+        way = way_of(frame.instance, frame.method)
+        passing_on.discard(way)
+        telling_nothing.add(way)
         if not frame.calls:
             _begin_silent(frame, bound_args)
     while frame.calls:

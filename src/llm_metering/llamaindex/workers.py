@@ -17,6 +17,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, TransformComponent
 
 from .. import default_meter
+from ..installed import ENFORCED
 from . import global_handler
 from .travelling import capture, restore
 
@@ -47,7 +48,8 @@ class MeterWorkers(TransformComponent):
 
     def __reduce__(self) -> tuple[Any, ...]:
         meter = default_meter.current_meter()
-        return _arrive, (self._context, None if meter is None else meter.subject, _process())
+        subject = None if meter is None else meter.subject
+        return _arrive, (self._context, subject, _process(), "llamaindex" in ENFORCED)
 
 
 def _process() -> str:
@@ -55,7 +57,9 @@ def _process() -> str:
     return f"{_IMPORTED} {os.getpid()}"
 
 
-def _arrive(context: dict[str, Any], subject: str | None, sender: str) -> MeterWorkers:
+def _arrive(
+    context: dict[str, Any], subject: str | None, sender: str, enforce: bool = False
+) -> MeterWorkers:
     """Unpickle: in a worker, or wherever else a copy arrives."""
     if sender == _process():
         # Where it was made what holds is said by whoever is there, and may be another customer.
@@ -64,6 +68,8 @@ def _arrive(context: dict[str, Any], subject: str | None, sender: str) -> MeterW
         return arrived
     if subject is not None and default_meter.get_meter().subject is None:
         default_meter.set_default_subject(subject)
-    global_handler.install()
+    if enforce:
+        default_meter.limited_meter().require_limits()
+    global_handler.install(enforce=enforce)
     restore(context)
     return MeterWorkers()
