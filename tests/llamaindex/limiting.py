@@ -42,11 +42,11 @@ def limited(configured: Callable[..., Meter]) -> Meter:
 def is_clean(meter: Meter, *, refused: int, unchecked: int = 0) -> None:
     """Nothing is open, nothing is reserved, nothing failed, and refusals were counted."""
     meter.flush()
+    assert meter.gate is not None
+    meter.gate.close()  # what is given back is given back by a thread
     seen = meter.statistics()
     assert (len(meter.calls), seen["open_calls"], seen["failures"]) == (0, 0, 0)
     assert (seen["refused_calls"], seen["unchecked_calls"]) == (refused, unchecked)
-    assert meter.gate is not None
-    meter.gate.close()  # what is given back is given back by a thread
     assert meter.limits.reservations() == []
     assert len(meter.gate.leases) == 0
 
