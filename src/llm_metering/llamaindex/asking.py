@@ -36,9 +36,9 @@ from .accounts import Teller, tellers_of
 from .attributions import attribution_of, refusal_of
 from .failures import note_failure
 from .frames import Frame, enter, leave
+from .passing import Passing
 from .questions import Kind, Question
 from .request import Request, Tellers
-from .reserving import Passed, needed_by
 
 __all__ = ["Asking", "asking_here", "begin"]
 
@@ -94,7 +94,7 @@ def begin(
     return None
 
 
-class Asking:
+class Asking(Passing):
     """One call of a method.
 
     Attributes:
@@ -104,7 +104,7 @@ class Asking:
 
     __slots__ = (
         *("_answering", "_around", "_frame", "_idle", "_is_answered", "_silent", "_start"),
-        *("_tapped", "_tellers", "_to_pass", "instance", "kind"),
+        *("_tapped", "_tellers", "instance", "kind"),
     )
 
     def __init__(
@@ -123,7 +123,7 @@ class Asking:
         self.instance = instance
         self._frame = frame
         self._is_answered = False
-        self._to_pass: Request | None = None
+        self._to_pass = None
         # Each is used by whichever thread reads an answer: lists, since their `pop` is one step.
         self._idle: list[Request] = []
         self._answering: list[Request] = []
@@ -173,67 +173,8 @@ class Asking:
             self._request().refuse(refusal.reason)
             return refusal
         if not (self._idle or self._is_answered):
-            needed = needed_by(self._tellers)
-            held = None
-            if needed is not None and self._around is not None:
-                held = self._around.hand_over(needed)
-            request = Request(self._start, self._tellers, held or needed)
-            request.begin()
-            self._idle.append(request)
-            self._to_pass = request if held is None else None
+            self._open_one(self._around)
         return None
-
-    def hand_over(self, needed: Passed) -> Passed | None:
-        """What is reserved here, if it is what a call needs that was begun inside of this one."""
-        for request in self._idle:
-            if request.passed is not None and request.passed.covers(needed):
-                return request.hand_over()
-        return None
-
-    def pass_gate(self) -> CallRefusedError | None:
-        """Reserve what was opened; what to raise in its place, if it may not be made."""
-        request, self._to_pass = self._to_pass, None
-        return None if request is None else self._passed(request, request.admit())
-
-    def admit(self) -> None:
-        """Wait until it may be made.
-
-        Raises:
-            CallRefusedError: If it may not.
-        """
-        refusal = self.pass_gate()
-        if refusal is not None:
-            self._over()
-            raise refusal
-
-    async def admit_async(self) -> None:
-        """`admit`, without blocking the event loop.
-
-        Raises:
-            CallRefusedError: Likewise.
-        """
-        request, self._to_pass = self._to_pass, None
-        if request is None:
-            return
-        try:
-            refusal = self._passed(request, await request.admit_async())
-        except BaseException:
-            # Such as a task that is cancelled: nobody has asked the provider.
-            self._over()
-            self._drop_idle()
-            raise
-        if refusal is not None:
-            self._over()
-            raise refusal
-
-    def _passed(
-        self, request: Request, refusal: CallRefusedError | None
-    ) -> CallRefusedError | None:
-        if refusal is not None:
-            with suppress(ValueError):
-                self._idle.remove(request)
-            request.refuse(refusal.reason)
-        return refusal
 
     def pass_on(self) -> None:
         """A call of the same kind was begun inside of this one, which asks in its place."""
