@@ -76,19 +76,27 @@ class Outer(BaseEmbedding):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_one_inside_of_another_takes_over_what_is_reserved(asynchronous, limited, provider):
-    """A balance that covers one call is enough."""
+def test_one_inside_of_another_takes_over_what_is_reserved(
+    asynchronous, limited, provider, monkeypatch
+):
+    """A balance that covers one call is enough, and is asked once."""
     text = TEXTS[0]
     outer = Outer(inner=EMBEDDERS["http"](provider))
     with pytest.raises(BalanceExceeded) as caught:
         bind(outer, "acme", enforce=True).get_query_embedding(text)
     limited.grant("acme", caught.value.needed)
+    holds = []
+    reserve = limited.limits.store.reserve
+    monkeypatch.setattr(
+        limited.limits.store, "reserve", lambda hold: holds.append(hold) or reserve(hold)
+    )
 
     if asynchronous:
         asyncio.run(outer.aget_query_embedding(text))
     else:
         outer.get_query_embedding(text)
 
+    assert len(holds) == 1
     assert limited.balance("acme").used == used(provider) > 0
     is_clean(limited, refused=1)
 
