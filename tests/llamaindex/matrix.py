@@ -19,7 +19,7 @@ from tests.llamaindex.clients import CLIENTS
 from tests.llamaindex.entry_points import ENTRY_POINTS, Answer, Enter
 from tests.provider.client import Provider
 
-__all__ = ["cells", "check_cell", "enter_cell"]
+__all__ = ["SUBJECT", "cells", "check_cell", "enter_cell"]
 
 SUBJECT: Final = "customer-42"
 READER: Final = "customer-13"

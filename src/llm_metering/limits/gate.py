@@ -168,22 +168,14 @@ class Gate:
                 return self._unknown("timeout")
             return future.result()
 
-    async def admit_async(
-        self, call: Call, *, seconds: float | None = None
-    ) -> CallRefusedError | None:
-        """`admit`, without blocking the event loop.
-
-        Args:
-            call: The call.
-            seconds: How long the reservation counts, unless it is kept; as long as those of calls do, if
-                left out.
-        """
+    async def admit_async(self, call: Call) -> CallRefusedError | None:
+        """`admit`, without blocking the event loop."""
         if not self._is_new(call):
             return None
         ticket = deque([True])
-        future = self._submit(call, ticket, seconds)
+        future = self._submit(call, ticket)
         if future is None:
-            return self._admit(call, seconds)
+            return self._admit(call)
         waiting = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait([waiting], timeout=self._deadline)
@@ -194,20 +186,6 @@ class Gate:
             ticket.clear()
             return self._unknown("timeout")
         return await waiting
-
-    def keep(self, reservation: CallReservation) -> None:
-        """A note tells of the call now: its reservation counts as long as those of calls do."""
-
-        def work() -> None:
-            try:
-                self._limits.store.renew([reservation.id], HELD_FOR)
-            except Exception:
-                self._note("renewal")
-
-        try:
-            self._running().submit(work)
-        except RuntimeError:
-            work()
 
     def give_back(self, id: str, then: Callable[[], object]) -> None:
         """Release what was reserved, on a thread of ours, and call `then`."""
@@ -229,13 +207,11 @@ class Gate:
             and reservation.held.get(self) != call.attribution.subject
         )
 
-    def _submit(
-        self, call: Call, ticket: deque[bool], seconds: float | None = None
-    ) -> Future[CallRefusedError | None] | None:
+    def _submit(self, call: Call, ticket: deque[bool]) -> Future[CallRefusedError | None] | None:
         """Have a thread admit a call; if nobody waits for it by then, it takes that back."""
 
         def work() -> CallRefusedError | None:
-            refusal = self._admit(call, seconds)
+            refusal = self._admit(call)
             try:
                 ticket.pop()
             except IndexError:
@@ -275,7 +251,7 @@ class Gate:
         finally:
             self.leases.end(id)
 
-    def _admit(self, call: Call, seconds: float | None = None) -> CallRefusedError | None:
+    def _admit(self, call: Call) -> CallRefusedError | None:
         reservation = call.reservation
         assert isinstance(reservation, CallReservation)  # as `_is_new` has seen
         subject = call.attribution.subject
@@ -286,7 +262,7 @@ class Gate:
             if part_of(reservation.id)[1] is not None:
                 # Another meter has served it from a slice, whose name means nothing in our store.
                 return self._unknown("slice")
-            hold = self._hold(call, reservation.id, subject, seconds or HELD_FOR)
+            hold = self._hold(call, reservation.id, subject)
             reservation.held[self] = subject
             if self._is_served(reservation, hold):
                 return None
@@ -321,7 +297,7 @@ class Gate:
         self._note(reason)
         return None
 
-    def _hold(self, call: Call, id: str, subject: str, seconds: float) -> Hold:
+    def _hold(self, call: Call, id: str, subject: str) -> Hold:
         """What to reserve for a call.
 
         Raises:
@@ -355,7 +331,7 @@ class Gate:
             rates.append(Rate("requests", 1, most))
         if (most := terms.tokens_per_minute or tokens_per_minute) is not None:
             rates.append(Rate("tokens", max(tokens, 1), most))
-        return Hold(id=id, subject=subject, amounts=amounts, seconds=seconds, rates=tuple(rates))
+        return Hold(id=id, subject=subject, amounts=amounts, seconds=HELD_FOR, rates=tuple(rates))
 
     def _estimate(self, call: Call) -> Mapping[str, Any]:
         """What the event of the call would hold if it used all that it may."""
