@@ -77,7 +77,8 @@ def sink_of(store: LimitStore) -> tuple[Limits, LimitsSink]:
 
 def subject(number: int, subjects: int) -> str:
     """Who makes the call of that number."""
-    return f"customer-{number % subjects}"
+    # Scattered, so that the threads meet now and then.
+    return f"customer-{number * 2_654_435_761 % 2**32 % subjects}"
 
 
 def reserve(store: LimitStore, number: int, subjects: int, slices: Slices | None = None) -> str:
@@ -292,6 +293,8 @@ def bare_postgres(url: str, pairs: int, subjects: int) -> float:
     psycopg: Any = importlib.import_module("psycopg")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS bare, bare_reserved")
+        connection.execute("DROP TABLE IF EXISTS bare_settled")
+        connection.execute("CREATE TABLE bare_settled (id text PRIMARY KEY)")
         connection.execute("CREATE TABLE bare (subject text PRIMARY KEY, reserved bigint)")
         connection.execute("CREATE TABLE bare_reserved (id text PRIMARY KEY, subject text)")
         connection.execute(
@@ -317,10 +320,17 @@ def bare_postgres(url: str, pairs: int, subjects: int) -> float:
             while names or not done.is_set():
                 some = names[:BATCH]
                 del names[: len(some)]
-                if some:
-                    connection.execute("DELETE FROM bare_reserved WHERE id = ANY(%s)", (some,))
-                else:
+                if not some:
                     time.sleep(0.001)
+                    continue
+                connection.execute(
+                    "WITH gone AS (DELETE FROM bare_reserved WHERE id = ANY(%s) RETURNING id, subject), "
+                    "noted AS (INSERT INTO bare_settled SELECT id FROM gone), "
+                    "counted AS (SELECT subject, count(*) AS calls FROM gone GROUP BY subject) "
+                    "UPDATE bare SET reserved = bare.reserved - counted.calls "
+                    "FROM counted WHERE bare.subject = counted.subject",
+                    (some,),
+                )
 
     begun = time.perf_counter()
     with ThreadPoolExecutor(THREADS + 1) as threads:

@@ -480,3 +480,14 @@ def test_many_who_make_the_tables_at_once_make_them_once(databases, caplog):
         with ThreadPoolExecutor(8) as threads:
             assert [each.result() for each in [threads.submit(look) for _ in range(8)]] == [[]] * 8
     assert [record for record in caplog.records if record.name.startswith("psycopg")] == []
+
+
+def test_what_is_committed_is_on_the_disk(databases):
+    """Whatever the database has by default; one that waits for more is left as it is."""
+    for default, expected in (("off", "on"), ("remote_write", "remote_write")):
+        url = databases.new()
+        name = url.partition("?")[0].rpartition("/")[2]
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = {default}")
+        with closing(store_at(url)) as store, store._lent() as connection:
+            assert connection.execute("SHOW synchronous_commit").fetchone() == (expected,)

@@ -348,7 +348,11 @@ def _dropped(row: tuple[Any, ...]) -> Dropped:
 
 
 def _configured(connection: psycopg.Connection[Any]) -> None:
-    """Make the tables, if they are not there."""
+    """Have what is committed be on the disk, and make the tables, if they are not there."""
+    [commits] = connection.execute("SHOW synchronous_commit").fetchone() or ("on",)
+    if commits == "off":
+        # What a role or a database has by default, for data that may be lost: grants may not.
+        connection.execute("SET synchronous_commit = on")
     # Looked at first: to make an index that is there waits for all who write, and they for it.
     if _are_there(connection):
         return
