@@ -23,6 +23,7 @@ __all__ = [
     "DATA_KEYS",
     "EVENT_TYPE",
     "MEASURES",
+    "THRESHOLD_EVENT_TYPE",
     "UNATTRIBUTED",
     "CloudEvent",
     "Provenance",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 EVENT_TYPE: Final = "llm.usage"
+THRESHOLD_EVENT_TYPE: Final = "llm.balance.threshold"
+"""The CloudEvents `type` of a notice that a balance is used up so far; it is no usage."""
+
 UNATTRIBUTED: Final = "unattributed"
 """The subject of a call that nobody was named for; kept and flagged, never dropped."""
 

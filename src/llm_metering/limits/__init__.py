@@ -7,7 +7,7 @@ from .features import FEATURES, Feature, LimitUnit
 from .gate import CallReservation, Gate
 from .grants import Grant
 from .mirrors import RemoteBalance, RemoteGrants
-from .notices import THRESHOLD_EVENT_TYPE, BalanceNotice
+from .notices import BalanceNotice
 from .recurrence import Interval, Recurrence
 from .reservations import Reservation
 from .service import DefaultGrant, Limits
@@ -29,7 +29,6 @@ from .stores import (
 
 __all__ = [
     "FEATURES",
-    "THRESHOLD_EVENT_TYPE",
     "Account",
     "AccountKey",
     "Amounts",

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 from ..cloud_events import dump
 from ..event_ids import keyed_event_id
+from ..events import THRESHOLD_EVENT_TYPE
 from .account import Account
 from .balances import Balance
 
 __all__ = ["THRESHOLD_EVENT_TYPE", "BalanceNotice", "crossed", "notice_of"]
-
-THRESHOLD_EVENT_TYPE: Final = "llm.balance.threshold"
-"""The CloudEvents `type` of a notice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from typing import Final
 
 from ..cloud_events import CloudEvent
 from ..errors import LimitStoreError, MissingExtraError, PriceError
+from ..events import THRESHOLD_EVENT_TYPE
 from ..sinks._payload import UnusableEventError, read_event
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from .account import Account
 from .amounts import Amounts
 from .balances import balance_of
-from .notices import THRESHOLD_EVENT_TYPE, BalanceNotice, crossed, notice_of
+from .notices import BalanceNotice, crossed, notice_of
 from .service import Limits
 from .slices import part_of
 from .stores import AccountKey, Held, Settlement

@@ -28,7 +28,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import SinkURLError
-from ..events import UNATTRIBUTED
+from ..events import THRESHOLD_EVENT_TYPE, UNATTRIBUTED
 from ._payload import UnusableEventError, read_event
 from .base import Delivery, Envelope, SinkContext, SinkLimits
 from .http import Answer, HTTPClient, judge
@@ -128,6 +128,7 @@ class LagoSink:
             return Delivery.try_later(batch, str(error), hold=True)
         sent: list[_Sent] = []
         rejected: set[tuple[str, str]] = set()
+        passed_over: set[str] = set()
         for envelope in batch:
             try:
                 bodies = self._bodies(envelope.payload, subscriptions)
@@ -135,13 +136,23 @@ class LagoSink:
                 rejected.add((envelope.id, str(error)))
             else:
                 sent += [_Sent(envelope, body) for body in bodies]
-        return replace(self._send(sent), rejected=frozenset(rejected))
+                if not bodies:
+                    passed_over.add(envelope.id)
+        told = self._send(sent)
+        return replace(
+            told,
+            accepted=told.accepted | passed_over,
+            rejected=frozenset(rejected),
+            unasked=told.unasked or not sent,
+        )
 
     def close(self) -> None:
         self._http.close()
 
     def _bodies(self, payload: bytes, subscriptions: Mapping[str, str]) -> list[dict[str, Any]]:
         event = read_event(payload)
+        if event.type == THRESHOLD_EVENT_TYPE:
+            return []  # no usage: a metric that counts events would bill it
         subscription = subscriptions.get(event.subject)
         if subscription is None:
             if self.subscriptions.path is not None or event.subject == UNATTRIBUTED:

@@ -24,7 +24,14 @@ from typing import Any, Final
 
 import msgspec
 
-from ..events import DATA_KEYS, EVENT_TYPE, MEASURES, CloudEvent, format_time
+from ..events import (
+    DATA_KEYS,
+    EVENT_TYPE,
+    MEASURES,
+    THRESHOLD_EVENT_TYPE,
+    CloudEvent,
+    format_time,
+)
 from ..token_usage import TokenUsage
 from ._payload import UnusableEventError, read_event
 
@@ -103,6 +110,9 @@ class WireForm:
 
     def _wire_events(self, event: CloudEvent) -> list[bytes]:
         data, wire_id = event.data, event.id
+        if event.type == THRESHOLD_EVENT_TYPE:
+            # No usage: under the type of one, a meter that counts events would count it.
+            return [_wire(event, wire_id, event.type, data)]
         if self._by_response:
             response_id = data.get("response_id")
             if isinstance(response_id, str) and response_id:
