@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Unpack
@@ -69,11 +69,16 @@ def configure(**settings: Any) -> Meter:
     Raises:
         MeteringError: If a setting cannot be used; the meter there was stays then.
     """
+    return _put(lambda: Meter(**settings), has_subject=settings.get("subject") is not None)
+
+
+def _put(make: Callable[[], Meter], *, has_subject: bool = False) -> Meter:
+    """Make the default meter, and close the one there was once its calls are over."""
     global _default
     with _default_lock:
-        meter = Meter(**settings)
+        meter = make()
         # What code says goes before what the environment says.
-        if _default_subject is not None and settings.get("subject") is None:
+        if _default_subject is not None and not has_subject:
             meter.subject = _default_subject
         # What an earlier process left is shipped even if this one never records anything.
         meter.take_over()
@@ -144,7 +149,7 @@ def limited_meter() -> Meter:
         meter = get_meter()
         if meter.gate is not None:
             return meter
-        return configure(**{**meter.arguments, "limits": "on"})
+        return _put(lambda: meter.made_with(limits="on"))
 
 
 def current_meter() -> Meter | None:

@@ -46,9 +46,6 @@ class Meter(Recording, Asking, Limited):
     A context manager, for sync and async code; one that is not closed is closed when the
     interpreter ends. A process needs one only; `llm_metering.get_meter()` has it.
 
-    Attributes:
-        arguments: What it was made with.
-
     Args:
         home: The folder of the journal and the ledger, for one user.
         sinks: Where usage goes besides the ledger: URLs, or objects that are a `Sink`. Left
@@ -78,8 +75,10 @@ class Meter(Recording, Asking, Limited):
         on_threshold: Callable[[BalanceNotice], object] | None = None,
         **settings: Any,
     ) -> None:
+        if not (sinks is None or isinstance(sinks, str)):
+            sinks = tuple(sinks)
         urls, objects = urls_and_objects(sinks)
-        self.arguments: dict[str, Any] = {
+        self._arguments: dict[str, Any] = {
             "home": home,
             "sinks": sinks,
             "source": source,
@@ -294,6 +293,10 @@ class Meter(Recording, Asking, Limited):
         if self._limiting is not None:
             self._limiting.close()
         return self._transport.close(deadline) and counted
+
+    def made_with(self, **changes: Any) -> Meter:
+        """Another one of the same arguments, but for these."""
+        return type(self)(**{**self._arguments, **changes})
 
     def retire(self) -> bool:
         """Close, unless calls are in flight: they go on, and the meter is closed at exit.
