@@ -32,6 +32,14 @@ class Databases:
             connection.execute(f"CREATE DATABASE {name}")
         return self._url.replace("/postgres?", f"/{name}?")
 
+    def cut_off(self, url: str) -> None:
+        """End all connections to one, as a restart of the server does."""
+        name = url.partition("?")[0].rpartition("/")[2]
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
 
 @contextlib.contextmanager
 def server() -> Iterator[Databases]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,13 @@ from typing import Any, Final, Literal
 
 from .. import system
 from ..calls import Call
-from ..errors import BalanceExceeded, CallRefusedError, LimitsUnavailable, UnpricedCallError
+from ..errors import (
+    BalanceExceeded,
+    CallRefusedError,
+    LimitStoreError,
+    LimitsUnavailable,
+    UnpricedCallError,
+)
 from ..events import UNATTRIBUTED, new_event_id
 from ..exchange import Counted, Exchange
 from ..prices import Unpriced
@@ -27,6 +34,11 @@ __all__ = ["CallReservation", "Gate", "OnStoreError"]
 
 OnStoreError = Literal["allow", "refuse"]
 """What becomes of calls while nobody knows what is left."""
+
+_PAUSE: Final = 1.0
+"""Seconds for which nobody waits for a store that was out of reach, or late several times in a row."""
+
+_TIMEOUTS: Final = 3
 
 _THREADS: Final = 8
 """That ask stores; as many as a store has connections."""
@@ -87,6 +99,7 @@ class Gate:
         tokens_per_minute: How many tokens, likewise.
         slices: Whether hot subjects are served from what is leased ahead.
         note: Counts what was let through unchecked, by the reason.
+        clock: In seconds.
 
     Attributes:
         leases: What is reserved here.
@@ -105,8 +118,12 @@ class Gate:
         tokens_per_minute: int | None = None,
         slices: bool = False,
         note: Callable[[str], object] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
+        self._clock = clock
+        self._timeouts = 0
+        self._shut_until = 0.0
         self._slices = Slices(limits.store) if slices else None
         self._amounts = amounts
         self._count = count
@@ -150,11 +167,14 @@ class Gate:
     def admit(self, call: Call) -> CallRefusedError | None:
         """Reserve what a call may need; what to raise in its place, if it may not be made.
 
-        Where an event loop runs in this thread, it waits no longer than the deadline.
+        Where an event loop runs in this thread, or the store is on another machine, it waits no longer
+        than the deadline.
         """
         if not self._is_new(call):
             return None
-        if not _is_on_a_loop():
+        if self._is_shut():
+            return self._unknown("unavailable")
+        if not (self._limits.store.is_remote or _is_on_a_loop()):
             return self._admit(call)
         ticket = deque([True])
         future = self._submit(call, ticket)
@@ -165,13 +185,15 @@ class Gate:
         except Late:
             if ticket:
                 ticket.clear()
-                return self._unknown("timeout")
+                return self._late()
             return future.result()
 
     async def admit_async(self, call: Call) -> CallRefusedError | None:
         """`admit`, without blocking the event loop."""
         if not self._is_new(call):
             return None
+        if self._is_shut():
+            return self._unknown("unavailable")
         ticket = deque([True])
         future = self._submit(call, ticket)
         if future is None:
@@ -184,8 +206,18 @@ class Gate:
             raise
         if not done and ticket:
             ticket.clear()
-            return self._unknown("timeout")
+            return self._late()
         return await waiting
+
+    def _is_shut(self) -> bool:
+        """Whether the store has just been found to be out of reach, so that nobody waits for it."""
+        return self._clock() < self._shut_until
+
+    def _late(self) -> CallRefusedError | None:
+        self._timeouts += 1
+        if self._timeouts >= _TIMEOUTS:
+            self._shut_until = self._clock() + _PAUSE
+        return self._unknown("timeout")
 
     def give_back(self, id: str, then: Callable[[], object]) -> None:
         """Release what was reserved, on a thread of ours, and call `then`."""
@@ -274,7 +306,10 @@ class Gate:
             return refusal
         except Exception as error:
             # It may have been reserved all the same: then the event releases it.
+            if isinstance(error, LimitStoreError):
+                self._shut_until = self._clock() + _PAUSE
             return self._unknown(type(error).__name__)
+        self._timeouts = 0
         return None
 
     def _is_served(self, reservation: CallReservation, hold: Hold) -> bool:

@@ -174,7 +174,13 @@ class LimitStore(Protocol):
     """Keeps accounts and what is reserved of them.
 
     Every method raises `LimitStoreError` if the store cannot be reached or used now.
+
+    Attributes:
+        is_remote: Whether it is on another machine, perhaps, so that to ask it may take a while.
     """
+
+    @property
+    def is_remote(self) -> bool: ...
 
     def change(
         self, key: AccountKey, work: Callable[[Account], T], *, make: Callable[[datetime], Account]

@@ -113,6 +113,8 @@ class PostgresStore(Books):
         MissingExtraError: If psycopg is not installed.
     """
 
+    is_remote = True
+
     def __init__(self, url: str, features: Mapping[str, Feature]) -> None:
         try:
             import psycopg  # noqa: F401
@@ -238,6 +240,10 @@ class PostgresStore(Books):
             with self._opened().connection(timeout=TIMEOUT) as connection:
                 yield connection
         except (psycopg.Error, PoolTimeout, OSError) as error:
+            if isinstance(error, psycopg.OperationalError) and self._pool is not None:
+                # One connection was cut, and so are the others, perhaps: each would fail one caller.
+                with contextlib.suppress(psycopg.Error, PoolTimeout, OSError):
+                    self._pool.check()
             # Its class alone: what it says may hold the address.
             raise LimitStoreError(f"the store of limits: {type(error).__name__}") from error
 

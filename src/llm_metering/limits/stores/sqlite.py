@@ -68,6 +68,8 @@ class SQLiteStore(Books):
         features: By their keys; what accounts are of.
     """
 
+    is_remote = False
+
     def __init__(self, path: Path, features: Mapping[str, Feature]) -> None:
         self.path = path
         self.features = features

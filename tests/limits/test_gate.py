@@ -1,0 +1,127 @@
+"""The gate in front of calls, while its store is out of reach, slow, or shared."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import closing
+
+import pytest
+
+from llm_metering.calls import Call, CallStart
+from llm_metering.errors import BalanceExceeded, LimitStoreError
+from llm_metering.exchange import Counted
+from llm_metering.limits import FEATURES, Amounts, Gate, Limits, PostgresStore, SQLiteStore
+from llm_metering.subjects import Attribution, Rank
+from llm_metering.testing import FakeClock
+
+from .servers import server
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def limits(tmp_path):
+    with closing(SQLiteStore(tmp_path / "limits.db", FEATURES)) as store:
+        limits = Limits(store, source="tests")
+        limits.grant("acme", 100_000)
+        yield limits
+
+
+def gate_of(limits, clock, notes, **more):
+    options = {"ceiling": 100, "deadline": 5.0, **more}
+    return Gate(
+        limits,
+        Amounts(FEATURES, prices=lambda: None, credits=lambda: None),
+        count=lambda exchange: Counted(input_tokens=10, output_tokens=0, method="tests"),
+        note=notes.append,
+        clock=clock,
+        **options,
+    )
+
+
+@pytest.fixture
+def notes():
+    return []
+
+
+@pytest.fixture
+def gate(limits, clock, notes):
+    with closing(gate_of(limits, clock, notes)) as gate:
+        yield gate
+
+
+def call_for(gate, subject="acme"):
+    """A call that is about to be made."""
+    start = CallStart(
+        attribution=Attribution(subject=subject, rank=Rank.HANDLER), reservation=gate.prepare()
+    )
+    return Call.begin(object(), start, 0.0)
+
+
+def test_a_store_that_is_out_of_reach_is_left_alone_for_a_second(
+    gate, limits, clock, notes, monkeypatch
+):
+    asked = []
+
+    def fail(hold):
+        asked.append(hold)
+        raise LimitStoreError("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limits.store, "reserve", fail)
+        assert [gate.admit(call_for(gate)) for _ in range(5)] == [None] * 5
+        assert asyncio.run(gate.admit_async(call_for(gate))) is None
+    assert len(asked) == 1
+    assert notes == ["LimitStoreError"] + ["unavailable"] * 5
+
+    clock.advance(1.1)
+    call = call_for(gate)
+    assert gate.admit(call) is None
+    assert limits.balance("acme").reserved == 100
+    assert len(notes) == 6
+
+
+def test_a_store_that_is_late_again_and_again_is_left_alone(limits, clock, notes, monkeypatch):
+    go_on = threading.Event()
+    reserve = limits.store.reserve
+    monkeypatch.setattr(limits.store, "reserve", lambda hold: go_on.wait() and reserve(hold))
+    with closing(gate_of(limits, clock, notes, deadline=0.01)) as gate:
+
+        async def ask(times):
+            return [await gate.admit_async(call_for(gate)) for _ in range(times)]
+
+        assert asyncio.run(ask(5)) == [None] * 5
+        assert notes == ["timeout"] * 3 + ["unavailable"] * 2
+        go_on.set()
+        clock.advance(1.1)
+    # What was reserved too late was given back.
+    assert limits.reservations() == []
+
+
+def test_what_nobody_says_anything_of_is_refused(gate, notes):
+    refusal = gate.admit(call_for(gate, "nobody"))
+    assert isinstance(refusal, BalanceExceeded)
+    assert notes == []
+
+
+def test_a_database_that_goes_away_and_comes_back(clock, notes):
+    """Calls go on without it, one waits for it no longer than its deadline, and it is used again."""
+    with server() as databases:
+        url = databases.new()
+        with closing(PostgresStore(url, FEATURES)) as store:
+            limits = Limits(store, source="tests")
+            limits.grant("acme", 100_000)
+            with closing(gate_of(limits, clock, notes, deadline=30.0)) as gate:
+                assert gate.admit(call_for(gate)) is None
+                databases.cut_off(url)
+                # Who finds out that the connections are gone sees to it that nobody else has to.
+                assert [gate.admit(call_for(gate)) for _ in range(3)] == [None] * 3
+                assert notes == ["LimitStoreError", "unavailable", "unavailable"]
+                clock.advance(1.1)
+                reserved = limits.balance("acme").reserved
+                assert gate.admit(call_for(gate)) is None
+                assert limits.balance("acme").reserved == reserved + 100
