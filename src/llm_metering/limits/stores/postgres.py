@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import system
 from ...errors import LimitStoreError, MissingExtraError
+from ..account import Account
 from ..features import Feature
 from ..written import moment_of, read_account
-from .base import AccountKey, Held, Hold, OpenReservation, Shortage, Terms, TooFast
+from .base import (
+    AccountKey,
+    Held,
+    Hold,
+    OpenReservation,
+    Settlement,
+    Shortage,
+    Terms,
+    TooFast,
+)
 from .books import Books, Dropped, Row
 
 if TYPE_CHECKING:
@@ -23,6 +33,9 @@ __all__ = ["PostgresStore"]
 
 CONNECTIONS: Final = 8
 """Of one process, at most."""
+
+AT_ONCE: Final = 100
+"""Events that are settled in one transaction."""
 
 TIMEOUT: Final = 5.0
 """Seconds to wait for a connection."""
@@ -144,6 +157,14 @@ class PostgresStore(Books):
                 if connection.execute(_RESERVE.format(now=_NOW), asked).rowcount:
                     return None
         return super().reserve(hold)
+
+    def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:
+        """Burn what calls have used, each once; see `LimitStore`."""
+        # Some at a time, each part by itself: whoever reserves waits for accounts that are being settled.
+        burnt: dict[AccountKey, Account] = {}
+        for start in range(0, len(settlements), AT_ONCE):
+            burnt |= super().settle(settlements[start : start + AT_ONCE])
+        return burnt
 
     def read(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Held]:
         """Those accounts that are there, at one moment; see `LimitStore`."""
