@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -69,7 +70,8 @@ _LOAD: Final = f"""
     """
 _SAVE: Final = f"""
     INSERT INTO {_ACCOUNTS} (subject, feature, free, reserved, changes_at, state)
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[])
+    SELECT * FROM json_to_recordset(%s::json) AS given
+        (subject text, feature text, free bigint, reserved bigint, changes_at bigint, state text)
     ON CONFLICT (subject, feature) DO UPDATE SET
         free = excluded.free, reserved = excluded.reserved,
         changes_at = excluded.changes_at, state = excluded.state
@@ -322,8 +324,9 @@ class _Transaction:
 
     def save(self, rows: Mapping[AccountKey, Row]) -> None:
         if rows:
-            columns = zip(*((*key, *row) for key, row in rows.items()), strict=True)
-            self._execute(_SAVE, [list(each) for each in columns])
+            # As one text: psycopg writes lists of texts character by character.
+            given = [{**key._asdict(), **row._asdict()} for key, row in rows.items()]
+            self._execute(_SAVE, (json.dumps(given),))
 
     def hold(self, hold: Hold, ends_at: int) -> None:
         asked = _arrays(hold.amounts)
