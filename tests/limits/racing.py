@@ -73,7 +73,15 @@ def main(home: Path, limits: str, began: Path, seed: int, threads: int, calls: i
     # Past 50 ms a stalled disk is bypassed by memory, which dies with the process. It is what is written
     # that is looked at here, and a busy machine takes as long.
     appender.STALL = stalls.STALL = 60.0
-    meter = Meter(home, (), source="tests", limits=limits, on_limit_store_error="refuse")
+    # As long as it takes: on a busy machine a call would else be refused for want of an answer.
+    meter = Meter(
+        home,
+        (),
+        source="tests",
+        limits=limits,
+        limit_deadline=60,
+        on_limit_store_error="refuse",
+    )
     meter.start()
 
     refused: list[bool] = []
