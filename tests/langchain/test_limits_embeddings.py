@@ -34,7 +34,7 @@ class Counted(DeterministicFakeEmbedding):
 @pytest.fixture
 def limited(home, sink):
     """The default meter, with balances."""
-    yield llm_metering.configure(home=home, sinks=[sink], limits="on")
+    yield llm_metering.configure(home=home, sinks=[sink], limits="on", limit_deadline=30)
     llm_metering.close()
 
 

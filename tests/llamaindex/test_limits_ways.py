@@ -34,9 +34,8 @@ def configured(home, sink):
     """Makes the default meter."""
 
     def configured(**more):
-        return llm_metering.configure(
-            home=home, sinks=[sink], limits="on", request_stream_usage=True, **more
-        )
+        given = {"limits": "on", "limit_deadline": 30, "request_stream_usage": True}
+        return llm_metering.configure(home=home, sinks=[sink], **{**given, **more})
 
     yield configured
     llm_metering.uninstall()
