@@ -145,11 +145,13 @@ def limited_meter() -> Meter:
     meter = get_meter()
     if meter.gate is not None or meter.settings.limits != "auto":
         return meter
-    with _default_lock:
-        meter = get_meter()
-        if meter.gate is not None:
-            return meter
-        return _put(lambda: meter.made_with(limits="on"))
+
+    def make() -> Meter:
+        made = meter.made_with(limits="on")
+        made.subject = meter.subject
+        return made
+
+    return _put(make, has_subject=True)
 
 
 def current_meter() -> Meter | None:

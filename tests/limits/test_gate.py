@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 
 from llm_metering.calls import Call, CallStart
 from llm_metering.errors import BalanceExceeded, LimitStoreError
 from llm_metering.exchange import Counted
-from llm_metering.limits import FEATURES, Amounts, Gate, Limits, PostgresStore, SQLiteStore
+from llm_metering.limits import (
+    FEATURES,
+    AccountKey,
+    Amounts,
+    Feature,
+    Gate,
+    Hold,
+    Limits,
+    PostgresStore,
+    Settlement,
+    SQLiteStore,
+)
 from llm_metering.subjects import Attribution, Rank
 from llm_metering.testing import FakeClock
 
@@ -125,3 +138,51 @@ def test_a_database_that_goes_away_and_comes_back(clock, notes):
                 reserved = limits.balance("acme").reserved
                 assert gate.admit(call_for(gate)) is None
                 assert limits.balance("acme").reserved == reserved + 100
+
+
+def test_what_is_given_back_within_garbage_collection_waits_for_no_lock(gate, limits):
+    """A finaliser may run where its thread holds the lock that all pools of threads share."""
+    call = call_for(gate)
+    assert gate.admit(call) is None
+    done = threading.Event()
+    with concurrent.futures.thread._global_shutdown_lock:
+        call.reservation.release(done.set)
+    assert done.wait(20)
+    assert limits.reservations() == []
+
+
+def test_a_call_may_ask_for_more_than_there_could_be(gate, notes):
+    start = CallStart(
+        attribution=Attribution(subject="acme", rank=Rank.HANDLER),
+        reservation=gate.prepare(),
+        output_limit=1 << 70,
+    )
+    assert isinstance(gate.admit(Call.begin(object(), start, 0.0)), BalanceExceeded)
+    assert notes == []
+
+
+def test_a_feature_of_a_model_counts_calls_by_the_name_that_was_asked_for():
+    features = {"premium": Feature(key="premium", unit="tokens", models=("gpt-x",))}
+    amounts = Amounts(features, prices=lambda: None, credits=lambda: None)
+    answered = {"model": "gpt-x-2026-08-06", "request_model": "gpt-x", "total_tokens": 5}
+    assert amounts.of(answered, datetime.now(UTC), ["premium"]) == {"premium": 5}
+    assert amounts.of({**answered, "request_model": "y"}, datetime.now(UTC), ["premium"]) == {}
+
+
+def test_a_feature_that_others_know_holds_up_nobody(tmp_path):
+    """Another process has it in its settings: what it reserved can be settled here."""
+    key = AccountKey("acme", "premium")
+    theirs = {**FEATURES, "premium": Feature(key="premium", unit="tokens")}
+    with (
+        closing(SQLiteStore(tmp_path / "limits.db", theirs)) as there,
+        closing(SQLiteStore(tmp_path / "limits.db", FEATURES)) as here,
+    ):
+        limits = Limits(there, source="tests", features=theirs)
+        limits.grant("acme", 100, "premium")
+        assert there.reserve(Hold(id="r", amounts={key: 60}, seconds=60)) is None
+        used = Settlement(
+            source="s", id="e", reservation="r", amounts={AccountKey("b", "tokens"): 1}
+        )
+        here.settle([used])
+        assert limits.balance("acme", "premium").available == 100
+        assert there.reserve(Hold(id="again", amounts={key: 100}, seconds=60)) is None

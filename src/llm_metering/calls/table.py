@@ -138,9 +138,11 @@ class CallTable:
         return call is not None and call.attribution.rank is not Rank.NOBODY
 
     def refuse(
-        self, key: Key, request: object, reason: str, *, batch: Hashable | None = None
+        self, key: Key, request: object, reason: str | None, *, batch: Hashable | None = None
     ) -> None:
         """A call is not made: it leaves a count, and nothing where others were told of its start.
+
+        Nothing is counted without a reason: nobody refused it, it was only not made.
 
         Nor are those that were to be sent together with it.
         """
@@ -151,7 +153,8 @@ class CallTable:
                 in_flight.pop(call.identity, None)
                 for table in list(_tables):
                     table.forget(call)
-        self._recorder.count("refused_calls", reason)
+        if reason is not None:
+            self._recorder.count("refused_calls", reason)
 
     def withdraw(self, key: Key) -> None:
         """What was begun is none of its own: the call is another one, begun inside of it."""

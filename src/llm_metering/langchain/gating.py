@@ -89,6 +89,6 @@ async def admit_async(begun: Begun) -> CallRefusedError | None:
                 return begun.refuse(refusal)
     except BaseException:
         # Such as a task that is cancelled: nobody has asked the provider.
-        begun.meter.calls.withdraw(begun.key)
+        begun.meter.calls.refuse(begun.key, begun.request, None)
         raise
     return None

@@ -60,7 +60,10 @@ class Amounts:
         costs: dict[str, Cost | Unpriced] = {}
         for key in features:
             feature = self._features.get(key)
-            if feature is None or not feature.counts(data.get("provider"), data.get("model")):
+            provider = data.get("provider")
+            names = data.get("model"), data.get("request_model")
+            if feature is None or not any(feature.counts(provider, name) for name in names):
+                # By the name that was asked for as well, by which it was reserved.
                 continue
             if feature.unit == "tokens":
                 tokens = _tokens(data)

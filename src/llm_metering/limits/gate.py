@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from ..errors import (
 )
 from ..events import UNATTRIBUTED, new_event_id
 from ..exchange import Counted, Exchange
+from ..handoff import Empty, SimpleQueue
 from ..prices import Unpriced
 from .amounts import Amounts
 from .ceilings import output_limit
@@ -39,6 +41,14 @@ _PAUSE: Final = 1.0
 """Seconds for which nobody waits for a store that was out of reach, or late several times in a row."""
 
 _TIMEOUTS: Final = 3
+
+_CLOSING: Final = 5.0
+"""Seconds that the end waits for what is being given back."""
+
+_Gift = tuple[str, Callable[[], object]]
+
+_MOST: Final = 1 << 59
+"""Steps that are reserved at most: more than anybody has, and still a number of 64 bits."""
 
 _THREADS: Final = 8
 """That ask stores; as many as a store has connections."""
@@ -78,7 +88,7 @@ class CallReservation:
 
     def recorded(self) -> None:
         """The event is recorded: whoever keeps the balance settles it."""
-        for gate in self.held:
+        for gate in list(self.held):
             gate.ended(self.id)
 
 
@@ -138,6 +148,8 @@ class Gate:
 
     def _begin(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
+        self._giving: SimpleQueue[_Gift | None] = SimpleQueue()
+        self._giver: threading.Thread | None = None
 
     def __repr__(self) -> str:
         return f"<Gate {self._limits!r}>"
@@ -150,13 +162,25 @@ class Gate:
         """Wait for what is being given back, and let go of threads."""
         threads, self._threads = self._threads, None
         if threads is not None:
-            threads.shutdown(wait=True)
+            threads.shutdown(wait=True, cancel_futures=True)
+        giver, self._giver = self._giver, None
+        if giver is not None and giver.is_alive():
+            self._giving.put(None)
+            giver.join(_CLOSING)
+        for _ in range(self._giving.qsize()):
+            try:
+                gift = self._giving.get_nowait()
+            except Empty:
+                break
+            if gift is not None:
+                self._take_in(gift)
         self.leases.close()
         if self._slices is not None:
             self._slices.close()
 
     def prepare(self) -> CallReservation:
         """What is to be reserved for a call that is about to begin."""
+        self._has_giver()
         return CallReservation(new_event_id())
 
     @staticmethod
@@ -221,16 +245,35 @@ class Gate:
 
     def give_back(self, id: str, then: Callable[[], object]) -> None:
         """Release what was reserved, on a thread of ours, and call `then`."""
+        # Nothing but this: it may be within garbage collection, on a thread that holds any lock.
+        self._giving.put((id, then))
 
-        def work() -> None:
-            # What is not given back ends by itself, and a note of the call would not end it any sooner.
-            self._release(id)
-            then()
-
+    def _has_giver(self) -> None:
+        """See to it that the thread lives which gives back."""
+        giver = self._giver
+        if giver is not None and giver.is_alive():
+            return
         try:
-            self._running().submit(work)
+            giver = threading.Thread(
+                target=self._give, args=(self._giving,), name="llm-metering-give-back", daemon=True
+            )
+            giver.start()
         except RuntimeError:
-            work()
+            return  # too many threads, or the interpreter ends: `close` gives back
+        self._giver = giver
+
+    def _give(self, giving: SimpleQueue[_Gift | None]) -> None:
+        while (gift := giving.get()) is not None:
+            self._take_in(gift)
+
+    def _take_in(self, gift: _Gift) -> None:
+        id, then = gift
+        # What is not given back ends by itself, and a note of the call would not end it any sooner.
+        self._release(id)
+        try:
+            then()
+        except Exception:
+            self._note("release")
 
     def _is_new(self, call: Call) -> bool:
         reservation = call.reservation
@@ -243,6 +286,8 @@ class Gate:
         """Have a thread admit a call; if nobody waits for it by then, it takes that back."""
 
         def work() -> CallRefusedError | None:
+            if not ticket:
+                return None  # nobody waits for it any more
             refusal = self._admit(call)
             try:
                 ticket.pop()
@@ -297,10 +342,12 @@ class Gate:
             hold = self._hold(call, reservation.id, subject)
             reservation.held[self] = subject
             if self._is_served(reservation, hold):
+                self._timeouts = 0
                 return None
             self.leases.begin(reservation.id)
             self._limits.hold(hold)
         except CallRefusedError as refusal:
+            self._timeouts = 0
             reservation.held.pop(self, None)
             self.leases.end(reservation.id)
             return refusal
@@ -359,13 +406,13 @@ class Gate:
                 raise UnpricedCallError(start.request_model, parts.detail)
             feature = self._limits.features[key]
             # A call of which nothing is known needs something, too.
-            amounts[AccountKey(subject, key)] = max(feature.steps_up(parts), 1)
+            amounts[AccountKey(subject, key)] = min(max(feature.steps_up(parts), 1), _MOST)
         requests, tokens_per_minute = self._rates
         rates = []
         if (most := terms.requests_per_minute or requests) is not None:
             rates.append(Rate("requests", 1, most))
         if (most := terms.tokens_per_minute or tokens_per_minute) is not None:
-            rates.append(Rate("tokens", max(tokens, 1), most))
+            rates.append(Rate("tokens", min(max(tokens, 1), _MOST), most))
         return Hold(id=id, subject=subject, amounts=amounts, seconds=HELD_FOR, rates=tuple(rates))
 
     def _estimate(self, call: Call) -> Mapping[str, Any]:

@@ -93,6 +93,10 @@ class LimitsSink:
         except (PriceError, MissingExtraError) as error:
             # A person has to mend a file, or install something.
             return Delivery.try_later(batch, str(error), hold=True)
+        except Exception as error:
+            # One of them is to blame, such as a subject that a database takes for no text: it is looked for.
+            logger.exception("a batch was not settled")
+            return Delivery.refuse(batch, type(error).__name__)
         for reason, count in unpriced.items():
             self._note(reason, count)
         if self._thresholds:

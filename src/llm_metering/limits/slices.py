@@ -173,8 +173,6 @@ class Slices:
                 if hot.slice is not None and now - hot.slice.used_at >= IDLE:
                     idle.append(hot.slice)
                     hot.slice = None
-            if len(self._hot) > _MOST:
-                self._hot = {key: hot for key, hot in self._hot.items() if hot.slice is not None}
             due = []
             for slice in list(self._slices.values()):
                 is_current = any(hot.slice is slice for hot in self._hot.values())
@@ -197,6 +195,8 @@ class Slices:
     def _counted(self, key: AccountKey) -> _Hot | None:
         """Count a call; what there is for its subject, if that is hot."""
         now = self._clock()
+        if len(self._hot) > _MOST:
+            self._hot = {each: hot for each, hot in self._hot.items() if hot.slice is not None}
         hot = self._hot.setdefault(key, _Hot(now))
         if now - hot.since >= 1.0:
             if hot.count < HOT and hot.slice is None:

@@ -93,7 +93,8 @@ class Recording:
         """
         system.notice_fork()
         attribution = self._records.attribution(subject, dimensions)
-        return self._records.record(
+        reservation_id = _reservation_id(reservation)
+        event = self._records.record(
             response,
             attribution,
             request=request,
@@ -105,8 +106,13 @@ class Recording:
             model=model,
             operation=operation,
             service_tier=service_tier,
-            reservation_id=_reservation_id(reservation),
+            reservation_id=reservation_id,
         )
+        # Not before: what no event settles stays with who reserved it.
+        is_settled = event is not None and event.reservation_id == reservation_id
+        if is_settled and not (reservation is None or isinstance(reservation, str)):
+            reservation.handed_over()
+        return event
 
     async def arecord(
         self,
@@ -204,7 +210,7 @@ def _reservation_id(reservation: Reservation | str | None) -> str | None:
     if reservation is None or (isinstance(reservation, str) and reservation):
         return reservation
     try:
-        return reservation.handed_over()  # type: ignore[union-attr]  # a string that is empty
+        return reservation.id  # type: ignore[union-attr]  # a string that is empty
     except AttributeError:
         raise InvalidArgumentError(
             f"reservation is what reserve() returned, or its id, got {reservation!r}"

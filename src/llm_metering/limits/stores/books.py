@@ -186,14 +186,14 @@ class Books(Protocol):
         with self._begun(synced=False) as books:
             accounts = self._current(books, books.keys_of([id]))
             found = books.drop([id])
-            self._save(books, _given_back(accounts, found))
+            self._save(books, self._less(books, accounts, found))
             return any(each.ends_at > books.now for each in found)
 
     def lessen(self, id: str, steps: int) -> None:
         """Reserve so many steps less under an id; see `LimitStore`."""
         with self._begun(synced=False) as books:
             accounts = self._current(books, books.keys_of([id]))
-            self._save(books, _given_back(accounts, books.lessen(id, steps)))
+            self._save(books, self._less(books, accounts, books.lessen(id, steps)))
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[AccountKey, Account]:
         """Burn what calls have used, each once; see `LimitStore`."""
@@ -214,9 +214,9 @@ class Books(Protocol):
             keys = books.keys_of([*ids, *parts_of])
             for each in firsts.values():
                 keys |= each.amounts.keys()
-            accounts = _given_back(self._current(books, keys), books.drop(ids))
+            accounts = self._less(books, self._current(books, keys), books.drop(ids))
             for id, steps in sorted(parts_of.items()):
-                accounts = _given_back(accounts, books.lessen(id, steps))
+                accounts = self._less(books, accounts, books.lessen(id, steps))
             burnt: dict[AccountKey, Account] = {}
             for each in firsts.values():
                 for key, parts in each.amounts.items():
@@ -239,10 +239,24 @@ class Books(Protocol):
         self._save(books, {key: (account, reserved + steps)})
         return None
 
+    def _less(
+        self,
+        books: Transaction,
+        accounts: dict[AccountKey, tuple[Account, int]],
+        dropped: Sequence[Dropped],
+    ) -> dict[AccountKey, tuple[Account, int]]:
+        """Accounts, of which less is reserved; those that were reserved of a moment ago among them."""
+        late = {each.key for each in dropped} - accounts.keys()
+        if late:
+            accounts = accounts | self._current(books, late)
+        return _given_back(accounts, dropped)
+
     def _free(self, key: AccountKey, account: Account) -> int:
-        return (
-            _UNBOUNDED if account.is_soft else self.features[key.feature].steps_down(account.left)
-        )
+        if account.is_soft:
+            return _UNBOUNDED
+        feature = self.features.get(key.feature)
+        # Of a feature that only others know nothing is reserved here; they look at the account itself.
+        return 0 if feature is None else feature.steps_down(account.left)
 
     def _current(
         self, books: Transaction, keys: Collection[AccountKey]

@@ -262,7 +262,7 @@ class PostgresStore(Books):
         try:
             with self._opened().connection(timeout=TIMEOUT) as connection:
                 yield connection
-        except (psycopg.Error, PoolTimeout, OSError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError) as error:
             if isinstance(error, psycopg.OperationalError) and self._pool is not None:
                 # One connection was cut, and so are the others, perhaps: each would fail one caller.
                 with contextlib.suppress(psycopg.Error, PoolTimeout, OSError):
