@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread
+import contextlib
+import os
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -186,3 +188,36 @@ def test_a_feature_that_others_know_holds_up_nobody(tmp_path):
         here.settle([used])
         assert limits.balance("acme", "premium").available == 100
         assert there.reserve(Hold(id="again", amounts={key: 100}, seconds=60)) is None
+
+
+def test_who_pays_after_all_is_asked_where_slices_are_leased(limits, clock, notes):
+    """The part of who was thought to pay is given back once, and the other one's balance decides."""
+    limits.grant("poor", 50)
+    with closing(gate_of(limits, clock, notes, slices=True)) as gate:
+        for _ in range(30):
+            assert gate.admit(call_for(gate)) is None
+        call = call_for(gate)
+        assert gate.admit(call) is None
+        assert "/" in call.reservation.id
+        before = limits.balance("acme").reserved
+        call.attribution = Attribution(subject="poor", rank=Rank.HANDLER)
+        assert isinstance(gate.admit(call), BalanceExceeded)
+        assert notes == []
+        assert "/" not in call.reservation.id
+        again = call_for(gate)
+        assert gate.admit(again) is None
+        assert limits.balance("acme").reserved == before
+
+
+def test_a_forked_child_gives_nothing_back(gate, limits):
+    call = call_for(gate)
+    assert gate.admit(call) is None
+    with limits.reserve("acme", 5):
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                call.reservation.release(lambda: None)
+                gate.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert limits.balance("acme").reserved == 100

@@ -171,3 +171,19 @@ def test_the_end_gives_back_what_is_left(slices, limits):
     slices.take(KEY, STEPS)
     slices.close()
     assert limits.balance("acme").reserved == STEPS
+
+
+def test_a_slice_that_has_lapsed_is_handed_out_no_more(slices, limits, clock):
+    """Nobody could renew it, and what it held may be somebody else's."""
+    heat(slices)
+    first = slices.take(KEY, STEPS)
+    limits.store.release(part_of(first)[0])  # as its end does
+    clock.advance(LEASED_FOR / 4)
+    slices.look()
+    heat_again = [slices.take(KEY, STEPS) for _ in range(HOT + 1)]
+    assert part_of(first)[0] not in {part_of(id)[0] for id in heat_again if id}
+
+    second = slices.take(KEY, STEPS)
+    clock.advance(LEASED_FOR)
+    third = slices.take(KEY, STEPS)
+    assert third is None or part_of(third)[0] != part_of(second)[0]

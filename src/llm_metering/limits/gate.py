@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -62,9 +63,10 @@ class CallReservation:
         held: Whose balance it is of, by gate.
     """
 
-    __slots__ = ("held", "id")
+    __slots__ = ("_process", "held", "id")
 
     def __init__(self, id: str) -> None:
+        self._process = os.getpid()
         self.id = id
         self.held: dict[Gate, str] = {}
 
@@ -79,7 +81,7 @@ class CallReservation:
     def release(self, then: Callable[[], object], /) -> None:
         """The call costs nothing: it is given back by a thread of ours, and then `then` is called."""
         gates, self.held = list(self.held), {}
-        if not gates:
+        if not gates or self._process != os.getpid():  # a forked child's: it is the parent's
             then()
             return
         for gate in gates[1:]:
@@ -288,12 +290,20 @@ class Gate:
         def work() -> CallRefusedError | None:
             if not ticket:
                 return None  # nobody waits for it any more
-            refusal = self._admit(call)
-            try:
-                ticket.pop()
-            except IndexError:
-                if call.reservation is not None:
-                    self._take_back(call.reservation)
+            claims: list[bool] = []
+
+            def claim() -> bool:
+                """Whether somebody still waits; nobody gives up from then on."""
+                if not claims:
+                    try:
+                        claims.append(ticket.pop())
+                    except IndexError:
+                        claims.append(False)
+                return claims[0]
+
+            refusal = self._admit(call, claim)
+            if not claim() and call.reservation is not None:
+                self._take_back(call.reservation)
             return refusal
 
         try:
@@ -316,6 +326,8 @@ class Gate:
     def _take_back(self, reservation: Any) -> None:
         reservation.held.pop(self, None)
         self._release(reservation.id)
+        if part_of(reservation.id)[1] is not None:
+            reservation.id = new_event_id()  # that part is somebody else's now
 
     def _release(self, id: str) -> None:
         try:
@@ -328,7 +340,9 @@ class Gate:
         finally:
             self.leases.end(id)
 
-    def _admit(self, call: Call) -> CallRefusedError | None:
+    def _admit(
+        self, call: Call, claim: Callable[[], bool] = lambda: True
+    ) -> CallRefusedError | None:
         reservation = call.reservation
         assert isinstance(reservation, CallReservation)  # as `_is_new` has seen
         subject = call.attribution.subject
@@ -341,7 +355,7 @@ class Gate:
                 return self._unknown("slice")
             hold = self._hold(call, reservation.id, subject)
             reservation.held[self] = subject
-            if self._is_served(reservation, hold):
+            if self._is_served(reservation, hold, claim):
                 self._timeouts = 0
                 return None
             self.leases.begin(reservation.id)
@@ -359,7 +373,9 @@ class Gate:
         self._timeouts = 0
         return None
 
-    def _is_served(self, reservation: CallReservation, hold: Hold) -> bool:
+    def _is_served(
+        self, reservation: CallReservation, hold: Hold, claim: Callable[[], bool]
+    ) -> bool:
         """Whether what is leased ahead covers a call."""
         if self._slices is None or len(hold.amounts) != 1 or hold.rates or reservation.is_shared:
             return False
@@ -367,6 +383,10 @@ class Gate:
         id = self._slices.take(key, steps)
         if id is None:
             return False
+        if not claim():
+            # Its event may be on its way, under the id that it had.
+            self._slices.give_back(id)
+            return True
         # The note of the call has another id: should this process die, the part ends with its slice.
         reservation.id = id
         return True

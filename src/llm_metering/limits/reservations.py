@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
@@ -47,6 +48,7 @@ class Reservation:
         self._feature = feature
         self._source = source
         self._is_open = True
+        self._process = os.getpid()
         self.id = id
         self.subject = key.subject
         self.unit = feature.shown
@@ -64,7 +66,8 @@ class Reservation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_open:
+        # A forked child leaves the block as well: what is reserved is its parent's.
+        if self._is_open and self._process == os.getpid():
             self.void()
 
     def settle(self, amount: int | Decimal | str) -> None:

@@ -37,6 +37,9 @@ IDLE: Final = 3.0
 """Seconds after which what nobody has used is given back."""
 
 _TICK: Final = 1.0
+_TRUSTED: Final = 0.9
+"""How much of its lease a slice is handed out for behind its last renewal."""
+
 _SEPARATOR: Final = "/"
 
 
@@ -118,6 +121,9 @@ class Slices:
             if hot is None:
                 return None
             slice = hot.slice
+            if slice is not None and self._clock() - slice.renewed_at >= LEASED_FOR * _TRUSTED:
+                # Nobody could renew it: what it held is somebody else's by now, perhaps.
+                slice = hot.slice = None
             if slice is None or slice.left < steps:
                 found = self._lease(key, steps * CALLS)
                 if found is None:
@@ -185,12 +191,20 @@ class Slices:
             self._retire(slice)
         if due:
             try:
-                self._store.renew([slice.id for slice in due], LEASED_FOR)
+                renewed = self._store.renew([slice.id for slice in due], LEASED_FOR)
             except LimitStoreError as error:
                 logger.warning("%d slices were not renewed, and will be: %s", len(due), error)
                 return
-            for slice in due:
-                slice.renewed_at = now
+            with self._lock:
+                for slice in due:
+                    if slice.id in renewed:
+                        slice.renewed_at = now
+                        continue
+                    # It has lapsed, or all of it is settled.
+                    self._slices.pop(slice.id, None)
+                    for hot in self._hot.values():
+                        if hot.slice is slice:
+                            hot.slice = None
 
     def _counted(self, key: AccountKey) -> _Hot | None:
         """Count a call; what there is for its subject, if that is hot."""
