@@ -481,7 +481,9 @@ def test_an_async_call_does_not_ask_the_store_on_its_loop(name, limited, provide
     monkeypatch.setattr(
         gates.Gate,
         "_admit",
-        lambda self, call: threads.append(threading.current_thread().name) or admit(self, call),
+        lambda self, call, *more: (
+            threads.append(threading.current_thread().name) or admit(self, call, *more)
+        ),
     )
     llm = gpt(provider)
     if name == "ainvoke":

@@ -129,7 +129,9 @@ def test_an_event_loop_does_not_wait_for_embeddings(limited, provider, monkeypat
     monkeypatch.setattr(
         gates.Gate,
         "_admit",
-        lambda self, call: threads.append(threading.current_thread().name) or admit(self, call),
+        lambda self, call, *more: (
+            threads.append(threading.current_thread().name) or admit(self, call, *more)
+        ),
     )
     waits = gates.Gate.admit
     monkeypatch.setattr(

@@ -164,7 +164,9 @@ def test_an_awaited_call_does_not_ask_the_store_on_its_loop(provider, limited, m
     monkeypatch.setattr(
         gates.Gate,
         "_admit",
-        lambda self, call: threads.append(threading.current_thread().name) or admit(self, call),
+        lambda self, call, *more: (
+            threads.append(threading.current_thread().name) or admit(self, call, *more)
+        ),
     )
     llm = CLIENTS["openai"](provider)
     with subject("acme"):
