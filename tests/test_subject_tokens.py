@@ -77,7 +77,7 @@ def test_every_subject_survives(subject, audience):
     try:
         token = sign_subject(subject, KEY, audience=audience)
     except SubjectError:
-        assert not subject.strip()
+        assert not subject.strip() or "\0" in subject
         return
 
     assert SubjectVerifier([KEY], audience=audience).verify(token) == subject
@@ -85,7 +85,9 @@ def test_every_subject_survives(subject, audience):
 
 
 @given(
-    subject=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip),
+    subject=st.text(st.characters(codec="utf-8", min_codepoint=1), min_size=1, max_size=60).filter(
+        str.strip
+    ),
     data=st.data(),
 )
 def test_no_changed_bit_verifies(subject, data):

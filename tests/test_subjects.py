@@ -27,6 +27,7 @@ NO_SUBJECTS = [
     pytest.param(["acme"], id="list"),
     pytest.param("acme\ud800", id="half a character"),
     pytest.param("a" * 1001, id="too long"),
+    pytest.param("acme\0", id="NUL"),
 ]
 
 

@@ -391,9 +391,10 @@ def test_a_decorated_generator_pays_for_its_own_calls(meter, chat, events_of):
         pytest.param({"subject": {"a": 1}}, "house", ["invalid_subject"], id="object"),
         pytest.param({"subject": "\ud800"}, "house", ["invalid_subject"], id="half a character"),
         pytest.param({"subject": "a" * 1001}, "house", ["invalid_subject"], id="too long"),
+        pytest.param({"subject": "a\0"}, "house", ["invalid_subject"], id="NUL"),
         pytest.param({"subject": "a" * 1000}, "a" * 1000, None, id="just short enough"),
         pytest.param({"subject": None}, "house", None, id="null"),
-        pytest.param({"subject": "ünï\n\x00"}, "ünï\n\x00", None, id="odd, but a string"),
+        pytest.param({"subject": "ünï\n\x01"}, "ünï\n\x01", None, id="odd, but a string"),
         pytest.param(
             {"subject": type("Name", (str,), {})("acme")}, "acme", None, id="a kind of str"
         ),

@@ -20,15 +20,16 @@ def check_subject(name: object) -> str:
 
     Raises:
         SubjectError: If it is not a non-empty string, longer than `MAX_LENGTH`, or holds half a
-            character (a lone surrogate).
+            character (a lone surrogate) or a NUL, which PostgreSQL stores nowhere
+            (https://www.postgresql.org/docs/current/datatype-character.html).
     """
-    if type(name) is str and len(name) <= MAX_LENGTH and name.isascii() and name.strip():
+    if type(name) is str and name.isascii() and is_usable(name):
         return name  # nearly all of them
     if not isinstance(name, str) or not name.strip():
         raise SubjectError(f"a subject is a non-empty string, got {name!r}")
     if not is_usable(name):
         raise SubjectError(
-            f"a subject has at most {MAX_LENGTH} characters and no lone surrogates,"
+            f"a subject has at most {MAX_LENGTH} characters, no lone surrogates and no NUL,"
             f" got {name[:50]!r}… of {len(name)}"
         )
     return plain(name)
@@ -36,7 +37,7 @@ def check_subject(name: object) -> str:
 
 def is_usable(name: str) -> bool:
     """Whether a string can be a subject."""
-    return len(name) <= MAX_LENGTH and bool(name.strip()) and is_unicode(name)
+    return len(name) <= MAX_LENGTH and "\0" not in name and bool(name.strip()) and is_unicode(name)
 
 
 def plain(text: str) -> str:
