@@ -8,6 +8,7 @@ application is patched before it imports this package, after that, or when a met
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -15,11 +16,12 @@ import time
 # Not from `queue`, where gevent puts its own in place, which only greenlets of one thread may use.
 from _queue import Empty
 from _queue import SimpleQueue as _SimpleQueue
+from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-__all__ = ["NAP", "Empty", "SimpleQueue", "Turn", "result_of", "threads_are_greenlets"]
+__all__ = ["NAP", "Empty", "SimpleQueue", "Turn", "result_of", "threads_are_greenlets", "wait_for"]
 
 _T = TypeVar("_T")
 
@@ -68,6 +70,24 @@ def result_of(future: Future[_T], timeout: float) -> _T:
                 raise TimeoutError
             time.sleep(min(timeout, NAP))
     return future.result(min(timeout, threading.TIMEOUT_MAX))
+
+
+def wait_for(futures: Iterable[Future[Any]], deadline: float) -> bool:
+    """Wait until all of them have ended, however they do; no other greenlet is held up.
+
+    Args:
+        futures: Which.
+        deadline: On the monotonic clock.
+
+    Returns:
+        Whether all of them have.
+    """
+    for future in futures:
+        with contextlib.suppress(Exception):  # whoever has asked for it gets that
+            result_of(future, max(0.0, deadline - time.monotonic()))
+        if not future.done():
+            return False
+    return True
 
 
 class Turn:

@@ -112,9 +112,13 @@ class Limiting:
             note=lambda reason: note("unchecked_calls", reason, 1),
         )
 
-    def close(self) -> None:
-        """Wait for what is being given back and asked, and let go of threads and connections."""
-        self.gate.close()
+    def close(self, deadline: float | None = None) -> None:
+        """Wait for what is being given back and asked, and let go of threads and connections.
+
+        Args:
+            deadline: On the monotonic clock; five seconds from now, if it is left out.
+        """
+        self.gate.close(deadline)
         if self.limits.grants is not None:
             self.limits.grants.close()
 

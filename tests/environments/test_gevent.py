@@ -97,6 +97,50 @@ def test_a_flush_holds_up_nobody(home, server, order):
     assert_all_counted(home, server, [event_id])
 
 
+@ORDERS
+def test_a_call_that_waits_for_its_balance_holds_up_nobody(home, order):
+    """Balances on another machine are asked by threads; who waits for these lets other greenlets run."""
+    limited = """
+    import os
+    os.environ.update(LLM_METERING_LIMITS="on", LLM_METERING_LIMIT_DEADLINE="40")
+    """
+    code = """
+    import time
+    from llm_metering.calls import Call, CallStart
+    from llm_metering.subjects import Attribution, Rank
+
+    meter.grant("customer-42", 100_000)
+    store, gate = meter.limits.store, meter.gate
+    reserve, reserving, go_on = store.reserve, [], []
+
+    def reserve_slowly(hold):
+        reserving.append(hold)
+        while not go_on:
+            time.sleep(0.01)
+        return reserve(hold)
+
+    type(store).is_remote = True
+    store.reserve = reserve_slowly
+    payer = Attribution(subject="customer-42", rank=Rank.HANDLER)
+    call = Call.begin(object(), CallStart(attribution=payer, reservation=gate.prepare()), 0.0)
+    admitted = gevent.spawn(gate.admit, call)
+    seen = len(beats)
+    while not reserving or len(beats) < seen + 100:
+        gevent.sleep(0.01)
+    go_on.append(True)
+    assert admitted.get() is None
+    assert meter.balance("customer-42").reserved > 0
+    call.reservation.release(lambda: None)
+    gate.close()
+    assert meter.balance("customer-42").reserved == 0
+    """
+    child = run_child(textwrap.dedent(limited) + PATCHED + textwrap.dedent(code), order)
+    _, stderr = child.communicate(timeout=60)
+
+    assert child.returncode == 0, stderr
+    assert stderr == "" or not ships_at_its_end()
+
+
 def test_a_drain_that_waits_its_turn_holds_up_nobody(home, server):
     """A greenlet that wants to ship while another one does lets that one finish."""
     code = """

@@ -7,6 +7,7 @@ import concurrent.futures.thread
 import contextlib
 import os
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -115,6 +116,48 @@ def test_a_store_that_is_late_again_and_again_is_left_alone(limits, clock, notes
         clock.advance(1.1)
     # What was reserved too late was given back.
     assert limits.reservations() == []
+
+
+def test_the_end_waits_for_no_store_that_does_not_answer(limits, clock, notes, monkeypatch):
+    go_on, reserving = threading.Event(), threading.Semaphore(0)
+    reserve, release = limits.store.reserve, limits.store.release
+
+    def reserve_slowly(hold):
+        reserving.release()
+        return go_on.wait() and reserve(hold)
+
+    held = Hold(id="held", subject="acme", amounts={AccountKey("acme", "tokens"): 7}, seconds=60)
+    limits.hold(held)
+    monkeypatch.setattr(limits.store, "reserve", reserve_slowly)
+    monkeypatch.setattr(limits.store, "release", lambda id: go_on.wait() and release(id))
+    gate = gate_of(limits, clock, notes, deadline=60.0)
+    given_back = threading.Event()
+
+    async def close_while_calls_wait():
+        # More than there are threads: some wait in a store, the others for a thread.
+        calls = [asyncio.ensure_future(gate.admit_async(call_for(gate))) for _ in range(12)]
+        for _ in range(8):
+            assert await asyncio.to_thread(reserving.acquire, timeout=30)
+        gate.give_back("held", given_back.set)
+        gate.close(time.monotonic())
+        assert not go_on.is_set()
+        go_on.set()
+        return await asyncio.gather(*calls)
+
+    assert asyncio.run(close_while_calls_wait()) == [None] * 12
+    assert notes == ["closed"] * 4
+    assert given_back.wait(30)
+    assert limits.balance("acme").reserved == 8 * 100
+
+
+def test_a_closed_gate_starts_no_threads(gate, limits):
+    gate.close()
+    before = threading.active_count()
+    started = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", started.append)
+        gate.leases.begin("late")
+    assert (started, threading.active_count()) == ([], before)
 
 
 def test_what_nobody_says_anything_of_is_refused(gate, notes):

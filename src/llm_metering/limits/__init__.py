@@ -3,8 +3,9 @@
 from .account import Account, Holding
 from .amounts import Amounts
 from .balances import Balance, GrantBalance
+from .call_reservations import CallReservation
 from .features import FEATURES, Feature, LimitUnit
-from .gate import CallReservation, Gate
+from .gate import Gate
 from .grants import Grant
 from .mirrors import RemoteBalance, RemoteGrants
 from .notices import BalanceNotice

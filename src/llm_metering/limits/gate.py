@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
-from datetime import UTC, datetime
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Final, Literal
 
 from .. import system
 from ..calls import Call
-from ..errors import (
-    BalanceExceeded,
-    CallRefusedError,
-    LimitStoreError,
-    LimitsUnavailable,
-    UnpricedCallError,
-)
-from ..events import UNATTRIBUTED, new_event_id
+from ..errors import CallRefusedError, LimitStoreError, LimitsUnavailable
+from ..events import new_event_id
 from ..exchange import Counted, Exchange
-from ..handoff import Empty, SimpleQueue
-from ..prices import Unpriced
+from ..handoff import result_of, wait_for
 from .amounts import Amounts
+from .call_reservations import CallReservation
 from .ceilings import output_limit
-from .leases import HELD_FOR, Leases
+from .estimates import Estimates
+from .giving_back import GivingBack
+from .leases import Leases
 from .service import Limits
 from .slices import Slices, part_of
-from .stores import AccountKey, Hold, Rate
+from .stores import Hold
 
-__all__ = ["CallReservation", "Gate", "OnStoreError"]
+__all__ = ["Gate", "OnStoreError"]
 
 OnStoreError = Literal["allow", "refuse"]
 """What becomes of calls while nobody knows what is left."""
@@ -46,52 +39,8 @@ _TIMEOUTS: Final = 3
 _CLOSING: Final = 5.0
 """Seconds that the end waits for what is being given back."""
 
-_Gift = tuple[str, Callable[[], object]]
-
-_MOST: Final = 1 << 59
-"""Steps that are reserved at most: more than anybody has, and still a number of 64 bits."""
-
 _THREADS: Final = 8
 """That ask stores; as many as a store has connections."""
-
-
-class CallReservation:
-    """What is reserved for one call, by all gates that it passes.
-
-    Attributes:
-        id: Names it; the call's event carries it.
-        held: Whose balance it is of, by gate.
-    """
-
-    __slots__ = ("_process", "held", "id")
-
-    def __init__(self, id: str) -> None:
-        self._process = os.getpid()
-        self.id = id
-        self.held: dict[Gate, str] = {}
-
-    def __repr__(self) -> str:
-        return f"<CallReservation {self.id} {list(self.held.values())}>"
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether several gates have reserved something under its id."""
-        return len(self.held) > 1
-
-    def release(self, then: Callable[[], object], /) -> None:
-        """The call costs nothing: it is given back by a thread of ours, and then `then` is called."""
-        gates, self.held = list(self.held), {}
-        if not gates or self._process != os.getpid():  # a forked child's: it is the parent's
-            then()
-            return
-        for gate in gates[1:]:
-            gate.give_back(self.id, lambda: None)
-        gates[0].give_back(self.id, then)
-
-    def recorded(self) -> None:
-        """The event is recorded: whoever keeps the balance settles it."""
-        for gate in list(self.held):
-            gate.ended(self.id)
 
 
 class Gate:
@@ -137,21 +86,25 @@ class Gate:
         self._timeouts = 0
         self._shut_until = 0.0
         self._slices = Slices(limits.store) if slices else None
-        self._amounts = amounts
-        self._count = count
-        self._ceiling = ceiling
         self._deadline = deadline
         self._on_store_error = on_store_error
-        self._rates = requests_per_minute, tokens_per_minute
         self._note = note
+        self._estimates = Estimates(
+            limits,
+            amounts,
+            count=count,
+            ceiling=ceiling,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        )
         self.leases = Leases(limits.store)
+        self._giving = GivingBack(self._release, note=note)
         self._begin()
         system.on_fork(self)
 
     def _begin(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
-        self._giving: SimpleQueue[_Gift | None] = SimpleQueue()
-        self._giver: threading.Thread | None = None
+        self._asked: set[Future[CallRefusedError | None]] = set()
 
     def __repr__(self) -> str:
         return f"<Gate {self._limits!r}>"
@@ -159,30 +112,29 @@ class Gate:
     def after_fork(self) -> None:
         """In a forked child: threads are the parent's."""
         self._begin()
+        self._giving.begin()
 
-    def close(self) -> None:
-        """Wait for what is being given back, and let go of threads."""
+    def close(self, deadline: float | None = None) -> None:
+        """Wait for what is being given back, and let go of threads.
+
+        Args:
+            deadline: On the monotonic clock; five seconds from now, if it is left out.
+        """
+        if deadline is None:
+            deadline = time.monotonic() + _CLOSING
         threads, self._threads = self._threads, None
         if threads is not None:
-            threads.shutdown(wait=True, cancel_futures=True)
-        giver, self._giver = self._giver, None
-        if giver is not None and giver.is_alive():
-            self._giving.put(None)
-            giver.join(_CLOSING)
-        for _ in range(self._giving.qsize()):
-            try:
-                gift = self._giving.get_nowait()
-            except Empty:
-                break
-            if gift is not None:
-                self._take_in(gift)
+            threads.shutdown(wait=False, cancel_futures=True)
+            # What these reserve for nobody any more, they take back themselves.
+            wait_for(list(self._asked), deadline)
+        self._giving.close(deadline)
         self.leases.close()
         if self._slices is not None:
             self._slices.close()
 
     def prepare(self) -> CallReservation:
         """What is to be reserved for a call that is about to begin."""
-        self._has_giver()
+        self._giving.start()
         return CallReservation(new_event_id())
 
     @staticmethod
@@ -207,12 +159,14 @@ class Gate:
         if future is None:
             return self._admit(call)
         try:
-            return future.result(self._deadline)
-        except Late:
+            return result_of(future, self._deadline)
+        except CancelledError:
+            return self._unknown("closed")
+        except TimeoutError:
             if ticket:
                 ticket.clear()
                 return self._late()
-            return future.result()
+            return result_of(future, threading.TIMEOUT_MAX)
 
     async def admit_async(self, call: Call) -> CallRefusedError | None:
         """`admit`, without blocking the event loop."""
@@ -233,6 +187,8 @@ class Gate:
         if not done and ticket:
             ticket.clear()
             return self._late()
+        if future.cancelled():
+            return self._unknown("closed")
         return await waiting
 
     def _is_shut(self) -> bool:
@@ -247,35 +203,7 @@ class Gate:
 
     def give_back(self, id: str, then: Callable[[], object]) -> None:
         """Release what was reserved, on a thread of ours, and call `then`."""
-        # Nothing but this: it may be within garbage collection, on a thread that holds any lock.
-        self._giving.put((id, then))
-
-    def _has_giver(self) -> None:
-        """See to it that the thread lives which gives back."""
-        giver = self._giver
-        if giver is not None and giver.is_alive():
-            return
-        try:
-            giver = threading.Thread(
-                target=self._give, args=(self._giving,), name="llm-metering-give-back", daemon=True
-            )
-            giver.start()
-        except RuntimeError:
-            return  # too many threads, or the interpreter ends: `close` gives back
-        self._giver = giver
-
-    def _give(self, giving: SimpleQueue[_Gift | None]) -> None:
-        while (gift := giving.get()) is not None:
-            self._take_in(gift)
-
-    def _take_in(self, gift: _Gift) -> None:
-        id, then = gift
-        # What is not given back ends by itself, and a note of the call would not end it any sooner.
-        self._release(id)
-        try:
-            then()
-        except Exception:
-            self._note("release")
+        self._giving.add(id, then)
 
     def _is_new(self, call: Call) -> bool:
         reservation = call.reservation
@@ -307,9 +235,12 @@ class Gate:
             return refusal
 
         try:
-            return self._running().submit(work)
+            future = self._running().submit(work)
         except RuntimeError:
             return None  # too many threads, or the interpreter ends
+        self._asked.add(future)
+        future.add_done_callback(self._asked.discard)
+        return future
 
     def _running(self) -> ThreadPoolExecutor:
         threads = self._threads
@@ -353,7 +284,7 @@ class Gate:
             if part_of(reservation.id)[1] is not None:
                 # Another meter has served it from a slice, whose name means nothing in our store.
                 return self._unknown("slice")
-            hold = self._hold(call, reservation.id, subject)
+            hold = self._estimates.hold(call, reservation.id, subject)
             reservation.held[self] = subject
             if self._is_served(reservation, hold, claim):
                 self._timeouts = 0
@@ -398,69 +329,6 @@ class Gate:
             )
         self._note(reason)
         return None
-
-    def _hold(self, call: Call, id: str, subject: str) -> Hold:
-        """What to reserve for a call.
-
-        Raises:
-            CallRefusedError: If the subject has no account that the call counts for, or nobody knows what
-                the call would cost there.
-        """
-        start = call.start
-        # Nobody is given anything by default for what nobody pays for.
-        is_known = subject != UNATTRIBUTED
-        terms = self._limits.terms(subject, with_default=is_known)
-        features = [
-            key
-            for key in sorted(terms.features)
-            if key in self._limits.features
-            and self._limits.features[key].counts(start.provider, start.request_model)
-        ]
-        data = self._estimate(call)
-        tokens = data["total_tokens"]
-        if not features:
-            raise BalanceExceeded(subject, "tokens", "tokens", balance=None, needed=tokens)
-        amounts: dict[AccountKey, int] = {}
-        for key, parts in self._amounts.of(data, datetime.now(UTC), features).items():
-            if isinstance(parts, Unpriced):
-                raise UnpricedCallError(start.request_model, parts.detail)
-            feature = self._limits.features[key]
-            # A call of which nothing is known needs something, too.
-            amounts[AccountKey(subject, key)] = min(max(feature.steps_up(parts), 1), _MOST)
-        requests, tokens_per_minute = self._rates
-        rates = []
-        if (most := terms.requests_per_minute or requests) is not None:
-            rates.append(Rate("requests", 1, most))
-        if (most := terms.tokens_per_minute or tokens_per_minute) is not None:
-            rates.append(Rate("tokens", min(max(tokens, 1), _MOST), most))
-        return Hold(id=id, subject=subject, amounts=amounts, seconds=HELD_FOR, rates=tuple(rates))
-
-    def _estimate(self, call: Call) -> Mapping[str, Any]:
-        """What the event of the call would hold if it used all that it may."""
-        start = call.start
-        request = start.asked()
-        input_tokens = 0
-        if request is not None:
-            counted = self._count(
-                Exchange(model=start.request_model, provider=start.provider, request=request)
-            )
-            input_tokens = counted.input_tokens or 0
-        output_tokens = 0
-        if start.operation not in _WITHOUT_OUTPUT:
-            output_tokens = self._ceiling if start.output_limit is None else start.output_limit
-        data = {
-            "provider": start.provider,
-            "model": start.request_model,
-            "service_tier": start.service_tier,
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-            "calls": 1,
-        }
-        return {key: value for key, value in data.items() if value is not None}
-
-
-_WITHOUT_OUTPUT: Final = ("embeddings", "rerank")
 
 
 def _is_on_a_loop() -> bool:

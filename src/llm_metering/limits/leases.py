@@ -56,6 +56,8 @@ class Leases:
     def begin(self, id: str) -> None:
         """Something is about to be reserved."""
         self._held[id] = self._clock()
+        if self._wake.is_set():
+            return  # nothing is renewed any more
         thread = self._thread
         if (thread is None or not thread.is_alive()) and self._starting.acquire(blocking=False):
             try:

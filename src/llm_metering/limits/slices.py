@@ -116,6 +116,8 @@ class Slices:
         Raises:
             LimitStoreError: If the store cannot be used now.
         """
+        if self._closing.is_set():
+            return None
         with self._lock:
             hot = self._counted(key)
             if hot is None:

@@ -290,8 +290,10 @@ class Meter(Recording, Asking, Limited):
         with self.guard("close"):
             # Half of the time: what is estimated and shipped is better than counted and left.
             counted = self._counting.close(time.monotonic() + timeout / 2)
-        if self._limiting is not None:
-            self._limiting.close()
+        with self.guard("close"):
+            if self._limiting is not None:
+                # What is not given back in time ends by itself.
+                self._limiting.close(time.monotonic() + timeout / 4)
         return self._transport.close(deadline) and counted
 
     def made_with(self, **changes: Any) -> Meter:
