@@ -326,6 +326,24 @@ def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(limited, provi
     is_clean(limited, refused=0)
 
 
+def test_ctrl_c_while_a_call_waits_leaves_nothing(limited, provider, monkeypatch):
+    """Nobody has asked the provider, so nobody pays."""
+    limited.grant("acme", 10**9)
+    reserve = limited.limits.store.reserve
+
+    def interrupted(hold):
+        reserve(hold)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limited.limits.store, "reserve", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gpt(provider).invoke(prompt("acme"), with_handler())
+    assert provider.entries == []
+    is_clean(limited, refused=0)
+    assert limited.statistics()["recorded"] == 0
+
+
 def test_a_store_that_is_slow_does_not_hold_a_loop(configured, provider, monkeypatch):
     """Behind the deadline the call is let through, which is counted; the loop goes on meanwhile."""
     meter = configured(limit_deadline=0.05)

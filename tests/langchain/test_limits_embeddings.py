@@ -94,6 +94,22 @@ def test_what_is_covered_is_burnt(way, model, limited):
     assert limited.limits.reservations() == []
 
 
+def test_ctrl_c_while_a_call_waits_leaves_nothing(model, limited, monkeypatch):
+    model, asked = model
+    limited.grant("acme", 1000)
+
+    def interrupted(hold):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(limited.limits.store, "reserve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        metered_embeddings(model, "acme", enforce=True).embed_documents(TEXTS)
+    assert not asked()
+    limited.gate.close()
+    limited.flush()
+    assert (len(limited.calls), limited.statistics()["recorded"]) == (0, 0)
+
+
 def test_what_is_unpickled_enforces_as_well(limited):
     model = metered_embeddings(Counted(size=4), "acme", enforce=True)
     copy = pickle.loads(pickle.dumps(model))

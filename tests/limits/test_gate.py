@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_metering.calls import Call, CallStart
-from llm_metering.errors import BalanceExceeded, LimitStoreError
+from llm_metering.errors import BalanceExceeded, LimitStoreError, LimitsUnavailable
 from llm_metering.exchange import Counted
 from llm_metering.limits import (
     FEATURES,
@@ -148,6 +148,21 @@ def test_the_end_waits_for_no_store_that_does_not_answer(limits, clock, notes, m
     assert notes == ["closed"] * 4
     assert given_back.wait(30)
     assert limits.balance("acme").reserved == 8 * 100
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("policy", ["allow", "refuse"])
+def test_a_fault_of_ours_fails_no_call(limits, clock, notes, policy, awaited, monkeypatch):
+    """It is as if nobody knew what is left."""
+    with closing(gate_of(limits, clock, notes, on_store_error=policy)) as gate:
+        call = call_for(gate)
+        monkeypatch.setattr(Gate, "_is_new", lambda self, call: 1 / 0)
+        refusal = asyncio.run(gate.admit_async(call)) if awaited else gate.admit(call)
+    if policy == "refuse":
+        assert isinstance(refusal, LimitsUnavailable)
+        assert "ZeroDivisionError" in str(refusal)
+    else:
+        assert (refusal, notes) == (None, ["ZeroDivisionError"])
 
 
 def test_a_closed_gate_starts_no_threads(gate, limits):

@@ -170,6 +170,22 @@ def test_a_task_that_is_cancelled_while_it_waits_embeds_nothing(limited, provide
     is_clean(limited, refused=0)
 
 
+@every_way
+def test_ctrl_c_while_a_call_waits_leaves_nothing(way, limited, provider, monkeypatch):
+    limited.grant("acme", 1000)
+
+    def interrupted(hold):
+        raise KeyboardInterrupt
+
+    embedder = EMBEDDERS["openai"](provider, callback_manager=manager("acme"))
+    with monkeypatch.context() as patch:
+        patch.setattr(limited.limits.store, "reserve", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            WAYS[way](embedder, TEXTS)
+    assert provider.entries == []
+    is_clean(limited, refused=0)
+
+
 @pytest.mark.parametrize("way", [at_once, in_a_loop])
 def test_a_reranker_that_is_not_covered_is_not_asked(way, limited, provider):
     """Without a grant; nobody knows how many tokens it would use, so one is enough."""

@@ -203,6 +203,24 @@ def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(provider, limi
     is_clean(limited)
 
 
+def test_ctrl_c_while_a_call_waits_leaves_nothing(provider, limited, monkeypatch):
+    """Nobody has asked the provider, so nobody pays."""
+    limited.grant("acme", 10**9)
+    reserve = limited.limits.store.reserve
+
+    def interrupted(hold):
+        reserve(hold)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limited.limits.store, "reserve", interrupted)
+        with subject("acme"), pytest.raises(KeyboardInterrupt):
+            CLIENTS["openai"](provider).chat(messages("[subject:acme]"))
+    assert provider.entries == []
+    is_clean(limited)
+    assert limited.statistics()["recorded"] == 0
+
+
 def test_a_stream_that_is_left_is_settled(provider, limited):
     limited.grant("acme", ENOUGH)
     llm = CLIENTS["openai"](provider)

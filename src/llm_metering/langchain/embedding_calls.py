@@ -215,7 +215,7 @@ class Embedding:
         if not self._is_tapped:
             try:
                 self._open(self.gate)
-            except CallRefusedError:
+            except BaseException:  # refused, or Ctrl-C
                 self._leave()
                 raise
 
@@ -298,7 +298,12 @@ class _Request:
             reservation=None if gate is None else gate.prepare(),
         )
         call = meter.calls.start(self._key, start)
-        refusal = None if gate is None else gate.admit(call)
+        try:
+            refusal = None if gate is None else gate.admit(call)
+        except BaseException:
+            # Such as Ctrl-C: nobody has asked the provider.
+            meter.calls.refuse(self._key, None, None)
+            raise
         if refusal is not None:
             meter.calls.refuse(self._key, None, refusal.reason)
             raise refusal

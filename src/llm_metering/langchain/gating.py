@@ -58,6 +58,10 @@ class Begun(NamedTuple):
             self.meter.calls.refuse(self.key, self.request, refusal.reason, batch=self.batch)
         return refusal
 
+    def forget(self) -> None:
+        """Nobody has asked the provider: a task was cancelled while it waited, or somebody pressed Ctrl-C."""
+        self.meter.calls.refuse(self.key, self.request, None)
+
     def gates(self) -> Iterator[Any]:
         """What it has to pass: also what another handler's balance was asked by, if the payer is another now."""
         reservation: Any = self.call.reservation
@@ -73,10 +77,14 @@ def is_awaited() -> bool:
 
 def admit(begun: Begun) -> CallRefusedError | None:
     """Reserve what a call may need; what is to be raised in its place, if it is not covered."""
-    for gate in begun.gates():
-        refusal: CallRefusedError | None = gate.admit(begun.call)
-        if refusal is not None:
-            return begun.refuse(refusal)
+    try:
+        for gate in begun.gates():
+            refusal: CallRefusedError | None = gate.admit(begun.call)
+            if refusal is not None:
+                return begun.refuse(refusal)
+    except BaseException:
+        begun.forget()
+        raise
     return None
 
 
@@ -88,7 +96,6 @@ async def admit_async(begun: Begun) -> CallRefusedError | None:
             if refusal is not None:
                 return begun.refuse(refusal)
     except BaseException:
-        # Such as a task that is cancelled: nobody has asked the provider.
-        begun.meter.calls.refuse(begun.key, begun.request, None)
+        begun.forget()
         raise
     return None

@@ -263,6 +263,8 @@ class MeteringHandler(HearsStarts):
             tapped = begin(meter, request, provider, seen, kwargs)
             if tapped is not None:
                 attribution = tapped.paid_by(attribution)
+                if gate is not None and gate.covers(tapped.reservation_around, attribution.subject):
+                    gate = None
             start = CallStart(
                 attribution=attribution,
                 framework="langchain",
@@ -283,6 +285,8 @@ class MeteringHandler(HearsStarts):
                 limit = gate.output_limit(parameters, metadata)
                 start = replace(start, reservation=gate.prepare(), output_limit=limit)
             call = meter.calls.start(key, start)
+            if tapped is not None:
+                tapped.reservation = call.reservation
             if call.reservation is not None and not flags:
                 return Begun(meter, gate, call, key, request, parameters, batch)
         except Exception as error:

@@ -148,6 +148,19 @@ class Gate:
         Where an event loop runs in this thread, or the store is on another machine, it waits no longer
         than the deadline.
         """
+        try:
+            return self._wait(call)
+        except Exception as error:  # a fault of ours: no call fails of it
+            return self._unknown(type(error).__name__)
+
+    async def admit_async(self, call: Call) -> CallRefusedError | None:
+        """`admit`, without blocking the event loop."""
+        try:
+            return await self._wait_async(call)
+        except Exception as error:
+            return self._unknown(type(error).__name__)
+
+    def _wait(self, call: Call) -> CallRefusedError | None:
         if not self._is_new(call):
             return None
         if self._is_shut():
@@ -167,9 +180,11 @@ class Gate:
                 ticket.clear()
                 return self._late()
             return result_of(future, threading.TIMEOUT_MAX)
+        except BaseException:
+            ticket.clear()  # such as Ctrl-C: what the thread still reserves it gives back
+            raise
 
-    async def admit_async(self, call: Call) -> CallRefusedError | None:
-        """`admit`, without blocking the event loop."""
+    async def _wait_async(self, call: Call) -> CallRefusedError | None:
         if not self._is_new(call):
             return None
         if self._is_shut():
@@ -247,6 +262,10 @@ class Gate:
         if threads is None:
             threads = self._threads = ThreadPoolExecutor(_THREADS, "llm-metering-limits")
         return threads
+
+    def covers(self, reservation: object, subject: str) -> bool:
+        """Whether something is reserved here for a call of a subject, under a reservation of a call around it."""
+        return isinstance(reservation, CallReservation) and reservation.held.get(self) == subject
 
     def ended(self, id: str) -> None:
         """The event of a call is recorded, which settles what was reserved for it."""

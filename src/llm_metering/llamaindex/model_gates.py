@@ -33,7 +33,7 @@ from .failures import note_failure
 from .frames import Frame, enter, leave
 from .methods import asker_of, watch
 from .model_calls import ModelCall
-from .model_starts import needed_in, starts_of
+from .model_starts import needed_in, reserved_around, starts_of
 from .providers import model_of, provider_of
 from .ways import ASKING, STRUCTURED, passing_on, seen_of, way_of
 
@@ -86,7 +86,13 @@ class _Gated:
         Raises:
             CallRefusedError: If it may not.
         """
-        self._end(self.call.admit())
+        try:
+            refusal = self.call.admit()
+        except BaseException:
+            # Such as Ctrl-C: nobody has asked the provider.
+            self.call.drop()
+            raise
+        self._end(refusal)
 
     async def pass_async(self) -> None:
         """`pass_`, without blocking the event loop.
@@ -218,7 +224,7 @@ def _begun(
     if not gates_of(tellers):
         return None
     told = [(teller, attribution_of(teller, frame)) for teller in tellers]
-    passed = needed_in(frame, told)
+    passed = needed_in(frame, told, around=reserved_around())
     if passed is None:
         return None
     around = frame.call_around()

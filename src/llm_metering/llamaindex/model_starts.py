@@ -18,7 +18,7 @@ from .providers import is_metered_elsewhere, reads_raw
 from .reserving import Passed, needed_by, output_limit_of
 from .seen import Seen
 
-__all__ = ["Told", "begin_call", "needed_in", "starts_of"]
+__all__ = ["Told", "begin_call", "needed_in", "reserved_around", "starts_of"]
 
 _FRAMEWORK: Final = "llamaindex"
 _UUID: Final = 36
@@ -67,18 +67,20 @@ def begin_call(
         seen, provider, framework=_FRAMEWORK, is_read=tellers[0].meter.settings.taps
     )
     told = [(teller, tapped.paid_by(attribution)) for teller, attribution in told]
-    needed = needed_in(frame, told)
+    needed = needed_in(frame, told, around=tapped.reservation_around)
     held = _held(needed, passed, around)
     if held is None and is_only_a_span:
         # There is nowhere to raise what refuses it; see `model_gates`.
         needed = None
+    passing = held or needed
+    tapped.reservation = None if passing is None else passing.reservation
     call = ModelCall(
         key,
         frame,
         seen,
-        starts_of(frame, seen, told, provider, request_model, held or needed),
+        starts_of(frame, seen, told, provider, request_model, passing),
         is_metered_elsewhere=is_metered_elsewhere(frame.instance),
-        passed=held or needed,
+        passed=passing,
     )
     call.is_only_a_span = is_only_a_span
     refusal = call.admit() if held is None else None
@@ -93,11 +95,28 @@ def begin_call(
     return call
 
 
-def needed_in(frame: Frame, told: Told) -> Passed | None:
-    """What a call in a span has to pass; `None` if it asks nobody itself, or others meter it."""
+def needed_in(frame: Frame, told: Told, *, around: object) -> Passed | None:
+    """What a call in a span has to pass; `None` if it asks nobody itself, or others meter it.
+
+    Args:
+        frame: The span.
+        told: Who is told of it, and who pays by what each of them knows.
+        around: What is reserved for a call of another framework around it.
+    """
     if not reads_raw(frame.instance) or is_metered_elsewhere(frame.instance):
         return None
-    return needed_by(told)
+    needed = needed_by(told)
+    if needed is not None and all(gate.covers(around, needed.payer) for gate in needed.gates):
+        return None
+    return needed
+
+
+def reserved_around() -> object:
+    """What is reserved for the call of another framework inside of which something begins here and now."""
+    call = taps.current()
+    if call is None or call.is_over:
+        return None
+    return call.reservation_around if call.framework == _FRAMEWORK else call.reservation
 
 
 def starts_of(

@@ -59,7 +59,11 @@ class Passing:
         Raises:
             CallRefusedError: If it may not.
         """
-        refusal = self.pass_gate()
+        try:
+            refusal = self.pass_gate()
+        except BaseException:
+            self._forget()
+            raise
         if refusal is not None:
             self._over()
             raise refusal
@@ -76,13 +80,16 @@ class Passing:
         try:
             refusal = self._passed(request, await request.admit_async())
         except BaseException:
-            # Such as a task that is cancelled: nobody has asked the provider.
-            self._over()
-            self._drop_idle()
+            self._forget()
             raise
         if refusal is not None:
             self._over()
             raise refusal
+
+    def _forget(self) -> None:
+        """Nobody has asked the provider: a task was cancelled while it waited, or somebody pressed Ctrl-C."""
+        self._over()
+        self._drop_idle()
 
     def _passed(
         self, request: Request, refusal: CallRefusedError | None

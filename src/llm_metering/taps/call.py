@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Final, TypeVar
 
-from ..calls import Report
+from ..calls import Report, Reserved
 from ..extract.reading import Reading
 from ..subjects import Attribution, Rank
 from .body import Body
@@ -61,6 +61,8 @@ class TappedCall:
         request: What it was begun with, until it is over.
         has_begun: Whether a piece of its answer has reached the application.
         payer: Who pays for it, by all that was said of it; `None` until somebody has.
+        reservation: What is reserved for it, if anything is.
+        reservation_around: What is reserved for the call of another framework that it was begun inside of.
         has_failed: Whether the provider said that it could not go on, once the call is completed.
         holds_another: Whether a call of another framework was begun inside of this one, so that this
             one only passes on what that one asks for.
@@ -72,7 +74,8 @@ class TappedCall:
     __slots__ = (
         *("__weakref__", "_bodies", "_flags", "_in_loop", "_outer", "_provider", "_readings"),
         *("_is_read", "framework", "has_begun", "has_failed", "holds_another", "holds_any"),
-        *("_payer_around", "is_over", "payer", "request", "serial"),
+        *("_payer_around", "is_over", "payer", "request", "reservation", "reservation_around"),
+        "serial",
     )
 
     def __init__(
@@ -93,6 +96,8 @@ class TappedCall:
         self.request = request
         self.serial = next(_serials)
         self.payer: Attribution | None = None
+        self.reservation: Reserved | None = None
+        self.reservation_around: Reserved | None = None
         self._payer_around: Attribution | None = None
         self.framework = framework
         self._is_read = is_read
@@ -102,6 +107,9 @@ class TappedCall:
             if around.framework != framework:
                 around.holds_another = True
                 self._payer_around = around.payer
+                self.reservation_around = around.reservation
+            else:
+                self.reservation_around = around.reservation_around
         self._in_loop = _get_running_loop() is not None
         self._provider = provider
         # Weak: of one that nobody ends, its context would hold the next, and that the one after it.
