@@ -19,7 +19,8 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from pydantic import Field
 
 import llm_metering
-from llm_metering import BalanceExceeded, subject
+from llm_metering import BalanceExceeded, Meter, subject
+from llm_metering.langchain import MeteringHandler as LangChainHandler
 from llm_metering.limits import Limits
 from tests.books import billed, owed
 from tests.llamaindex.asking import messages
@@ -153,6 +154,43 @@ def test_what_does_not_cover_it_reaches_nobody(ask, awaited, provider, limited, 
     assert provider.entries == []
     assert events_of(limited) == []
     is_clean(limited, refused=1)
+
+
+@pytest.fixture(params=["refused by its balance", "refused by another handler", "interrupted"])
+def unmade(request, provider, limited, monkeypatch, tmp_path):
+    """Fails to make a call of LangChain's for globex, in this context."""
+    model = CLIENTS["langchain"](provider)._llm
+    config = {"metadata": {"subject": "globex"}}
+    another = Meter(tmp_path / "another", (), limits="on")
+    if request.param != "refused by its balance":
+        limited.grant("globex", 10**6)
+    if request.param == "refused by another handler":
+        config["callbacks"] = [LangChainHandler(meter=another, enforce=True)]
+
+    def interrupted(hold):
+        raise KeyboardInterrupt
+
+    def unmade():
+        with monkeypatch.context() as patch:
+            if request.param == "interrupted":
+                patch.setattr(limited.limits.store, "reserve", interrupted)
+            with pytest.raises((BalanceExceeded, KeyboardInterrupt)):
+                model.invoke(ASKED, config=config)
+
+    yield unmade
+    another.close()
+
+
+def test_a_call_that_is_not_made_is_around_no_other(unmade, provider, limited, events_of):
+    """What comes next in its context is paid by whom it says."""
+    limited.grant("acme", 10**6)
+    unmade()
+    assert provider.entries == []
+
+    with subject("acme"):
+        CLIENTS["openai"](provider).chat(messages(ASKED))
+
+    assert billed(events_of(limited)) == owed(provider)
 
 
 def test_one_that_somebody_else_pays_for_is_reserved_for_him(provider, limited, holds):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.callbacks import manager
 
+from .. import taps
 from ..calls import Call, Key
 from ..errors import CallRefusedError
 from ..meter import Meter
@@ -54,12 +55,14 @@ class Begun(NamedTuple):
         if self.batch is not None:
             self.batch.keys.pop(self.key, None)
             remember_refused(self.parameters, refusal)
+        taps.forget(self.request)
         with self.meter.guard("on_llm_start"):
             self.meter.calls.refuse(self.key, self.request, refusal.reason, batch=self.batch)
         return refusal
 
     def forget(self) -> None:
         """Nobody has asked the provider: a task was cancelled while it waited, or somebody pressed Ctrl-C."""
+        taps.forget(self.request)
         self.meter.calls.refuse(self.key, self.request, None)
 
     def gates(self) -> Iterator[Any]:

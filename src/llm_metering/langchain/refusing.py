@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from .. import taps
 from ..calls import Key
 from ..errors import CallRefusedError
 from ..meter import Meter
@@ -58,6 +59,7 @@ def refusal_of(
     if batch is not None:
         batch.keys.pop(key, None)
         remember_refused(parameters, refusal)
+    taps.forget(request)
     # In a guard of its own: it is refused even if it cannot be counted.
     with meter.guard("on_llm_start"):
         meter.calls.refuse(key, request, refusal.reason, batch=batch)

@@ -26,10 +26,17 @@ __all__ = [
     "current",
     "finders",
     "follow",
+    "forget",
     "remove",
 ]
 
 current = call.current
+
+
+def forget(request: object) -> None:
+    """The call of a request is not made after all: nothing that begins in this context is a part of it."""
+    call.forget(request)
+
 
 _PATCHES = (*http.PATCHES, *aws.PATCHES)
 

@@ -24,7 +24,7 @@ from ..subjects import Attribution, Rank
 from .body import Body
 from .merging import completed, is_whole_report
 
-__all__ = ["TappedCall", "begin", "current", "enter", "finders"]
+__all__ = ["TappedCall", "begin", "current", "enter", "finders", "forget"]
 
 Tapped = TypeVar("Tapped", bound="TappedCall")
 
@@ -246,6 +246,13 @@ def begin(
     return enter(
         partial(TappedCall, request, provider, around=around, framework=framework, is_read=is_read)
     )
+
+
+def forget(request: object) -> None:
+    """The call of a request is not made; see `llm_metering.taps.forget`."""
+    call = _current.get()
+    if call is not None and call.request is request:
+        call.end()
 
 
 def enter(make: Callable[[TappedCall | None], Tapped]) -> Tapped:
