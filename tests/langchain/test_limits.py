@@ -326,6 +326,39 @@ def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(limited, provi
     is_clean(limited, refused=0)
 
 
+class Guardrail(BaseCallbackHandler):
+    """Somebody else's, which refuses every call."""
+
+    raise_error = True
+    run_inline = True
+
+    def on_chat_model_start(self, *args, **kwargs):
+        raise PermissionError("theirs")
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("installed", [False, True], ids=["handler", "global"])
+def test_what_a_handler_before_ours_refuses_reserves_nothing(installed, awaited, limited, provider):
+    """The global handler is behind all others; one of a call's stands where it is listed."""
+    limited.grant("acme", 10**9)
+    if installed:
+        llm_metering.install("acme", enforce=True)
+        config = {"callbacks": [Guardrail()]}
+    else:
+        config = {"callbacks": [Guardrail(), MeteringHandler("acme", enforce=True)]}
+    model = gpt(provider)
+
+    def ask():
+        asked = prompt("acme"), config
+        return asyncio.run(model.ainvoke(*asked)) if awaited else model.invoke(*asked)
+
+    with pytest.raises(PermissionError):
+        ask()
+    assert provider.entries == []
+    is_clean(limited, refused=0)
+    assert limited.statistics()["recorded"] == 0
+
+
 def test_ctrl_c_while_a_call_waits_leaves_nothing(limited, provider, monkeypatch):
     """Nobody has asked the provider, so nobody pays."""
     limited.grant("acme", 10**9)
