@@ -40,7 +40,7 @@ def files_of(folder):
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".sink"
+        if ".sink" not in path.suffixes and path.is_file()
     }
 
 

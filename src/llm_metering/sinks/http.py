@@ -22,7 +22,7 @@ from .problems import named_place, problem_texts
 from .reasons import shorten
 from .wire import Answer, Wire, WireError
 
-__all__ = ["Answer", "HTTPClient", "judge", "retry_after"]
+__all__ = ["Answer", "HTTPClient", "is_web_page", "judge", "retry_after"]
 
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
@@ -36,6 +36,10 @@ _HALF_DONE: Final = frozenset([500, 502, 504])
 proxy does not know what became of a request whose answer it did not get."""
 
 _QUOTED: Final = re.compile(r"""\n|[\s:=\["'(,]*\{""")
+
+_PAGE: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE
+)
 
 _inherited: list[Wire] = []
 """Connections of a parent process. Closing one could wait for a lock that nobody holds any more,
@@ -184,6 +188,9 @@ def judge(
         owners: See `HTTPClient.post`.
     """
     if 200 <= answer.status < 300:
+        if is_web_page(answer):
+            reason = f"{_status_line(answer.status)}, but with a web page: check the address"
+            return Delivery.try_later(batch, reason, hold=True)
         return Delivery.all_accepted(batch)
     if answer.status == 413:
         return Delivery.refuse(batch, _status_line(answer.status), "size")
@@ -197,6 +204,15 @@ def judge(
     # A wrong key or address, or a redirect: repeating it changes nothing, and dropping events
     # for it would lose usage that was paid for.
     return Delivery.try_later(batch, reason, hold=True)
+
+
+def is_web_page(answer: Answer) -> bool:
+    """Whether it is not the API that has answered.
+
+    A login page of a proxy, and whatever shows its start page at any address, answer 200 to a POST as
+    well, and have stored nothing.
+    """
+    return _PAGE.match(answer.body) is not None
 
 
 def _refused(batch: Sequence[Envelope], answer: Answer, owners: Sequence[Envelope]) -> Delivery:

@@ -156,8 +156,8 @@ class Wire:
             pieces = _beginning(response.iter_stream())
         finally:
             response.close()
-        if response.status < 300:
-            return Answer(response.status, {}, pieces)  # nobody looks at more of an acceptance
+        if response.status < 300 and not pieces:
+            return Answer(response.status, {}, b"")  # nobody looks at more of an acceptance
         return _decoded(httpx.Response(response.status, headers=response.headers), pieces)
 
     def _through_client(self, body: bytes, added: _RawHeaders) -> Answer:
