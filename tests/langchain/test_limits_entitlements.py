@@ -54,13 +54,13 @@ def used(provider):
 
 
 def test_what_was_bought_there_covers_calls_here(meter, server, provider, ask):
-    server.entitle("acme", "llm_tokens", meter="tokens_total", amount=1000)
+    server.entitle("acme", "llm_tokens", meter="tokens_total", amount=10**9)
 
     ask()
 
     assert meter.flush()
     assert owed(provider)
-    assert meter.balance("acme").available == 1000 - used(provider)
+    assert meter.balance("acme").available == 10**9 - used(provider)
 
 
 def test_what_is_used_up_there_reaches_no_provider(meter, server, provider, ask):
