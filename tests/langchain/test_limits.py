@@ -359,6 +359,35 @@ def test_what_a_handler_before_ours_refuses_reserves_nothing(installed, awaited,
     assert limited.statistics()["recorded"] == 0
 
 
+def break_gates(monkeypatch):
+    """All gates have a fault."""
+
+    def admit(self, call):
+        raise RuntimeError("ours")
+
+    async def admit_async(self, call):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(gates.Gate, "admit", admit)
+    monkeypatch.setattr(gates.Gate, "admit_async", admit_async)
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+def test_a_fault_of_ours_loses_no_call(awaited, limited, provider, monkeypatch):
+    """It is made as if nobody held it to a balance, and metered."""
+    limited.grant("acme", 10**9)
+    break_gates(monkeypatch)
+    model, asked = gpt(provider), (prompt("acme"), with_handler())
+    if awaited:
+        asyncio.run(model.ainvoke(*asked))
+    else:
+        model.invoke(*asked)
+    limited.flush()
+    assert len(provider.entries) == 1
+    assert limited.balance("acme").used == used(provider) > 0
+    assert limited.statistics()["failures"] == 1
+
+
 def test_ctrl_c_while_a_call_waits_leaves_nothing(limited, provider, monkeypatch):
     """Nobody has asked the provider, so nobody pays."""
     limited.grant("acme", 10**9)

@@ -13,6 +13,7 @@ from pydantic import Field
 import llm_metering
 from llm_metering import BalanceExceeded
 from llm_metering.langchain import metered_embeddings
+from llm_metering.limits import Gate
 
 TEXTS = ["one", "two and a bit", "three"]
 
@@ -92,6 +93,21 @@ def test_what_is_covered_is_burnt(way, model, limited):
     assert balance.reserved == 0
     limited.gate.close()
     assert limited.limits.reservations() == []
+
+
+def test_a_fault_of_ours_loses_no_call(model, limited, monkeypatch):
+    model, asked = model
+    limited.grant("acme", 1000)
+
+    def admit(self, call):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(Gate, "admit", admit)
+    metered_embeddings(model, "acme", enforce=True).embed_documents(TEXTS)
+    limited.flush()
+    assert asked()
+    assert limited.balance("acme").used > 0
+    assert limited.statistics()["failures"] == 1
 
 
 def test_ctrl_c_while_a_call_waits_leaves_nothing(model, limited, monkeypatch):

@@ -165,6 +165,29 @@ def test_a_fault_of_ours_fails_no_call(limits, clock, notes, policy, awaited, mo
         assert (refusal, notes) == (None, ["ZeroDivisionError"])
 
 
+def test_the_end_waits_for_no_slice_either(limits, clock, notes, monkeypatch):
+    """What is leased ahead and not used is given back behind it, as soon as the store answers."""
+    gate = gate_of(limits, clock, notes, slices=True)
+    for _ in range(30):
+        assert gate.admit(call_for(gate)) is None
+    leased = limits.balance("acme").reserved
+    assert leased > 30 * 100
+    go_on, lessen = threading.Event(), limits.store.lessen
+    given_back = threading.Event()
+
+    def lessen_slowly(*given):
+        assert go_on.wait(30)
+        lessen(*given)
+        given_back.set()
+
+    monkeypatch.setattr(limits.store, "lessen", lessen_slowly)
+    gate.close(time.monotonic())
+    assert limits.balance("acme").reserved == leased
+    go_on.set()
+    assert given_back.wait(30)
+    assert limits.balance("acme").reserved == 30 * 100
+
+
 def test_a_closed_gate_starts_no_threads(gate, limits):
     gate.close()
     before = threading.active_count()

@@ -24,6 +24,7 @@ from llm_metering.llamaindex import MeteringHandler, bind
 from tests.books import booked, metered
 from tests.llamaindex.asking import generated, messages
 from tests.llamaindex.clients import CLIENTS
+from tests.llamaindex.embedders import EMBEDDERS
 from tests.llamaindex.matrix import SUBJECT, cells, enter_cell
 
 ENOUGH = 10**9
@@ -201,6 +202,41 @@ def test_a_task_that_is_cancelled_while_it_waits_reserves_nothing(provider, limi
     asyncio.run(main())
     assert provider.entries == []
     is_clean(limited)
+
+
+def break_gates(monkeypatch):
+    """All gates have a fault."""
+
+    def admit(self, call):
+        raise RuntimeError("ours")
+
+    async def admit_async(self, call):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(gates.Gate, "admit", admit)
+    monkeypatch.setattr(gates.Gate, "admit_async", admit_async)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", ["model", "embeddings"])
+def test_a_fault_of_ours_loses_no_call(kind, asynchronous, provider, limited, monkeypatch):
+    """It is made as if nobody held it to a balance, and metered."""
+    limited.grant("acme", ENOUGH)
+    break_gates(monkeypatch)
+    llm = CLIENTS["openai"](provider)
+    embedder = EMBEDDERS["openai"](provider)
+    ways = {
+        ("model", False): lambda: llm.chat(messages("[subject:acme]")),
+        ("model", True): lambda: asyncio.run(llm.achat(messages("[subject:acme]"))),
+        ("embeddings", False): lambda: embedder.get_text_embedding("[subject:acme]"),
+        ("embeddings", True): lambda: asyncio.run(embedder.aget_text_embedding("[subject:acme]")),
+    }
+    with subject("acme"):
+        ways[kind, asynchronous]()
+    limited.flush()
+    assert len(provider.entries) == 1
+    assert limited.balance("acme").used == used(provider) > 0
+    assert limited.statistics()["failures"] >= 1
 
 
 def test_ctrl_c_while_a_call_waits_leaves_nothing(provider, limited, monkeypatch):

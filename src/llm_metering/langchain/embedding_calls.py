@@ -298,8 +298,13 @@ class _Request:
             reservation=None if gate is None else gate.prepare(),
         )
         call = meter.calls.start(self._key, start)
+        refusal: CallRefusedError | None = None
         try:
-            refusal = None if gate is None else gate.admit(call)
+            if gate is not None:
+                refusal = gate.admit(call)
+        except Exception as error:
+            # A fault of ours: the request is made, and metered.
+            meter.note_failure("embeddings", error)
         except BaseException:
             # Such as Ctrl-C: nobody has asked the provider.
             meter.calls.refuse(self._key, None, None)

@@ -85,6 +85,8 @@ def admit(begun: Begun) -> CallRefusedError | None:
             refusal: CallRefusedError | None = gate.admit(begun.call)
             if refusal is not None:
                 return begun.refuse(refusal)
+    except Exception:
+        raise  # a fault of ours: the call is made, and metered
     except BaseException:
         begun.forget()
         raise
@@ -98,6 +100,8 @@ async def admit_async(begun: Begun) -> CallRefusedError | None:
             refusal: CallRefusedError | None = await gate.admit_async(begun.call)
             if refusal is not None:
                 return begun.refuse(refusal)
+    except Exception:
+        raise
     except BaseException:
         begun.forget()
         raise

@@ -127,10 +127,12 @@ class Gate:
             threads.shutdown(wait=False, cancel_futures=True)
             # What these reserve for nobody any more, they take back themselves.
             wait_for(list(self._asked), deadline)
+        if self._slices is not None:
+            # Behind the parts of them that are given back.
+            self._giving.start()
+            self._giving.add(None, self._slices.close)
         self._giving.close(deadline)
         self.leases.close()
-        if self._slices is not None:
-            self._slices.close()
 
     def prepare(self) -> CallReservation:
         """What is to be reserved for a call that is about to begin."""

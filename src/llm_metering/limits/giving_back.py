@@ -10,7 +10,7 @@ from ..handoff import Empty, SimpleQueue, wait_for
 
 __all__ = ["GivingBack"]
 
-_Gift = tuple[str, Callable[[], object]]
+_Gift = tuple[str | None, Callable[[], object]]
 
 
 class GivingBack:
@@ -35,8 +35,8 @@ class GivingBack:
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
 
-    def add(self, id: str, then: Callable[[], object]) -> None:
-        """Release it soon, and call `then`."""
+    def add(self, id: str | None, then: Callable[[], object]) -> None:
+        """Release it soon, if it is one, and call `then`."""
         # Nothing but this: it may be within garbage collection, on a thread that holds any lock.
         self._queue.put((id, then))
 
@@ -85,7 +85,8 @@ class GivingBack:
     def _take_in(self, gift: _Gift) -> None:
         id, then = gift
         # What is not given back ends by itself, and a note of the call would not end it any sooner.
-        self._release(id)
+        if id is not None:
+            self._release(id)
         try:
             then()
         except Exception:

@@ -88,6 +88,10 @@ class _Gated:
         """
         try:
             refusal = self.call.admit()
+        except Exception as error:
+            # A fault of ours: the call is made, and metered.
+            note_failure("admit", error)
+            return
         except BaseException:
             # Such as Ctrl-C: nobody has asked the provider.
             self.call.drop()
@@ -102,6 +106,9 @@ class _Gated:
         """
         try:
             refusal = await self.call.admit_async()
+        except Exception as error:
+            note_failure("admit", error)
+            return
         except BaseException:
             # Such as a task that is cancelled: nobody has asked the provider.
             self.call.drop()

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from ..calls import CallStart
 from ..errors import CallRefusedError
+from .failures import note_failure
 from .request import Request, Tellers
 from .reserving import Passed, needed_by
 
@@ -61,6 +62,10 @@ class Passing:
         """
         try:
             refusal = self.pass_gate()
+        except Exception as error:
+            # A fault of ours: the request is made, and metered.
+            note_failure("admit", error)
+            return
         except BaseException:
             self._forget()
             raise
@@ -79,6 +84,9 @@ class Passing:
             return
         try:
             refusal = self._passed(request, await request.admit_async())
+        except Exception as error:
+            note_failure("admit", error)
+            return
         except BaseException:
             self._forget()
             raise

@@ -22,7 +22,7 @@ from .problems import named_place, problem_texts
 from .reasons import shorten
 from .wire import Answer, Wire, WireError
 
-__all__ = ["Answer", "HTTPClient", "is_web_page", "judge", "retry_after"]
+__all__ = ["Answer", "HTTPClient", "judge", "retry_after"]
 
 MAX_RETRY_AFTER: Final = 600.0
 """Seconds; a server that asks for a day must not silence us for a day."""
@@ -188,7 +188,7 @@ def judge(
         owners: See `HTTPClient.post`.
     """
     if 200 <= answer.status < 300:
-        if is_web_page(answer):
+        if _is_web_page(answer):
             reason = f"{_status_line(answer.status)}, but with a web page: check the address"
             return Delivery.try_later(batch, reason, hold=True)
         return Delivery.all_accepted(batch)
@@ -206,7 +206,7 @@ def judge(
     return Delivery.try_later(batch, reason, hold=True)
 
 
-def is_web_page(answer: Answer) -> bool:
+def _is_web_page(answer: Answer) -> bool:
     """Whether it is not the API that has answered.
 
     A login page of a proxy, and whatever shows its start page at any address, answer 200 to a POST as

@@ -61,8 +61,9 @@ class TappedCall:
         request: What it was begun with, until it is over.
         has_begun: Whether a piece of its answer has reached the application.
         payer: Who pays for it, by all that was said of it; `None` until somebody has.
-        reservation: What is reserved for it, if anything is.
-        reservation_around: What is reserved for the call of another framework that it was begun inside of.
+        reservation: What is reserved for it until it is over, if anything is.
+        reservation_around: What is reserved for the call of another framework that it was begun
+            inside of, likewise.
         has_failed: Whether the provider said that it could not go on, once the call is completed.
         holds_another: Whether a call of another framework was begun inside of this one, so that this
             one only passes on what that one asks for.
@@ -170,7 +171,8 @@ class TappedCall:
         if self.is_over:
             return
         self.is_over = True
-        self.request = None
+        # Its context may go on knowing it, and with these the books of a meter that was closed.
+        self.request = self.reservation = self.reservation_around = None
         outer = None if self._outer is None else self._outer()
         self._outer = None
         if _current.get() is self:
