@@ -188,6 +188,33 @@ def test_the_end_waits_for_no_slice_either(limits, clock, notes, monkeypatch):
     assert limits.balance("acme").reserved == 30 * 100
 
 
+def test_calls_that_begin_together_start_one_thread(gate, monkeypatch):
+    """Of two, the end would wait for one, and leave the other at what it gives back."""
+    started = []
+    start = threading.Thread.start
+
+    def slow(thread):
+        if thread.name == "llm-metering-give-back":
+            started.append(thread)
+            time.sleep(0.1)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slow)
+    together = threading.Barrier(8)
+
+    def begin():
+        together.wait()
+        gate.prepare()
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(started) == 1
+
+
 def test_a_closed_gate_starts_no_threads(gate, limits):
     gate.close()
     before = threading.active_count()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 
 from ..handoff import Empty, SimpleQueue, wait_for
 
@@ -34,6 +35,7 @@ class GivingBack:
         self._queue: SimpleQueue[_Gift | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ended: Future[None] = Future()
+        self._starting = threading.Lock()  # only ever tried
 
     def add(self, id: str | None, then: Callable[[], object]) -> None:
         """Release it soon, if it is one, and call `then`."""
@@ -42,20 +44,30 @@ class GivingBack:
 
     def start(self) -> None:
         """See to it that the thread lives."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        if self._lives() or not self._starting.acquire(blocking=False):
             return
-        ended: Future[None] = Future()
         try:
-            thread = threading.Thread(
-                target=self._work,
-                args=(self._queue, ended),
-                name="llm-metering-give-back",
-                daemon=True,
-            )
-            thread.start()
-        except RuntimeError:
-            return  # too many threads, or the interpreter ends: `close` gives back
+            # Never a second one: `close` waits for the end of one, and leaves the other at its last gift.
+            # Where there are too many threads, or the interpreter ends, `close` gives back.
+            with suppress(RuntimeError):
+                if not self._lives():
+                    self._start()
+        finally:
+            self._starting.release()
+
+    def _lives(self) -> bool:
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def _start(self) -> None:
+        ended: Future[None] = Future()
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._queue, ended),
+            name="llm-metering-give-back",
+            daemon=True,
+        )
+        thread.start()
         self._thread, self._ended = thread, ended
 
     def close(self, deadline: float) -> None:
