@@ -57,6 +57,7 @@ def test_with_nothing_set_the_defaults_hold(tmp_path):
         ("source", "llm-metering", "default"),
         ("subject", None, "default"),
         ("ledger", True, "default"),
+        ("ledger_keys", "not set", "default"),
         ("durability", "process", "default"),
         ("backlog_bytes", 1 << 30, "default"),
         ("retention_hours", 72, "default"),
@@ -446,6 +447,8 @@ BAD_ARGUMENTS = [
     pytest.param("subject_token_secrets", 5, id="secret that is a number"),
     pytest.param("subject_token_secrets", {"x" * 32: 1}, id="secrets in a mapping"),
     pytest.param("subject_token_secrets", ["x" * 32, "y" * 31], id="one short secret"),
+    pytest.param("ledger_keys", "x" * 31, id="short key of the ledger"),
+    pytest.param("ledger_keys", [], id="no key of the ledger"),
 ]
 
 
@@ -531,12 +534,19 @@ def test_an_empty_secret_of_the_deployment_is_none(monkeypatch):
     assert load_settings().subject_token_secrets == ()
 
 
-@pytest.mark.parametrize("name", ["subject_token_secrets", "llm_metering_subject_token_secrets"])
-def test_a_secret_of_tokens_in_the_file_is_refused(name, write_file):
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("subject_token_secrets", "SUBJECT_TOKEN_SECRETS"),
+        ("llm_metering_subject_token_secrets", "SUBJECT_TOKEN_SECRETS"),
+        ("ledger_keys", "LEDGER_KEYS"),
+    ],
+)
+def test_a_secret_of_tokens_in_the_file_is_refused(name, variable, write_file):
     """Such a file ends up in version control."""
     write_file(f'{name} = "{KEY * 3}"')
 
-    with pytest.raises(ConfigurationError, match="LLM_METERING_SUBJECT_TOKEN_SECRETS in the") as no:
+    with pytest.raises(ConfigurationError, match=f"LLM_METERING_{variable} in the") as no:
         load_settings()
     assert KEY not in str(no.value)
 

@@ -41,7 +41,7 @@ def open_ledger(settings: Settings) -> Ledger | None:
     # Here, not above: `import llm_metering` brings no database along.
     from .ledger import Ledger
 
-    return Ledger(settings.home / "ledger.db")
+    return Ledger(settings.home / "ledger.db", keys=settings.ledger_keys)
 
 
 def urls_and_objects(sinks: Iterable[str | Sink] | None) -> tuple[object, list[Sink]]:

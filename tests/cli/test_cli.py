@@ -284,6 +284,7 @@ def test_config_shows_where_settings_come_from(run, home, monkeypatch, tmp_path)
         "source": {"value": "shop", "origin": f"file {tmp_path / 'llm-metering.toml'}"},
         "subject": {"value": None, "origin": "default"},
         "ledger": {"value": True, "origin": "default"},
+        "ledger_keys": {"value": "not set", "origin": "default"},
         "durability": {"value": "process", "origin": "default"},
         "backlog_bytes": {"value": 1 << 30, "origin": "default"},
         "retention_hours": {"value": 72, "origin": "default"},

@@ -26,6 +26,7 @@ from . import (
     replay,
     reprice,
     status,
+    verify,
 )
 from .limits import limits
 from .limits.balance import balance
@@ -77,6 +78,7 @@ app.command("export")(export.export)
 app.command("import")(importing.import_files)
 app.command("reprice")(reprice.reprice)
 app.command("prune")(prune.prune)
+app.command("verify")(verify.verify)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

@@ -119,7 +119,7 @@ def import_files(
             try:
                 done.append(
                     import_file(
-                        Ledger(settings.home / "ledger.db"),
+                        Ledger(settings.home / "ledger.db", keys=settings.ledger_keys),
                         file,
                         subject=subject,
                         subject_from=subject_from,

@@ -79,7 +79,9 @@ def ingest(
     logging.getLogger("llm_metering").addHandler(logging.NullHandler())
     with (
         contextlib.closing(TopicReader(url, settings.credentials)) as reader,
-        contextlib.closing(Intake(settings.home / "ledger.db")) as intake,
+        contextlib.closing(
+            Intake(settings.home / "ledger.db", keys=settings.ledger_keys)
+        ) as intake,
         _until_told() as stop,
         _screen() as (say, on_progress),
     ):
@@ -136,7 +138,9 @@ def _show(settings: Settings, output: OutputFormat) -> None:
     from ..ledger.intake import Intake
 
     exists(settings.home)  # or it says why it cannot be looked into
-    with contextlib.closing(Intake(settings.home / "ledger.db")) as intake:
+    with contextlib.closing(
+        Intake(settings.home / "ledger.db", keys=settings.ledger_keys)
+    ) as intake:
         report = {"home": str(settings.home), **_books(intake)}
     if output is OutputFormat.JSON:
         print_json(report)

@@ -111,7 +111,7 @@ def prune(
                 "there are no prices, so what these events cost will not be known; see the setting "
                 "prices"
             )
-        pruned = Ledger(path).prune(until, compact=compact, lists=lists)
+        pruned = Ledger(path, keys=settings.ledger_keys).prune(until, compact=compact, lists=lists)
         report |= {"pruned": pruned.events, "free": pruned.free, "size": pruned.size}
     if output is OutputFormat.JSON:
         print_json(report)

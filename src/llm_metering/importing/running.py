@@ -117,7 +117,7 @@ def import_file(
         # OpenMeter refuses its events, and no setting could ever name it to send them.
         raise ImportFileError(name, f"{source!r} cannot be a source: {problem}")
     found = read_file(Path(path), skip_unreadable=skip_unreadable)
-    with staging(ledger.path, dry_run=dry_run) as stage:
+    with staging(ledger.path, dry_run=dry_run, keys=ledger.keys) as stage:
         if isinstance(found, EventsFile):
             if subject or subject_from or source:
                 raise ImportFileError(

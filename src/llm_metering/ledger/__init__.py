@@ -4,5 +4,16 @@ from .billing import Billing, PriceVersion
 from .pricing import PricedNow
 from .repricing import Change, Repriced
 from .store import Ledger
+from .verification import Head, Tampering, Verification
 
-__all__ = ["Billing", "Change", "Ledger", "PriceVersion", "PricedNow", "Repriced"]
+__all__ = [
+    "Billing",
+    "Change",
+    "Head",
+    "Ledger",
+    "PriceVersion",
+    "PricedNow",
+    "Repriced",
+    "Tampering",
+    "Verification",
+]

@@ -13,13 +13,20 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from .. import system
 from ..handoff import Turn
-from ._files import UnavailableError, explain, open_for_reading, open_for_writing
+from ._chain import Chain
+from ._files import (
+    UnavailableError,
+    check_version,
+    explain,
+    open_for_reading,
+    open_for_writing,
+)
 from ._folding import fold_if_due
 
 __all__ = ["Handle"]
@@ -41,10 +48,12 @@ class Handle:
 
     Args:
         path: The ledger's file.
+        keys: What its events are signed with, as `Chain` has it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: Iterable[bytes] = ()) -> None:
         self._path = path
+        self.chain = Chain(keys)
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._spoiled = False
@@ -72,8 +81,41 @@ class Handle:
                     raise explain(error) from error
                 raise
 
-    def fold(self, connection: sqlite3.Connection) -> None:
-        """Fold what is recent, if it is due; call it with what `writing` lends, after a commit."""
+    @contextlib.contextmanager
+    def inserting(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection that writes for one transaction, whose events are signed and summed up.
+
+        Raises:
+            UnavailableError: If the ledger cannot be written, or is signed with a key that is not
+                known here.
+        """
+        self.catch_up()
+        with self.writing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            # Each time: a newer library may have changed the file while we had it open.
+            check_version(connection)
+            with self.chain.extending(connection):
+                yield connection
+            connection.execute("COMMIT")
+            self._fold(connection)
+
+    def catch_up(self) -> None:
+        """Have signed what was there before; `inserting` does it by itself.
+
+        Raises:
+            UnavailableError: As in `inserting`.
+        """
+        is_behind = True
+        while is_behind:
+            started = time.monotonic()
+            with self.writing() as connection:
+                is_behind = self.chain.catch_up(connection)
+            if is_behind:
+                # For others who write: they look every tenth of a second at most.
+                time.sleep(time.monotonic() - started)
+
+    def _fold(self, connection: sqlite3.Connection) -> None:
+        """Fold what is recent, if it is due."""
         self._folding = connection
         try:
             fold_if_due(connection)

@@ -31,11 +31,13 @@ class PricedEvents:
 
     Args:
         path: The ledger's file.
+        keys: What its events are signed with.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keys: Iterable[bytes] = ()) -> None:
         self.path = path
-        self._handle = Handle(path)
+        self.keys = tuple(keys)
+        self._handle = Handle(path, self.keys)
 
     def price(self, lists: Mapping[Book, PriceList]) -> PricedNow:
         """Work out what each event costs that has not been priced yet, and keep it.

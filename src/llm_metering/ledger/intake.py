@@ -69,11 +69,12 @@ class Intake:
 
     Args:
         path: The SQLite file; it and its folder are made when needed.
+        keys: What its events are signed with, as `Ledger` has it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keys: Iterable[bytes] = ()) -> None:
         self.path = path
-        self._handle = Handle(path)
+        self._handle = Handle(path, keys)
 
     def positions(self, cluster: str, topic: str) -> dict[int, PartitionBooks]:
         """How far each partition was read, by its number; the ledger is made if need be.
@@ -101,9 +102,7 @@ class Intake:
         # Read before the ledger is locked: others write, too.
         read = [(each, *_rows(each)) for each in stretches]
         taken: dict[int, Taken] = {}
-        with self._handle.writing() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            check_version(connection)
+        with self._handle.inserting() as connection:
             for stretch, rows, omissions in read:
                 _check(connection, (cluster, topic), stretch)
                 new = _insert(connection, rows)
@@ -123,8 +122,6 @@ class Intake:
                 )
                 for each in omissions:
                     _omit(connection, place, each, microseconds(now))
-            connection.execute("COMMIT")
-            self._handle.fold(connection)
         return taken
 
     def books(self) -> list[PartitionBooks]:

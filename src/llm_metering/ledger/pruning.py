@@ -85,7 +85,7 @@ def prune(handle: Handle, before: int) -> int:
         UnavailableError: If the ledger cannot be written now; what was done until then stays done,
             and whoever prunes again goes on from there.
     """
-    pieces = _begin(handle, before)
+    pieces, is_signed = _begin(handle, before)
     events = 0
     for first, last in pieces:
         started = time.monotonic()
@@ -93,6 +93,8 @@ def prune(handle: Handle, before: int) -> int:
             connection.execute("BEGIN IMMEDIATE")
             check_version(connection)
             asked = {"first": first, "last": last, "before": before}
+            if is_signed:
+                handle.chain.keep_digests(connection, asked)
             events += connection.execute(_PRUNE, asked).rowcount
             connection.execute("COMMIT")
         # Those who wait for a ledger look every tenth of a second at most: they would find it taken
@@ -101,16 +103,22 @@ def prune(handle: Handle, before: int) -> int:
     return events
 
 
-def _begin(handle: Handle, before: int) -> list[tuple[int, int]]:
-    """Say that there may be events without a body, before there is one; and where to look."""
+def _begin(handle: Handle, before: int) -> tuple[list[tuple[int, int]], bool]:
+    """Say that there may be events without a body, before there is one.
+
+    Returns:
+        Where to look, and whether the ledger is signed.
+    """
+    handle.catch_up()
     with handle.writing() as connection:
         connection.execute("BEGIN IMMEDIATE")
         check_version(connection)
         connection.execute(_NOTE, {"key": PRUNED_BEFORE, "value": before})
         connection.execute(_NOTE, {"key": "oldest_writer", "value": _OLDEST_WRITER})
         places = connection.execute(_PLACES, {"before": before}).fetchall()
+        is_signed = handle.chain.allow_pruning(connection, before)
         connection.execute("COMMIT")
-    return [piece for first, last in places for piece in _pieces(first, last)]
+    return [piece for first, last in places for piece in _pieces(first, last)], is_signed
 
 
 def _pieces(first: int, last: int) -> Iterator[tuple[int, int]]:

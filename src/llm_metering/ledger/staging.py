@@ -19,6 +19,7 @@ from typing import Final
 from ..meters.moments import rfc3339
 from ..sinks._payload import UnusableEventError
 from ._breaks import PAUSE
+from ._chain import Chain
 from ._files import UnavailableError, check_version, make_schema
 from ._folding import FOLD_AT, fold_if_due
 from ._handle import Handle
@@ -101,20 +102,22 @@ _NO_SPACE: Final = (
 
 
 @contextlib.contextmanager
-def staging(path: Path, *, dry_run: bool) -> Iterator[Staging]:
+def staging(path: Path, *, dry_run: bool, keys: Iterable[bytes] = ()) -> Iterator[Staging]:
     """Events for a ledger.
 
     Args:
         path: The ledger's file.
+        keys: What its events are signed with, as `Ledger` has it.
         dry_run: Only to look: nothing is made or written.
 
     Raises:
         UnavailableError: If the ledger cannot be read, or written.
     """
-    handle = Handle(path)
+    handle = Handle(path, keys)
     if not dry_run:
+        handle.catch_up()
         with contextlib.closing(handle), handle.writing() as connection:
-            yield Staging(connection)
+            yield Staging(connection, handle.chain)
         return
     with handle.reading() as found:
         if found is not None:
@@ -134,10 +137,12 @@ class Staging:
 
     Args:
         connection: Of the ledger.
+        chain: Signs what is taken in.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, chain: Chain | None = None) -> None:
         self._connection = connection
+        self._chain = chain or Chain()
         connection.executescript(_MAKE)
         self._compared = 0
         self.staged = 0
@@ -248,10 +253,12 @@ class Staging:
         check_version(self._connection)
         if check is not None:
             check()
+        tail = self._chain.tail(self._connection)
         taken = self._connection.execute(_TAKE).rowcount
         if taken != expected:
             self._connection.execute("ROLLBACK")
             return False
+        self._chain.extend(self._connection, tail)
         self._connection.execute("COMMIT")
         self._fold(taken)
         return True

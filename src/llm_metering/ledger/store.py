@@ -13,7 +13,7 @@ from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._columns import folder_of, forget_columns
 from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
-from ._files import UnavailableError, check_version
+from ._files import UnavailableError
 from ._from_costs import check_price_version
 from ._priced_events import PricedEvents
 from ._queries import report
@@ -21,6 +21,8 @@ from ._rows import EPOCH, Row, inserts, microseconds, read_row
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
 from .recounting import Difference, differences, has_rollups
+from .verification import Head, Verification
+from .verifying import verify_ledger
 
 __all__ = ["Ledger"]
 
@@ -34,6 +36,9 @@ class Ledger(PricedEvents):
 
     Args:
         path: The SQLite file; it and its folder are made, for this user only, when needed.
+        keys: Secrets that events are signed with, so that `verify` finds what was tampered with. The
+            first signs, once there is one; with the others they were signed before. Without one of the
+            keys that a ledger is signed with, nothing is added to it.
     """
 
     name = "ledger"
@@ -253,16 +258,27 @@ class Ledger(PricedEvents):
                 )
             return differences(connection, most)
 
+    def verify(self, *, head: Head | None = None, most: int = 100) -> Verification:
+        """Find what somebody has changed, removed or inserted without the key, and count all anew.
+
+        It reads all of the ledger as it is at one moment; nobody who writes or reads waits for it.
+
+        Args:
+            head: The end of the ledger at an earlier time, which was kept elsewhere: what was cut off
+                since then is found by it alone.
+            most: How much of what is found is named.
+
+        Raises:
+            LedgerError: If the ledger was signed with a key that is not known here, or a newer library
+                wrote it.
+        """
+        return verify_ledger(self.path, self.keys, head=head, most=most)
+
     def close(self) -> None:
         self._handle.close()
 
     def _insert(self, rows: list[Row]) -> None:
-        with self._handle.writing() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            # Each time: a newer library may have changed the file while we had it open.
-            check_version(connection)
+        with self._handle.inserting() as connection:
             most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
             for statement, parameters in inserts(rows, most_parameters=most):
                 connection.execute(statement, parameters)
-            connection.execute("COMMIT")
-            self._handle.fold(connection)

@@ -16,6 +16,7 @@ from .limiting import LIMITING
 from .meters import read_meters
 from .paying import PAYING
 from .pricing import PRICING
+from .secrets import secrets
 from .sources import source_problem
 
 __all__ = [
@@ -148,6 +149,7 @@ CHECKS: Final[Mapping[str, Callable[[Found], object]]] = {
     "source": _source,
     "subject": _subject,
     "ledger": partial(_switch, "ledger"),
+    "ledger_keys": partial(secrets, "ledger_keys"),
     "durability": _durability,
     "backlog_bytes": _backlog_bytes,
     "retention_hours": partial(_hours, "retention_hours"),

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from ..errors import ConfigurationError, SubjectError
+from ..errors import SubjectError
 from ..events import check_dimensions
 from ..subjects import FROM_METADATA, ON_MISSING
-from ..subjects.tokens import check_key
 from .found import Found, one_of, refusal
+from .secrets import secrets
 
 __all__ = ["PAYING"]
 
@@ -50,28 +50,11 @@ def _metadata_dimensions(found: Found) -> tuple[str, ...]:
     return keys
 
 
-def _subject_token_secrets(found: Found) -> tuple[bytes, ...]:
-    value = found.value
-    if isinstance(value, str):
-        value = [secret for secret in re.split(r"[\s,]+", value) if secret]
-    elif isinstance(value, bytes):
-        value = [value]
-    given = value if isinstance(value, Iterable) and not isinstance(value, Mapping) else (None,)
-    try:
-        secrets = tuple(check_key(secret) for secret in given)
-    except ValueError as error:
-        # The value is not repeated, not even in part.
-        raise ConfigurationError("subject_token_secrets", f"{error} ({found.origin})") from None
-    if not secrets:
-        raise ConfigurationError("subject_token_secrets", f"a secret is wanted ({found.origin})")
-    return secrets
-
-
 PAYING: Final[Mapping[str, Callable[[Found], object]]] = {
     "on_missing_subject": partial(one_of, ON_MISSING, "on_missing_subject"),
     "subject_keys": _subject_keys,
     "subject_from_metadata": partial(one_of, FROM_METADATA, "subject_from_metadata"),
-    "subject_token_secrets": _subject_token_secrets,
+    "subject_token_secrets": partial(secrets, "subject_token_secrets"),
     "metadata_dimensions": _metadata_dimensions,
 }
 """By name, as `CHECKS` has them."""

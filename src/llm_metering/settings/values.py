@@ -41,6 +41,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "source": ("LLM_METERING_SOURCE",),
     "subject": ("LLM_METERING_SUBJECT",),
     "ledger": ("LLM_METERING_LEDGER",),
+    "ledger_keys": ("LLM_METERING_LEDGER_KEYS",),
     "durability": ("LLM_METERING_DURABILITY",),
     "backlog_bytes": ("LLM_METERING_BACKLOG_BYTES",),
     "retention_hours": ("LLM_METERING_RETENTION_HOURS",),
@@ -87,7 +88,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 SECRETS: Final = frozenset(
     {
         *("openmeter_token", "webhook_secret", "webhook_token", "kafka_username", "kafka_password"),
-        *("stripe_api_key", "lago_api_key", "subject_token_secrets"),
+        *("stripe_api_key", "lago_api_key", "subject_token_secrets", "ledger_keys"),
     }
 )
 
@@ -123,6 +124,8 @@ class Settings:
         source: The application's stable name, CloudEvents' `source`.
         subject: Who pays for calls that nobody else was named for.
         ledger: Whether usage is kept in the ledger on this machine.
+        ledger_keys: The keys that its events are signed with: the first signs, with the others they were
+            signed before.
         durability: What a recorded event survives: the death of the `process`, a `power` cut, or
             nothing (`memory`).
         backlog_bytes: How much a sink may be owed on disk; beyond it the oldest is given up.
@@ -184,6 +187,7 @@ class Settings:
     source: str = DEFAULT_SOURCE
     subject: str | None = None
     ledger: bool = True
+    ledger_keys: tuple[bytes, ...] = ()
     durability: Durability = DEFAULT_DURABILITY
     backlog_bytes: int = DEFAULT_BACKLOG_BYTES
     retention_hours: float = DEFAULT_RETENTION_HOURS
@@ -248,6 +252,7 @@ class Settings:
             "source": self.source,
             "subject": self.subject,
             "ledger": self.ledger,
+            "ledger_keys": "set" if self.ledger_keys else "not set",
             "durability": self.durability,
             "backlog_bytes": self.backlog_bytes,
             "retention_hours": self.retention_hours,
