@@ -60,6 +60,30 @@ def test_a_ledger_in_use_is_looked_at(home):
         assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 
+KEY, OTHER = b"k" * 32, b"o" * 32
+
+
+@pytest.mark.parametrize(
+    ("signed", "keys", "level"),
+    [
+        ((), (), None),
+        ((), (KEY,), "ok"),
+        ((KEY,), (KEY,), "ok"),
+        ((KEY,), (OTHER, KEY), "ok"),
+        ((KEY,), (OTHER,), "failure"),
+        ((KEY,), (), "failure"),
+    ],
+)
+def test_who_has_no_key_for_a_signed_ledger_is_told(home, signed, keys, level):
+    """Before anything is recorded that then waits."""
+    with closing(Ledger(home / "ledger.db", keys=signed)) as ledger:
+        ledger.deliver(batch_of([make_event()]))
+
+    found = look(home, keys=keys).get("ledger.keys")
+
+    assert (None if found is None else found.level) == level
+
+
 @pytest.mark.parametrize(
     "how",
     [pytest.param({"is_on": False}, id="switched off"), pytest.param({}, id="not there yet")],

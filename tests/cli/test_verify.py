@@ -62,6 +62,16 @@ def test_what_was_changed_is_named(home, run, signed):
     assert data["wrong_sums"]
 
 
+def test_bytes_that_are_no_text_are_shown(home, run, signed):
+    """In sums as well, for people and for programs."""
+    change(home, "UPDATE events SET subject = x'00ff' WHERE rowid = 2")
+
+    assert run("verify").exit_code == 1
+    data = json.loads(run("verify", "--format", "json").stdout)
+    assert data["tampering"] == [{"kind": "changed", "first": 2, "last": 2}]
+    assert "00ff" in json.dumps(data["wrong_sums"])
+
+
 def test_a_head_that_is_kept_elsewhere_finds_what_was_cut_off(home, run, signed, tmp_path):
     """It is written if nothing is wrong, and compared later."""
     head = tmp_path / "head.json"

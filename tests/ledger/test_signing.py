@@ -177,7 +177,7 @@ def test_what_was_there_before_is_signed_first(path, monkeypatch):
     half = verify(path, KEY)
     deliver(path, KEY)
 
-    assert (half.signed, [each.kind for each in half.tampering]) == (4, ["inserted"])
+    assert (half.signed, [each.kind for each in half.tampering]) == (4, ["unsigned"])
     assert [(seal.kind, seal.place) for seal in seals(path)] == [("begin", 10), ("signed", 10)]
     assert (verify(path, KEY).is_intact, verify(path, KEY).signed) == (True, 13)
 

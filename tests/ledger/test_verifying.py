@@ -296,6 +296,15 @@ def test_a_file_that_cannot_be_read_is_not_intact(path):
     assert not looked.is_intact
 
 
+def test_a_ledger_that_cannot_be_read_now_is_not_damaged(path):
+    """Somebody holds it, or it is not ours to read: that is an error, and no finding."""
+    path.unlink()
+    path.mkdir()
+
+    with pytest.raises(LedgerError):
+        verify(path)
+
+
 def test_most_is_named_and_the_rest_counted(path):
     """However much there is."""
     change(path, "UPDATE events SET subject = 'me' WHERE rowid % 2 = 0")

@@ -96,7 +96,7 @@ def _disk(settings: Settings, sinks: list[Sink]) -> Iterator[Task]:
     )
     yield Task(
         name="ledger",
-        run=lambda: check_ledger(home, is_on=settings.ledger),
+        run=lambda: check_ledger(home, is_on=settings.ledger, keys=settings.ledger_keys),
         limit=DISK_LIMIT + CHECK_LIMIT,
         late=_late_disk("ledger"),
     )

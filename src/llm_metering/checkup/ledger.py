@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ..ledger.inspection import inspect_ledger
+from ..ledger.inspection import inspect_ledger, key_ids
 from .finding import Finding, failure, ok, warning
 
 __all__ = ["check_ledger"]
@@ -15,12 +15,15 @@ CHECK_LIMIT: Final = 20.0
 """Seconds; it reads about a gigabyte in that time."""
 
 
-def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iterator[Finding]:
+def check_ledger(
+    home: Path, *, is_on: bool, keys: Collection[bytes] = (), limit: float = CHECK_LIMIT
+) -> Iterator[Finding]:
     """Look at the ledger of a home without writing to it.
 
     Args:
         home: The home.
         is_on: Whether usage is kept there.
+        keys: What its events are signed with, by the settings.
         limit: Seconds that looking through all of it may take.
     """
     if not is_on:
@@ -46,6 +49,7 @@ def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iter
         f"{found.size / (1 << 20):,.1f} MiB, schema {found.schema or 'not made yet'}, for writers "
         f"of schema {found.oldest_writer or found.supported} and later",
     )
+    yield from _keys(found.key_id, keys)
     yield from _omitted(found.omitted)
     if found.damage:
         yield failure(
@@ -65,6 +69,22 @@ def check_ledger(home: Path, *, is_on: bool, limit: float = CHECK_LIMIT) -> Iter
     else:
         yield ok("ledger.whole", "PRAGMA quick_check finds nothing wrong")
         yield from _sums(found.wrong_sums, limit)
+
+
+def _keys(key_id: str | None, keys: Collection[bytes]) -> Iterator[Finding]:
+    """Whether what is recorded here can be added to a ledger that is signed."""
+    if key_id is None:
+        if keys:
+            yield ok("ledger.keys", "its events will be signed from the next one on")
+    elif key_id in key_ids(keys):
+        yield ok("ledger.keys", "its events are signed, and `llm-metering verify` looks at them")
+    else:
+        yield failure(
+            "ledger.keys",
+            f"its events are signed with a key ({key_id}) that ledger_keys does not have",
+            means="what is recorded here waits in the journal, and is in no answer",
+            advice="set LLM_METERING_LEDGER_KEYS as it is for those who write to this ledger",
+        )
 
 
 def _sums(wrong: int | None, limit: float) -> Iterator[Finding]:

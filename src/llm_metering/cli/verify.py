@@ -30,7 +30,7 @@ _SAID: Final = {
     "seal": "changed; it says when signing began, with which key, and what may be pruned",
     "truncated": "cut off: the head names it",
     "replaced": "not what the head names",
-    "unsigned": "without any signature, as if nobody had ever signed here",
+    "unsigned": "without a signature: nobody has signed here yet, or somebody has removed all of that",
 }
 
 
@@ -136,9 +136,9 @@ def _report(home: str, found: Verification, written: str | None) -> dict[str, An
         else [
             {
                 "table": each.table,
-                "key": each.key,
-                "found": each.found,
-                "counted": each.counted,
+                "key": _values(each.key),
+                "found": _values(each.found),
+                "counted": _values(each.counted),
             }
             for each in found.wrong_sums
         ],
@@ -146,6 +146,13 @@ def _report(home: str, found: Verification, written: str | None) -> dict[str, An
         "head": None if found.head is None else _head_json(found.head),
         "head_written": written,
     }
+
+
+def _values(values: tuple[object, ...] | None) -> list[object] | None:
+    # Where somebody has put bytes in, JSON has no way to say so.
+    if values is None:
+        return None
+    return [each.hex() if isinstance(each, bytes) else each for each in values]
 
 
 def _lines(found: Verification, *, is_keyed: bool) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from ._files import UnavailableError, check_version
 from ._links import CONTENT, Seal, SealKind, Signer, digest_of
 
-__all__ = ["Chain", "Tail", "read_seals"]
+__all__ = ["Chain", "Tail", "is_behind", "read_seals"]
 
 PIECE: Final = 5_000
 """Events that are signed in one transaction, of those that were there before."""
@@ -94,7 +94,7 @@ class Chain:
         check_version(connection)
         seals = self._begun(connection)
         done = 0
-        if _is_behind(seals):
+        if is_behind(seals):
             signer = self._signers[seals[-1].key_id]
             tail = Tail(signer, *_last_link(connection, seals))
             done = _sign(connection, tail, seals[0].place, PIECE)
@@ -162,7 +162,7 @@ class Chain:
         assert self._first is not None
         seals = read_seals(connection)
         is_known = any(seal.key_id == self._first.id for seal in seals)
-        return is_known and not _is_behind(seals)
+        return is_known and not is_behind(seals)
 
     def _signer(self, seal: Seal) -> Signer:
         signer = self._signers.get(seal.key_id)
@@ -219,7 +219,7 @@ def read_seals(connection: sqlite3.Connection) -> list[Seal]:
     return [Seal(*row) for row in connection.execute(_SEALS)]
 
 
-def _is_behind(seals: list[Seal]) -> bool:
+def is_behind(seals: list[Seal]) -> bool:
     """Whether there are events still of which nobody has said yet that they are signed.
 
     Once that was said, none is signed afterwards: whoever removes signatures must not get new ones.

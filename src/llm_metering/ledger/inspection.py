@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ._chain import read_seals
 from ._files import BUSY_TIMEOUT, SCHEMA_VERSION, UnavailableError, check_version, explain
+from ._links import Signer
 from ._rows import microseconds
 from .intake import omitted_since
 from .recounting import differences, has_rollups
 
-__all__ = ["Inspection", "inspect_ledger"]
+__all__ = ["Inspection", "inspect_ledger", "key_ids"]
 
 _RECENTLY: Final = timedelta(days=7)
 
@@ -43,6 +45,7 @@ class Inspection:
         is_checked: Whether that came to its end in time.
         wrong_sums: How many rows say something else than the events, of those that were named; `None`
             if they were not counted again in time, or the ledger has no such sums yet.
+        key_id: Of the key that signs its events; `None` if nobody does.
         omitted: Of a broker's records that made no events, how many times each kind was seen within
             a week.
     """
@@ -55,6 +58,7 @@ class Inspection:
     damage: tuple[str, ...] = ()
     is_checked: bool = False
     wrong_sums: int | None = None
+    key_id: str | None = None
     omitted: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -82,6 +86,11 @@ def inspect_ledger(path: Path, *, limit: float) -> Inspection | None:
             return found
 
 
+def key_ids(keys: Iterable[bytes]) -> set[str]:
+    """What keys are called where something was signed with them."""
+    return {Signer(key).id for key in keys}
+
+
 def _state(path: Path) -> tuple[int, int, bool]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size, path.with_name(f"{path.name}-wal").exists()
@@ -91,7 +100,7 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
     # A read-only connection makes the files of the write-ahead log where they are missing, as
     # they are while nobody has the ledger open (https://www.sqlite.org/wal.html#readonly).
     mode = "mode=ro&immutable=1" if alone else "mode=ro"
-    schema = oldest = None
+    schema = oldest = key_id = None
     omitted: dict[str, int] = {}
     try:
         with contextlib.closing(
@@ -110,6 +119,7 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
                 ).fetchone()
                 since = microseconds(datetime.now(UTC) - _RECENTLY)
                 omitted = omitted_since(connection, since)
+                key_id = _key_id(connection)
             deadline = time.monotonic() + limit
             damage = _in_time(connection, deadline, _quick_check)
             wrong_sums = None
@@ -126,8 +136,15 @@ def _look(path: Path, *, alone: bool, size: int, limit: float) -> Inspection:
         damage=damage or (),
         is_checked=damage is not None,
         wrong_sums=wrong_sums,
+        key_id=key_id,
         omitted=omitted,
     )
+
+
+def _key_id(connection: sqlite3.Connection) -> str | None:
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchone()
+    seals = read_seals(connection) if there else []
+    return seals[-1].key_id if seals else None
 
 
 def _quick_check(connection: sqlite3.Connection) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class Tampering:
             were there once. `inserted`: events have no signature. `body_removed`: a body is gone which
             nobody has pruned. `seal`: what was signed about the ledger as a whole was changed.
             `truncated`: less is there than the head says. `replaced`: something else is there than the
-            head says. `unsigned`: nothing is signed.
+            head says. `unsigned`: nobody has signed this yet, or all signatures are gone.
         first: The number of the first event that it is about, or of the seal; from 1.
         last: The number of the last.
     """

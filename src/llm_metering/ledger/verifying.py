@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import LedgerError
-from ._chain import read_seals
-from ._files import check_version, open_for_reading
+from ._chain import is_behind, read_seals
+from ._files import check_version, explain, open_for_reading
 from ._links import CONTENT, Seal, Signer, digest_of
 from .recounting import Difference, has_rollups, wrong_lists, wrong_rollups
 from .verification import Head, Tampering, TamperingKind, Verification
@@ -28,6 +28,7 @@ _MOST: Final = (1 << 63) - 1
 
 _DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What SQLite raises of a damaged file; the latter where its message quotes some of it."""
+_IN_THE_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
 _Row = tuple[int, str, Any, int, bytes | None, bytes | None]
 
@@ -75,7 +76,8 @@ def verify_ledger(
         most: How much of what is found is named.
 
     Raises:
-        LedgerError: If it is signed with a key that is not among these, or a newer library wrote it.
+        LedgerError: If it is signed with a key that is not among these, a newer library wrote it, or it
+            cannot be read now.
     """
     keys = tuple(keys)
     try:
@@ -84,7 +86,7 @@ def verify_ledger(
             if connection is not None:
                 _signers(_seals(connection), keys)
     except _DAMAGE as error:
-        return Verification(damage=str(error))
+        return Verification(damage=_damage(error))
     # Sums on another thread and with another connection: SQLite counts while Python works out signatures.
     with ThreadPoolExecutor(1) as threads:
         rollups = threads.submit(_recounted, path, wrong_rollups, most)
@@ -99,8 +101,20 @@ def verify_ledger(
             lists = _recounted(path, wrong_lists, most)
             sums = rollups.result()
         except _DAMAGE as error:
-            return replace(found, damage=str(error))
+            return replace(found, damage=_damage(error))
     return replace(found, wrong_sums=None if sums is None else (*sums, *(lists or ())))
+
+
+def _damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> str:
+    """What is wrong with the file.
+
+    Raises:
+        UnavailableError: If it is not the file, such as that it is locked.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if isinstance(error, sqlite3.Error) and code not in _IN_THE_FILE:
+        raise explain(error) from error
+    return str(error)
 
 
 def _nothing(head: Head | None) -> Verification:
@@ -217,12 +231,13 @@ def _look_at_events(
     prunes = [(seal.place, seal.before or 0) for seal in seals if seal.kind == "prune"]
     events = signed = pruned = 0
     seen, last, link = 0, 0, seals[0].mac
+    unsigned = seals[0].place if is_behind(seals) else 0
     for behind, end, key_id in _turns(seals):
         link_of = signers[key_id].link
         for place, content, body, time, mac, digest in _rows(connection, behind, end):
             events += 1
             if mac is None:
-                found.add("inserted", place, place)
+                found.add("unsigned" if place <= unsigned else "inserted", place, place)
                 seen = place
                 continue
             if body or digest is None:
