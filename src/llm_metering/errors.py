@@ -14,6 +14,8 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 __all__ = [
+    "AccessStoreError",
+    "ApiKeyError",
     "BalanceExceeded",
     "BillError",
     "BudgetExceededError",
@@ -34,6 +36,7 @@ __all__ = [
     "MissingSubjectError",
     "NotDurableError",
     "PlanError",
+    "PortalTokenError",
     "PriceError",
     "ProblemKind",
     "QueryError",
@@ -98,6 +101,39 @@ class LedgerError(MeteringError, RuntimeError):
 
 class LimitStoreError(MeteringError, RuntimeError):
     """The store of limits cannot be reached or used now, or a newer version of this library wrote it."""
+
+
+class AccessStoreError(MeteringError, RuntimeError):
+    """The keys of a home cannot be read or kept now, or a newer version of this library wrote them."""
+
+
+class ApiKeyError(MeteringError, ValueError):
+    """An API key is not accepted, or cannot be replaced.
+
+    Attributes:
+        reason: `malformed`, `unknown`, `wrong_secret`, `revoked`, `expired` or `replaced`.
+        id: Its public part, if it has one.
+    """
+
+    def __init__(self, reason: str, *, id: str | None = None) -> None:
+        # Not the key: whoever reads a log could use it.
+        super().__init__(f"the API key is not accepted: {reason}")
+        self.reason = reason
+        self.id = id
+
+
+class PortalTokenError(MeteringError, ValueError):
+    """A portal token, or a code for one, is not accepted.
+
+    Attributes:
+        reason: `malformed`, `wrong_signature`, `unknown`, `revoked` or `expired`.
+        id: Of the token, if it is one that was signed here.
+    """
+
+    def __init__(self, reason: str, *, id: str | None = None) -> None:
+        super().__init__(f"the portal token is not accepted: {reason}")
+        self.reason = reason
+        self.id = id
 
 
 class ReconcileError(MeteringError, RuntimeError):

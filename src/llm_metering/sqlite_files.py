@@ -1,7 +1,9 @@
-"""The open connection to a file of accounts, which a fork must not carry into the child.
+"""The open connection to a small SQLite file of ours, which a fork must not carry into the child.
 
 SQLite keeps its POSIX locks per process: a connection that a child opens beside an inherited one takes
 none (https://www.sqlite.org/howtocorrupt.html, section 2.6). So it is closed before a fork.
+
+The ledger has a connection of its own kind (`ledger._handle`): it reads beside who writes, and migrates.
 """
 
 from __future__ import annotations
@@ -11,13 +13,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from ... import system
-from ...errors import LimitStoreError
-from ...handoff import Turn
+from . import system
+from .errors import MeteringError
+from .handoff import Turn
 
 __all__ = ["BUSY_TIMEOUT", "SQLiteFile"]
 
@@ -28,18 +29,25 @@ _OPEN_AGAIN_AFTER: Final = 0.005
 """Seconds between two attempts to open it, since SQLite itself does not wait there."""
 
 _SCHEMA_VERSION: Final = 1
-_SPOILED: Final = "this process was forked while the store of limits was in use, and cannot use it"
+_SPOILED: Final = "this process was forked while it was in use, and cannot use it"
 
 
 class SQLiteFile:
     """Lends a connection to one thread at a time, and makes the file if it is not there.
 
     Args:
-        path: The file.
+        path: The file; made for this user only.
+        script: What makes its tables and ends with `PRAGMA user_version = 1`: statements, each of which
+            ends with a semicolon at the end of a line.
+        name: What it is called in errors.
+        error: What is raised if it cannot be used now.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, script: str, name: str, error: type[MeteringError]) -> None:
         self._path = path
+        self._script = script
+        self._name = name
+        self._error = error
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._spoiled = False
@@ -52,18 +60,18 @@ class SQLiteFile:
         """Lend it; after an error it is closed, and so rolled back.
 
         Raises:
-            LimitStoreError: If the file cannot be used now.
+            MeteringError: The file's own, if it cannot be used now.
         """
         system.notice_fork()
         if self._spoiled:
-            raise LimitStoreError(_SPOILED)
+            raise self._error(f"{self._name}: {_SPOILED}")
         with self._turn:
             try:
                 yield self._connected()
             except BaseException as error:
                 self._disconnect()
                 if isinstance(error, sqlite3.Error | OSError):
-                    raise LimitStoreError(f"the store of limits, {self._path}: {error}") from error
+                    raise self._error(f"{self._name}, {self._path}: {error}") from error
                 raise
 
     def close(self) -> None:
@@ -101,7 +109,7 @@ class SQLiteFile:
             # Somebody removed or replaced the file: what went into the old one would be gone.
             self._disconnect()
         if self._connection is None:
-            self._connection = _opened(self._path)
+            self._connection = self._opened()
             self._file = system.identity_of(self._path)
         return self._connection
 
@@ -111,39 +119,43 @@ class SQLiteFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    deadline = time.monotonic() + BUSY_TIMEOUT
-    while True:
-        connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            # Waiting is none of SQLite's own where the journal mode changes.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            _make_schema(connection, path)
-            connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+    def _opened(self) -> sqlite3.Connection:
+        path = self._path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            connection = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            try:
+                # Waiting is none of SQLite's own where the journal mode changes.
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                self._make_schema(connection)
+                connection.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if (
+                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
+                    or time.monotonic() >= deadline
+                ):
+                    raise
+                time.sleep(_OPEN_AGAIN_AFTER)
+            except BaseException:
+                connection.close()
                 raise
-            time.sleep(_OPEN_AGAIN_AFTER)
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
+            else:
+                return connection
 
-
-def _make_schema(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == _SCHEMA_VERSION:
-        return
-    if version:
-        raise LimitStoreError(f"{path} was written by a newer llm-metering; upgrade it here too")
-    for statement in files(__package__).joinpath("sqlite.sql").read_text("utf-8").split(";\n"):
-        connection.execute(statement)
+    def _make_schema(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == _SCHEMA_VERSION:
+            return
+        if version:
+            raise self._error(
+                f"{self._path} was written by a newer llm-metering; upgrade it here too"
+            )
+        for statement in self._script.split(";\n"):
+            connection.execute(statement)

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from llm_metering import sqlite_files
 from llm_metering.errors import LimitStoreError
 from llm_metering.limits import (
     FEATURES,
@@ -37,7 +38,7 @@ from llm_metering.limits import (
     Settlement,
     SQLiteStore,
 )
-from llm_metering.limits.stores import _sqlite_file, postgres, sqlite
+from llm_metering.limits.stores import postgres, sqlite
 from llm_metering.limits.written import microseconds, read_account, written
 
 from .model import START, Model, hour
@@ -190,7 +191,7 @@ def test_a_store_of_somebody_newer_is_left_alone(file, tmp_path):
 def test_a_store_that_is_locked_says_so(file, tmp_path, monkeypatch):
     give(file, KEY, 1)
     file.close()
-    monkeypatch.setattr(_sqlite_file, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite_files, "BUSY_TIMEOUT", 0.01)
     with closing(sqlite3.connect(tmp_path / "limits.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LimitStoreError, match="locked"):

@@ -7,12 +7,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from ...errors import LimitStoreError
+from ...sqlite_files import SQLiteFile
 from ..features import Feature
 from ..written import moment_of, read_account
-from ._sqlite_file import SQLiteFile
 from .base import AccountKey, Held, Hold, OpenReservation, Terms
 from .books import Books, Dropped, Row
 
@@ -73,7 +75,12 @@ class SQLiteStore(Books):
     def __init__(self, path: Path, features: Mapping[str, Feature]) -> None:
         self.path = path
         self.features = features
-        self._file = SQLiteFile(path)
+        self._file = SQLiteFile(
+            path,
+            script=files(__package__).joinpath("sqlite.sql").read_text("utf-8"),
+            name="the store of limits",
+            error=LimitStoreError,
+        )
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self.path}>"

@@ -1,0 +1,7 @@
+"""Who may send usage to a server of ours, and who may see it."""
+
+from .api_key import SCOPES, ApiKey, Scope
+from .api_keys import ApiKeys
+from .portal_tokens import PortalToken, PortalTokens
+
+__all__ = ["SCOPES", "ApiKey", "ApiKeys", "PortalToken", "PortalTokens", "Scope"]
