@@ -88,15 +88,13 @@ def verify(
 
 
 def _read_head(path: Path) -> Head:
-    import msgspec
-
-    from ..ledger import Head
+    from ..ledger.verification import read_head
 
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Head)
+        return read_head(path.read_bytes())
     except OSError as error:
         raise ConfigurationError("--head", f"cannot read {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise ConfigurationError("--head", f"{path} holds no head: {error}") from error
 
 

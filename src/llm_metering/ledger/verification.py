@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+import msgspec
 
 from .recounting import Difference
 
-__all__ = ["Head", "Tampering", "TamperingKind", "Verification"]
+__all__ = ["Head", "Tampering", "TamperingKind", "Verification", "read_head"]
 
 TamperingKind = Literal[
     "changed", "removed", "inserted", "body_removed", "seal", "truncated", "replaced", "unsigned"
@@ -31,6 +33,18 @@ class Head:
     seal: int
     seal_mac: str
     key_id: str
+
+
+_head: Final = msgspec.json.Decoder(Head)
+
+
+def read_head(data: bytes) -> Head:
+    """A head that was written down as JSON; other keys beside its own are passed over.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return _head.decode(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
