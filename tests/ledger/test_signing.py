@@ -55,7 +55,7 @@ def test_each_event_is_signed_with_the_one_before_it(path):
     for _ in range(2):
         with closing(Ledger(path, keys=[KEY])) as ledger:
             ledger.deliver(again)
-    deliver(path, KEY, subject='a"\x01\\b é')
+    deliver(path, KEY, subject='a"\x01\\b é', model="a\0b")
 
     signer = Signer(KEY)
     [first] = seals(path)

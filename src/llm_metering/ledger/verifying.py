@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from ..errors import LedgerError
 from ._chain import is_behind, read_seals
-from ._files import check_version, explain, open_for_reading
+from ._files import UnavailableError, check_version
+from ._handle import Handle
 from ._links import CONTENT, Seal, Signer, digest_of
 from .recounting import Difference, has_rollups, wrong_lists, wrong_rollups
 from .verification import Head, Tampering, TamperingKind, Verification
@@ -26,8 +27,8 @@ __all__ = ["Head", "Tampering", "TamperingKind", "Verification", "verify_ledger"
 
 _MOST: Final = (1 << 63) - 1
 
-_DAMAGE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What SQLite raises of a damaged file; the latter where its message quotes some of it."""
+_DAMAGE: Final = (UnavailableError, sqlite3.DatabaseError, UnicodeDecodeError)
+"""What may be raised of a damaged file; the last where SQLite's message quotes some of it."""
 _IN_THE_FILE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
 _Row = tuple[int, str, Any, int, bytes | None, bytes | None]
@@ -105,15 +106,17 @@ def verify_ledger(
     return replace(found, wrong_sums=None if sums is None else (*sums, *(lists or ())))
 
 
-def _damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> str:
+def _damage(error: UnavailableError | sqlite3.DatabaseError | UnicodeDecodeError) -> str:
     """What is wrong with the file.
 
     Raises:
         UnavailableError: If it is not the file, such as that it is locked.
     """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if isinstance(error, sqlite3.Error) and code not in _IN_THE_FILE:
-        raise explain(error) from error
+    if isinstance(error, UnavailableError):
+        code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+        if code not in _IN_THE_FILE:
+            raise error
+        return str(error.__cause__)
     return str(error)
 
 
@@ -126,10 +129,11 @@ def _nothing(head: Head | None) -> Verification:
 
 @contextlib.contextmanager
 def _read(path: Path) -> Iterator[sqlite3.Connection | None]:
-    if not path.exists():
-        yield None
-        return
-    with contextlib.closing(open_for_reading(path)) as connection:
+    # By a handle, which has a fork wait for it.
+    with Handle(path).reading() as connection:
+        if connection is None:
+            yield None
+            return
         connection.execute("BEGIN")
         yield connection if check_version(connection) else None
 
