@@ -2,6 +2,7 @@
 
 from .api_key import SCOPES, ApiKey, Scope
 from .api_keys import ApiKeys
-from .portal_tokens import PortalToken, PortalTokens
+from .portal_token import PortalToken
+from .portal_tokens import PortalTokens
 
 __all__ = ["SCOPES", "ApiKey", "ApiKeys", "PortalToken", "PortalTokens", "Scope"]

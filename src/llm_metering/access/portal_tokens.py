@@ -1,13 +1,4 @@
-"""`PortalTokens`: what a customer shows to see the usage of one subject.
-
-::
-
-    lmp1.<claims>.<code>
-
-`<claims>` is the JSON object ``{"exp":…,"id":"…","sub":"…","met":["…"]}`` in UTF-8, its keys in this
-order and without spaces, `met` left out where the token is for all meters; `<code>` the HMAC-SHA-256
-(RFC 2104) of all that stands before the last dot. Both are in base64url (RFC 4648, section 5) without
-padding. `exp` is the first second, of the Unix clock, in which the token holds no longer.
+"""`PortalTokens`: the portal tokens of a home, made, shown, taken back and recognised.
 
 Links do not carry tokens, which end up in histories and logs: they carry a code, which is exchanged for
 its token once and soon.
@@ -16,38 +7,31 @@ its token once and soon.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import re
 import secrets
 import sqlite3
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from ..errors import InvalidArgumentError, PortalTokenError
 from ..subjects import check_subject
 from .file import FILE, microseconds, moment_of, open_file
+from .portal_token import PortalToken, SignedText, text_of
 
-__all__ = ["CODE_LIFE", "DEFAULT_LIFE", "MAX_LIFE", "PREFIX", "PortalToken", "PortalTokens"]
+__all__ = ["CODE_LIFE", "DEFAULT_LIFE", "MAX_LIFE", "PortalTokens"]
 
-PREFIX: Final = "lmp1."
 DEFAULT_LIFE: Final = timedelta(hours=1)
 MAX_LIFE: Final = timedelta(days=366)
 CODE_LIFE: Final = timedelta(minutes=5)
 KEPT_FOR: Final = timedelta(days=30)
 """How long a token that is over is still listed."""
 
-_MAX_TOKEN: Final = 16_384
 _MOST_METERS: Final = 100
 _is_slug: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*").fullmatch
-_is_token: Final = re.compile(r"(lmp1\.([\w-]+))\.([\w-]{43})", re.ASCII).fullmatch
 
 _COLUMNS: Final = "id, subject, meters, created_at, expires_at, revoked_at"
 _SECRET: Final = "SELECT secret FROM portal_secrets ORDER BY id DESC LIMIT 1"
@@ -61,42 +45,6 @@ _REVOKE: Final = """
     UPDATE portal_tokens SET revoked_at = :now
     WHERE revoked_at IS NULL AND (id = :id OR subject = :subject)
     """
-
-
-# Its fields are encoded in this order.
-class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    exp: int
-    id: str
-    sub: str
-    met: tuple[str, ...] | None = None
-
-
-_decoder: Final = msgspec.json.Decoder(_Claims)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortalToken:
-    """A token, without its text.
-
-    Attributes:
-        id: Its name in lists and logs.
-        subject: Whose usage it shows.
-        meters: The slugs of the meters that it shows; `None` is all of them.
-        created_at: In UTC.
-        expires_at: The first moment at which it no longer holds, in UTC, a whole second.
-        revoked_at: When somebody took it back, in UTC.
-    """
-
-    id: str
-    subject: str
-    meters: frozenset[str] | None
-    created_at: datetime
-    expires_at: datetime
-    revoked_at: datetime | None = None
-
-    def covers_meter(self, slug: str) -> bool:
-        """Whether it shows a meter."""
-        return self.meters is None or slug in self.meters
 
 
 class PortalTokens:
@@ -162,7 +110,7 @@ class PortalTokens:
                     microseconds(token.expires_at),
                 ),
             )
-            text = _text(token, _secret(connection))
+            text = text_of(token, _secret(connection))
             connection.execute("COMMIT")
         return token, text
 
@@ -174,21 +122,17 @@ class PortalTokens:
                 `expired`, or is `unknown`: over for so long that it is no longer listed.
             AccessStoreError: If tokens cannot be read now.
         """
-        parts = _is_token(text) if len(text) <= _MAX_TOKEN else None
-        if parts is None:
-            raise PortalTokenError("malformed")
+        signed = SignedText(text)
         if not self._path.exists():
             raise PortalTokenError("wrong_signature")
         with self._file.lent() as connection:
             secret = connection.execute(_SECRET).fetchone()
-            code = _code(parts[1], secret[0] if secret else b"")
-            # The texts are compared, not what they stand for: base64 has several for the same bytes.
-            if not secret or not hmac.compare_digest(code, parts[3]):
-                raise PortalTokenError("wrong_signature")
-            claims = _decoder.decode(urlsafe_b64decode(parts[2] + "=" * (-len(parts[2]) % 4)))
-            row = connection.execute(_ONE, (claims.id,)).fetchone()
+        # Outside: who lends a connection closes it after an error, and opening one takes a while.
+        id = signed.id(secret[0] if secret else None)
+        with self._file.lent() as connection:
+            row = connection.execute(_ONE, (id,)).fetchone()
         if row is None:
-            raise PortalTokenError("unknown", id=claims.id)
+            raise PortalTokenError("unknown", id=id)
         return self._holding(_read(row))
 
     def revoke(self, *, id: str | None = None, subject: str | None = None) -> int:
@@ -270,7 +214,7 @@ class PortalTokens:
             if row is None:
                 raise PortalTokenError("unknown")
             token = self._holding(_read(row))
-            return token, _text(token, _secret(connection))
+            return token, text_of(token, _secret(connection))
 
     def close(self) -> None:
         """Let go of the file; whoever asks next opens it again."""
@@ -294,25 +238,6 @@ def _secret(connection: sqlite3.Connection) -> bytes:
     secret = secrets.token_bytes(32)
     connection.execute("INSERT INTO portal_secrets (secret) VALUES (?)", (secret,))
     return secret
-
-
-def _text(token: PortalToken, secret: bytes) -> str:
-    claims = _Claims(
-        exp=microseconds(token.expires_at) // 1_000_000,
-        id=token.id,
-        sub=token.subject,
-        met=None if token.meters is None else tuple(sorted(token.meters)),
-    )
-    signed = PREFIX + _base64(msgspec.json.encode(claims))
-    return f"{signed}.{_code(signed, secret)}"
-
-
-def _code(signed: str, secret: bytes) -> str:
-    return _base64(hmac.digest(secret, signed.encode(), "sha256"))
-
-
-def _base64(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _digest(code: str) -> bytes:
