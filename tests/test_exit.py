@@ -73,6 +73,48 @@ def test_a_process_ends_though_its_sink_is_down(home):
     assert len(set(ids_on_disk(home))) == 4
 
 
+LAST_WORDS = """
+class Late:
+    meter = meter
+    def __del__(self, call=call):
+        print("taken apart:", sys.is_finalizing(), flush=True)
+        call(self.meter)
+        print("recorded again", flush=True)
+keeper = Late()
+"""
+
+
+def test_what_a_finaliser_records_at_the_very_end_holds_up_no_process(home):
+    """Threads run no more by then: it is on disk for the next process, and nobody waits for a thread."""
+    with OpenMeterServer() as server:
+        stdout, stderr = run_child(CHILD + LAST_WORDS, home, server.sink_url, 5).communicate(
+            timeout=60
+        )
+
+        assert stdout == "recorded\ntaken apart: True\nrecorded again\n", stderr
+        assert len(server.events) == 4
+    assert len(ids_on_disk(home)) == 1
+
+
+HOLDS = """
+import atexit, threading, time
+atexit.unregister(llm_metering.at_exit._close_all)
+names = {"lock": meter._journal._appender.lock, "holds": threading.Event(), "time": time}
+# In a namespace of its own: that of the module is to be taken apart.
+code = "with lock: holds.set(); time.sleep(3600)"
+threading.Thread(target=exec, args=[code, names], daemon=True).start()
+names["holds"].wait()
+"""
+
+
+def test_what_another_thread_was_in_the_midst_of_is_not_waited_for_at_the_very_end(home):
+    """It runs no more, and will never give the lock back; the call it held up was noted before."""
+    child = run_child(CHILD + LAST_WORDS + HOLDS, home, "memory:", 0.1)
+    stdout, stderr = child.communicate(timeout=60)
+
+    assert stdout == "recorded\ntaken apart: True\nrecorded again\n", stderr
+
+
 def test_several_meters_share_the_time_there_is(monkeypatch):
     """However many meters a process made, its end takes the exit timeout once."""
     clock = FakeClock()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .exchange import Counted, Exchange
-from .handoff import Empty, SimpleQueue
+from .handoff import DaemonThread, Empty, SimpleQueue
 from .tokenizers import Encodings, count, guess
 
 __all__ = ["MAX_PENDING", "CountingQueue", "TokenCounters"]
@@ -184,7 +184,7 @@ class CountingQueue:
             return
         try:
             if not self._is_alive():
-                thread = threading.Thread(target=self._work, name="llm-metering-count", daemon=True)
+                thread = DaemonThread(self._work, name="llm-metering-count")
                 thread.start()
                 self._thread = thread
         except RuntimeError:

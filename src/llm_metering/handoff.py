@@ -16,12 +16,21 @@ import time
 # Not from `queue`, where gevent puts its own in place, which only greenlets of one thread may use.
 from _queue import Empty
 from _queue import SimpleQueue as _SimpleQueue
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-__all__ = ["NAP", "Empty", "SimpleQueue", "Turn", "result_of", "threads_are_greenlets", "wait_for"]
+__all__ = [
+    "NAP",
+    "DaemonThread",
+    "Empty",
+    "SimpleQueue",
+    "Turn",
+    "result_of",
+    "threads_are_greenlets",
+    "wait_for",
+]
 
 _T = TypeVar("_T")
 
@@ -88,6 +97,36 @@ def wait_for(futures: Iterable[Future[Any]], deadline: float) -> bool:
         if not future.done():
             return False
     return True
+
+
+class DaemonThread(threading.Thread):
+    """A thread that keeps no process alive, and that nobody who begins it late waits for.
+
+    `Thread.start` waits until the thread has begun to run. As the interpreter is taken apart, none
+    but the main thread runs any more, and before CPython 3.12 a finaliser that begins one (a stream
+    left open to the very end, say) waits for ever, and the process with it
+    (`Lib/threading.py`, `Python/pylifecycle.c` of 3.11).
+
+    Args:
+        target: What it does.
+        name: Its name.
+        args: What `target` is given.
+    """
+
+    def __init__(
+        self, target: Callable[..., object], *, name: str, args: tuple[object, ...] = ()
+    ) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+
+    def start(self) -> None:
+        """Begin it.
+
+        Raises:
+            RuntimeError: There are too many threads, or the interpreter is ending.
+        """
+        if sys.is_finalizing():
+            raise RuntimeError("can't start a thread while the interpreter is taken apart")
+        super().start()
 
 
 class Turn:

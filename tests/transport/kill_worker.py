@@ -79,11 +79,13 @@ def _call_for_ever(caller: Caller) -> None:
             time.sleep(caller.pause())
 
 
-async def _call_for_ever_async(callers: list[Caller]) -> None:
+async def _call_for_ever_async(callers: list[Caller], has_left: Callable[[], bool]) -> None:
     async def one(caller: Caller) -> None:
         while True:
             for _ in caller.call():
                 await asyncio.sleep(caller.pause())
+                if has_left():
+                    raise SystemExit(0)
 
     await asyncio.gather(*map(one, callers))
 
@@ -92,8 +94,12 @@ def _go_on(meter: Meter, work: Work, name: str, *, leaves: bool = False) -> None
     """Call for ever, from threads and from asyncio."""
     diary = Diary(work.diary, name)
 
+    left = threading.Event()
+
     def leave(_number: int, _frame: object) -> None:
         diary.note("L", name)
+        # Python ignores what is raised in a finaliser, so it is looked at as well.
+        left.set()
         raise SystemExit(0)
 
     if leaves:
@@ -103,7 +109,11 @@ def _go_on(meter: Meter, work: Work, name: str, *, leaves: bool = False) -> None
     ]
     for caller in callers[:THREADS]:
         threading.Thread(target=_call_for_ever, args=[caller], daemon=True).start()
-    asyncio.run(_call_for_ever_async(callers[THREADS:]))
+    # Not `asyncio.run`, which waits for the end of every task: where a signal's handler raises between
+    # two of them, the loop loses the one it had in hand (CPython, `asyncio.Runner.run`, on SIGINT).
+    asyncio.new_event_loop().run_until_complete(
+        _call_for_ever_async(callers[THREADS:], left.is_set)
+    )
 
 
 def _fork_later(meter: Meter, work: Work) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
-from ..handoff import Empty, SimpleQueue, wait_for
+from ..handoff import DaemonThread, Empty, SimpleQueue, wait_for
 
 __all__ = ["GivingBack"]
 
@@ -61,12 +61,7 @@ class GivingBack:
 
     def _start(self) -> None:
         ended: Future[None] = Future()
-        thread = threading.Thread(
-            target=self._work,
-            args=(self._queue, ended),
-            name="llm-metering-give-back",
-            daemon=True,
-        )
+        thread = DaemonThread(self._work, args=(self._queue, ended), name="llm-metering-give-back")
         thread.start()
         self._thread, self._ended = thread, ended
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from .. import system
 from ..errors import LimitStoreError
+from ..handoff import DaemonThread
 from .stores import LimitStore
 
 __all__ = ["HELD_FOR", "RENEW_EVERY", "Leases"]
@@ -61,8 +62,8 @@ class Leases:
         thread = self._thread
         if (thread is None or not thread.is_alive()) and self._starting.acquire(blocking=False):
             try:
-                self._thread = threading.Thread(
-                    target=self._work, args=(self._wake,), name="llm-metering-leases", daemon=True
+                self._thread = DaemonThread(
+                    self._work, args=(self._wake,), name="llm-metering-leases"
                 )
                 self._thread.start()
             except RuntimeError:

@@ -17,6 +17,7 @@ from typing import Final
 from .. import system
 from ..errors import LimitStoreError
 from ..event_ids import new_event_id
+from ..handoff import DaemonThread
 from .stores import AccountKey, Hold, LimitStore
 
 __all__ = ["LEASED_FOR", "Slices", "part_of"]
@@ -234,11 +235,8 @@ class Slices:
         if self._thread is None or not self._thread.is_alive():
             self._closing.clear()
             try:
-                self._thread = threading.Thread(
-                    target=self._work,
-                    args=(self._closing,),
-                    name="llm-metering-slices",
-                    daemon=True,
+                self._thread = DaemonThread(
+                    self._work, args=(self._closing,), name="llm-metering-slices"
                 )
                 self._thread.start()
             except RuntimeError:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from .. import system
+from ..handoff import DaemonThread
 from . import sources
 from .bpe import Encoding
 from .text import TextEncoding
@@ -189,7 +190,7 @@ class Encodings:
     @staticmethod
     def _in_background(work: Callable[[], object]) -> bool:
         # A daemon: tiktoken's reader knows no time-out, and must not keep an interpreter alive.
-        thread = threading.Thread(target=work, name="llm-metering-encodings", daemon=True)
+        thread = DaemonThread(work, name="llm-metering-encodings")
         try:
             thread.start()
         except RuntimeError:  # the interpreter is ending

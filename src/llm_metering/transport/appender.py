@@ -7,6 +7,7 @@ generator's `finally` inside any allocation) is left to the append under way.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections import deque
@@ -86,6 +87,9 @@ class Appender:
         """
         system.notice_fork()
         self._deferred.append(record)
+        if sys.is_finalizing():
+            self._write_alone()
+            return True
         if self._busy_since or self.stalls.is_stalled:
             if self._busy_by == threading.get_ident():
                 return False
@@ -160,6 +164,19 @@ class Appender:
                     self._place.dropped["stalled"] += 1
         return True
 
+    def _write_alone(self) -> None:
+        """Write as a finaliser does while the interpreter is taken apart: no other thread runs any more.
+
+        What one of them was in the midst of stays so, and is not waited for. The note of the call is on
+        disk then, and the next process settles it.
+        """
+        if self._busy_since or not self.lock.acquire(blocking=False):
+            return
+        try:
+            self._write_deferred()
+        finally:
+            self.lock.release()
+
     def _write_deferred(self) -> None:
         # The outer loop: what is deferred between the inner loop's last look and the release
         # must not wait for the next record, which may never come.
@@ -205,4 +222,4 @@ class Appender:
 
     def _leaves_it(self) -> bool:
         """Whether the rest is left to the syncing thread: this one has waited enough."""
-        return not self.syncer.runs_here and self.syncer.at_once()
+        return not (sys.is_finalizing() or self.syncer.runs_here) and self.syncer.at_once()

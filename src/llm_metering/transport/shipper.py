@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from .. import system
-from ..handoff import Empty, SimpleQueue, Turn
+from ..handoff import DaemonThread, Empty, SimpleQueue, Turn
 from ..sinks.base import Sink
 from .alarms import Alarms
 from .bounds import DEFAULT_BACKLOG_BYTES
@@ -222,9 +222,7 @@ class Shipper:
         return min(max(deadline - self._clock(), 0.0), threading.TIMEOUT_MAX)
 
     def _start(self) -> None:
-        thread = threading.Thread(
-            target=self._run, name=f"llm-metering-{self.sink.name}", daemon=True
-        )
+        thread = DaemonThread(self._run, name=f"llm-metering-{self.sink.name}")
         try:
             thread.start()
         except RuntimeError:

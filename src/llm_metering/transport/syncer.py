@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from ..handoff import Empty, SimpleQueue
+from ..handoff import DaemonThread, Empty, SimpleQueue
 
 __all__ = ["DISK_RETRY_EVERY", "SYNC_EVERY", "Syncer"]
 
@@ -51,7 +51,7 @@ class Syncer:
     def start(self) -> bool:
         """Have the thread, and say whether it is there."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="llm-metering-sync", daemon=True)
+            thread = DaemonThread(self._run, name="llm-metering-sync")
             try:
                 thread.start()
             except RuntimeError:

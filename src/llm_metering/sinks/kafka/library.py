@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
 from ... import system
 from ...errors import MissingExtraError
+from ...handoff import DaemonThread
 from ..reasons import shorten
 
 __all__ = ["Log", "confluent_kafka", "destroy", "hold_on"]
@@ -54,7 +54,7 @@ def destroy(last: list[Any]) -> None:
             last.clear()
 
     # It waits for librdkafka's threads, and one of those may wait for the resolver.
-    thread = threading.Thread(target=work, name="llm-metering-kafka-end", daemon=True)
+    thread = DaemonThread(work, name="llm-metering-kafka-end")
     try:
         thread.start()
     except RuntimeError:
