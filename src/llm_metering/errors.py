@@ -117,7 +117,12 @@ class ApiKeyError(MeteringError, ValueError):
 
     def __init__(self, reason: str, *, id: str | None = None) -> None:
         # Not the key: whoever reads a log could use it.
-        super().__init__(f"the API key is not accepted: {reason}")
+        named = "the API key" if id is None else f"the API key {id}"
+        super().__init__(
+            f"there is no API key {id}"
+            if reason == "unknown" and id is not None
+            else f"{named} is not accepted: {reason}"
+        )
         self.reason = reason
         self.id = id
 

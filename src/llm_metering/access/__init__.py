@@ -2,7 +2,8 @@
 
 from .api_key import SCOPES, ApiKey, Scope
 from .api_keys import ApiKeys
+from .audit import AuditLog
 from .portal_token import PortalToken
 from .portal_tokens import PortalTokens
 
-__all__ = ["SCOPES", "ApiKey", "ApiKeys", "PortalToken", "PortalTokens", "Scope"]
+__all__ = ["SCOPES", "ApiKey", "ApiKeys", "AuditLog", "PortalToken", "PortalTokens", "Scope"]
