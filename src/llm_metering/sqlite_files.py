@@ -1,9 +1,10 @@
-"""The open connection to a small SQLite file of ours, which a fork must not carry into the child.
+"""The open connection to a SQLite file of ours, which a fork must not carry into the child.
 
 SQLite keeps its POSIX locks per process: a connection that a child opens beside an inherited one takes
 none (https://www.sqlite.org/howtocorrupt.html, section 2.6). So it is closed before a fork.
 
-The ledger has a connection of its own kind (`ledger._handle`): it reads beside who writes, and migrates.
+The ledger's writer has a connection of its own kind (`ledger._handle`): it migrates, and folds between two
+batches.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +22,7 @@ from . import system
 from .errors import MeteringError
 from .handoff import Turn
 
-__all__ = ["BUSY_TIMEOUT", "SQLiteFile"]
+__all__ = ["BUSY_TIMEOUT", "LentConnection", "SQLiteFile", "is_busy"]
 
 BUSY_TIMEOUT: Final = 2.0
 """Seconds to wait for others who write."""
@@ -32,20 +34,17 @@ _SCHEMA_VERSION: Final = 1
 _SPOILED: Final = "this process was forked while it was in use, and cannot use it"
 
 
-class SQLiteFile:
-    """Lends a connection to one thread at a time, and makes the file if it is not there.
+class LentConnection(ABC):
+    """Lends a connection to one thread at a time.
 
     Args:
-        path: The file; made for this user only.
-        script: What makes its tables and ends with `PRAGMA user_version = 1`: statements, each of which
-            ends with a semicolon at the end of a line.
+        path: The file.
         name: What it is called in errors.
         error: What is raised if it cannot be used now.
     """
 
-    def __init__(self, path: Path, *, script: str, name: str, error: type[MeteringError]) -> None:
+    def __init__(self, path: Path, *, name: str, error: type[MeteringError]) -> None:
         self._path = path
-        self._script = script
         self._name = name
         self._error = error
         self._connection: sqlite3.Connection | None = None
@@ -119,6 +118,26 @@ class SQLiteFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
+    @abstractmethod
+    def _opened(self) -> sqlite3.Connection:
+        """Open it."""
+
+
+class SQLiteFile(LentConnection):
+    """Lends a connection to one thread at a time, and makes the file if it is not there.
+
+    Args:
+        path: The file; made for this user only.
+        script: What makes its tables and ends with `PRAGMA user_version = 1`: statements, each of which
+            ends with a semicolon at the end of a line.
+        name: What it is called in errors.
+        error: What is raised if it cannot be used now.
+    """
+
+    def __init__(self, path: Path, *, script: str, name: str, error: type[MeteringError]) -> None:
+        super().__init__(path, name=name, error=error)
+        self._script = script
+
     def _opened(self) -> sqlite3.Connection:
         path = self._path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -137,10 +156,7 @@ class SQLiteFile:
                 connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
                 connection.close()
-                if (
-                    error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY
-                    or time.monotonic() >= deadline
-                ):
+                if not is_busy(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(_OPEN_AGAIN_AFTER)
             except BaseException:
@@ -159,3 +175,11 @@ class SQLiteFile:
             )
         for statement in self._script.split(";\n"):
             connection.execute(statement)
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether it is somebody else who is at the file just now."""
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    )

@@ -25,9 +25,11 @@ from . import (
     reconcile,
     replay,
     reprice,
+    serve,
     status,
     verify,
 )
+from .keys import keys
 from .limits import limits
 from .limits.balance import balance
 from .limits.grant import grant
@@ -74,11 +76,13 @@ app.command("grant")(grant)
 app.command("balance")(balance)
 app.add_typer(limits, name="limits")
 app.add_typer(prices, name="prices")
+app.add_typer(keys, name="keys")
 app.command("export")(export.export)
 app.command("import")(importing.import_files)
 app.command("reprice")(reprice.reprice)
 app.command("prune")(prune.prune)
 app.command("verify")(verify.verify)
+app.command("serve")(serve.serve)
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
 

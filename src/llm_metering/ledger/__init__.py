@@ -1,6 +1,9 @@
 """The ledger: usage on this machine, in one SQLite file. A sink that can be asked."""
 
+from ..sinks._payload import UnusableEventError
+from ._rows import check_event
 from .billing import Billing, PriceVersion
+from .known import KnownEvents
 from .pricing import PricedNow
 from .repricing import Change, Repriced
 from .store import Ledger
@@ -10,10 +13,13 @@ __all__ = [
     "Billing",
     "Change",
     "Head",
+    "KnownEvents",
     "Ledger",
     "PriceVersion",
     "PricedNow",
     "Repriced",
     "Tampering",
+    "UnusableEventError",
     "Verification",
+    "check_event",
 ]

@@ -12,7 +12,16 @@ from msgspec.structs import astuple
 
 from ..sinks._payload import UnusableEventError, read_event_as
 
-__all__ = ["ALL_COLUMNS", "COLUMNS", "EPOCH", "Row", "inserts", "microseconds", "read_row"]
+__all__ = [
+    "ALL_COLUMNS",
+    "COLUMNS",
+    "EPOCH",
+    "Row",
+    "check_event",
+    "inserts",
+    "microseconds",
+    "read_row",
+]
 
 Row = tuple[str | int | None, ...]
 
@@ -190,6 +199,15 @@ def read_row(payload: bytes) -> Row:
         payload.decode(),
         plain_tier,
     )
+
+
+def check_event(payload: bytes) -> None:
+    """Go on if the ledger will take an event.
+
+    Raises:
+        UnusableEventError: If it is no event, or one that cannot be counted.
+    """
+    read_row(payload)
 
 
 def _checked(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
@@ -149,6 +150,32 @@ class Recording:
         except Exception as error:
             raise NotDurableError(f"recorded, but not on the medium: {error}") from error
         return event
+
+    def forward(self, events: Iterable[tuple[str, bytes]]) -> None:
+        """Record events that were made elsewhere, as they are; `secured` says when they are safe.
+
+        Args:
+            events: Their ids, and the events: CloudEvents in structured JSON, of this meter's source,
+                that `ledger.check_event` has nothing against.
+        """
+        waiting = nobody_waits.set(True)
+        try:
+            for event_id, payload in events:
+                self._journal.record(event_id, payload)
+        finally:
+            nobody_waits.reset(waiting)
+
+    def secured(self) -> Future[None] | None:
+        """What was recorded before is in the journal's file; where durability is `power`, on the medium.
+
+        Returns:
+            `None` if it is there; else what is done when it is. Its exception, if it has one, says why
+            it is not: then it is in memory, and may be delivered yet. Offer it again, under the same
+            ids.
+        """
+        if not self._journal.held and self._journal.durability != "power":
+            return None
+        return self._journal.durable()
 
     def metered_stream(
         self,

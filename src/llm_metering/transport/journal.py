@@ -110,6 +110,11 @@ class Journal:
         return self._place.writer.name
 
     @property
+    def durability(self) -> Durability:
+        """What a recorded event survives."""
+        return self._durability
+
+    @property
     def recorded(self) -> int:
         """Events taken in."""
         return self._appender.recorded

@@ -1,0 +1,75 @@
+"""`Caller`: who asks, and what they may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..access import ApiKey, Scope
+from .problems import Refusal
+
+if TYPE_CHECKING:
+    from ..access import PortalToken
+
+__all__ = ["Caller"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: a program with a key, a customer with a token, or somebody where neither is wanted.
+
+    Attributes:
+        key: The API key.
+        token: The portal token.
+        client: The address it comes from.
+    """
+
+    key: ApiKey | None = None
+    token: PortalToken | None = None
+    client: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """How the audit log calls it."""
+        if self.key is not None:
+            return f"key:{self.key.id}"
+        return "anonymous" if self.token is None else f"token:{self.token.id}"
+
+    def needs(self, scope: Scope) -> None:
+        """Go on if it has a scope.
+
+        Raises:
+            Refusal: If not. A portal token has none: what it may see has paths of its own.
+        """
+        if self.token is not None or (self.key is not None and not self.key.may(scope)):
+            raise Refusal(403, f"this needs the scope {scope}", reason="wrong scope")
+
+    def may_send(self, source: str, subject: str) -> None:
+        """Go on if it may send events of a source and a subject.
+
+        Raises:
+            Refusal: If not.
+        """
+        if self.key is None:
+            return
+        if not self.key.covers_source(source):
+            raise Refusal(403, "this key may not send events of that source", reason="source")
+        self.needs_subject(subject)
+
+    def needs_everybody(self) -> None:
+        """Go on if it may see what is of whoever.
+
+        Raises:
+            Refusal: If it is bound to subjects.
+        """
+        if self.key is not None and self.key.subjects is not None:
+            raise Refusal(403, "this key is for some subjects alone", reason="subject")
+
+    def needs_subject(self, subject: str) -> None:
+        """Go on if it may see, and send, what is of a subject.
+
+        Raises:
+            Refusal: If not.
+        """
+        if self.key is not None and not self.key.covers_subject(subject):
+            raise Refusal(403, "this key is for other subjects", reason="subject")

@@ -1,0 +1,241 @@
+"""What stands before every route: who calls, from where, how fast, and how much of it is read.
+
+A key is looked at before the body is: who has none makes nobody read megabytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..access import ApiKeys, AuditLog, PortalTokens
+from ..access.portal_token import PREFIX as TOKEN_PREFIX
+from ..errors import AccessStoreError, ApiKeyError, PortalTokenError
+from .callers import Caller
+from .incoming import is_deeper
+from .measures import Measures
+from .options import ServerOptions
+from .problems import Refusal
+from .rates import Rates
+
+__all__ = ["PUBLIC", "Gate", "note"]
+
+PUBLIC: Final = frozenset(["/healthz", "/readyz"])
+"""Paths that are answered without a key; they say nothing but whether the server works."""
+
+_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
+_TOO_SLOW: Final = 408
+
+
+class Gate:
+    """Lets requests through to the application, or answers them itself.
+
+    Args:
+        app: The application.
+        keys: Who has a key.
+        tokens: Who has a portal token.
+        audit: Hears of who was refused.
+        measures: Hears of every answer.
+        options: How much is taken.
+        clock: Monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: ApiKeys,
+        tokens: PortalTokens,
+        audit: AuditLog,
+        measures: Measures,
+        options: ServerOptions,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._tokens = tokens
+        self._audit = audit
+        self._measures = measures
+        self._options = options
+        self._clock = clock
+        self._rates = Rates(clock=clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        began = self._clock()
+        request_id = secrets.token_hex(8)
+        status = 500
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                    (b"cache-control", b"no-store"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        client = scope["client"][0] if scope.get("client") else None
+        caller = Caller(client=client)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        try:
+            headers = Headers(scope=scope)
+            caller = state["caller"] = await self._caller(scope["path"], headers, client)
+            self._slow_down(caller)
+            replay = await self._body(headers, receive)
+        except Refusal as refusal:
+            await run_in_threadpool(note, self._audit, refusal, caller, scope)
+            await refusal.response(instance=f"urn:request:{request_id}")(scope, receive, send_on)
+        except ClientGone:
+            return
+        else:
+            await self._app(scope, replay, send_on)
+        finally:
+            self._measures.answered(scope, status, self._clock() - began)
+
+    async def _caller(self, path: str, headers: Headers, client: str | None) -> Caller:
+        if path in PUBLIC:
+            return Caller(client=client)
+        given = headers.get("authorization")
+        if given is None:
+            if not await run_in_threadpool(self._are_keys_required):
+                self._check_host(headers)
+                return Caller(client=client)
+            raise _unknown("no key")
+        kind, _, text = given.strip().partition(" ")
+        if kind.lower() != "bearer":
+            raise _unknown("no key")
+        return await run_in_threadpool(self._recognised, text.strip(), client)
+
+    def _recognised(self, text: str, client: str | None) -> Caller:
+        try:
+            if text.startswith(TOKEN_PREFIX):
+                return Caller(token=self._tokens.recognise(text), client=client)
+            return Caller(key=self._keys.recognise(text), client=client)
+        except ApiKeyError as error:
+            raise _unknown(f"key {error.reason}", error.id) from None
+        except PortalTokenError as error:
+            raise _unknown(f"token {error.reason}", error.id) from None
+        except AccessStoreError as error:
+            raise Refusal(503, "keys cannot be read now", headers={"Retry-After": "5"}) from error
+
+    def _are_keys_required(self) -> bool:
+        try:
+            return self._options.keys_required or bool(self._keys.all())
+        except AccessStoreError as error:
+            raise Refusal(503, "keys cannot be read now", headers={"Retry-After": "5"}) from error
+
+    def _check_host(self, headers: Headers) -> None:
+        # A page of another site reaches this machine from the browser of who sits before it, under
+        # that site's name.
+        name = headers.get("host", "")
+        host = name if name.endswith("]") else name.rpartition(":")[0] or name
+        if host.lower() not in (*_LOCAL, *self._options.hosts):
+            raise Refusal(403, "this server is called by another name", reason="host")
+
+    def _slow_down(self, caller: Caller) -> None:
+        if caller.key is None:
+            return
+        per_minute = caller.key.requests_per_minute or self._options.requests_per_minute
+        wait = self._rates.wait(caller.key.id, per_minute)
+        if wait:
+            raise Refusal(
+                429,
+                f"this key makes at most {per_minute} requests a minute",
+                headers={"Retry-After": str(int(wait) + 1)},
+                reason="rate",
+            )
+
+    async def _body(self, headers: Headers, receive: Receive) -> Receive:
+        """All of the body, read within the limits; what reads it again."""
+        most = self._options.max_body
+        too_large = Refusal(
+            413, f"a body has at most {most} bytes", headers={"Connection": "close"}
+        )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Something before us may have taken the other one for the length (RFC 9112, section 6.1).
+            raise Refusal(
+                400, "a body has one length", headers={"Connection": "close"}, reason="two lengths"
+            )
+        try:
+            if int(headers.get("content-length", "0")) > most:
+                raise too_large
+        except ValueError:
+            raise Refusal(400, "the content length is no number") from None
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "bodies are taken as they are, without a content encoding")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._options.body_timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise too_large
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise Refusal(
+                _TOO_SLOW, "the body took too long to come", headers={"Connection": "close"}
+            ) from None
+        whole = bytes(body)
+        if whole and is_deeper(whole, self._options.max_depth):
+            raise Refusal(400, f"the body is nested more than {self._options.max_depth} deep")
+        return _replaying(whole, receive)
+
+
+def note(audit: AuditLog, refusal: Refusal, caller: Caller, scope: Scope) -> None:
+    """Write down that somebody was refused, where that is something for the audit log."""
+    if refusal.reason is not None:
+        audit.refused(
+            refusal.reason,
+            actor=caller.actor,
+            status=refusal.status,
+            method=scope["method"],
+            path=scope["path"],
+            client=caller.client,
+            request=scope["state"]["request_id"],
+        )
+
+
+class ClientGone(Exception):  # noqa: N818  # it is no error
+    """Whoever called has gone before all of the request was here."""
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    is_read = False
+
+    async def replay() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _unknown(reason: str, id: str | None = None) -> Refusal:
+    # Always the same: whoever shows a key is not told what is wrong with it.
+    return Refusal(
+        401,
+        "a key is wanted: Authorization: Bearer",
+        headers={"WWW-Authenticate": "Bearer"},
+        reason=reason if id is None else f"{reason} {id}",
+    )

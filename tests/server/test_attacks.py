@@ -1,0 +1,309 @@
+"""Who may not is refused: nothing is stored, nothing is told, and it is in the audit log."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import timedelta
+
+import pytest
+
+from llm_metering.access import PortalTokens
+
+from .conftest import EVENTS, audit, bearer, event
+
+PUBLIC = {"/healthz", "/readyz"}
+JSON = {"Content-Type": "application/json"}
+
+
+def post(client, document, **headers):
+    """Send a document."""
+    return client.post(EVENTS, content=json.dumps(document), headers={**JSON, **headers})
+
+
+def routes(client):
+    """Every operation there is, as method and path."""
+    paths = client.app.openapi()["paths"]
+    return [
+        (method.upper(), re.sub(r"\{[^}]*\}", "x", path))
+        for path, operations in paths.items()
+        for method in operations
+    ]
+
+
+def bad_credentials(keys, tokens, home):
+    """Authorization headers that let nobody in, by what the audit log says of them."""
+    revoked, text = keys.create("revoked", ["admin"])
+    keys.revoke(revoked.id)
+    replaced, old = keys.create("replaced", ["admin"])
+    keys.rotate(replaced.id)
+    _, good = keys.create("good", ["admin"])
+    prefix, id, secret = good.split("_", 2)  # a secret may hold an underscore
+    past = PortalTokens(home, clock=lambda: time.time() - 3600)
+    _, expired = past.create("acme", life=timedelta(minutes=1))
+    past.close()
+    gone, taken_back = tokens.create("acme")
+    tokens.revoke(id=gone.id)
+    _, right = tokens.create("acme")
+    head, claims, code = right.split(".")
+    return {
+        "no key": None,
+        "key revoked": f"Bearer {text}",
+        "key expired": f"Bearer {old}",
+        "key wrong_secret": f"Bearer {prefix}_{id}_{secret[::-1]}",
+        "key unknown": f"Bearer lmk_0123456789ab_{secret}",
+        "key malformed": f"Bearer {good}x",
+        "token expired": f"Bearer {expired}",
+        "token revoked": f"Bearer {taken_back}",
+        "token wrong_signature": f"Bearer {head}.{claims}.{code[::-1]}",
+        "token malformed": f"Bearer {head}.{claims}",
+    }
+
+
+def test_no_route_lets_anybody_in_without_a_key_that_holds(serving, keys, tokens, home):
+    """With no key, and with ten kinds of bad ones, on every route, known or not."""
+    bad = bad_credentials(keys, tokens, home)
+    answers = set()
+    with serving(keys_required=True) as client:
+        asked = [*routes(client), ("GET", "/openapi.json"), ("GET", "/nowhere"), ("DELETE", EVENTS)]
+        assert ("POST", EVENTS) in asked
+        for method, path in asked:
+            if path in PUBLIC:
+                continue
+            for header in bad.values():
+                headers = {} if header is None else {"Authorization": header}
+                response = client.request(
+                    method, path, content=json.dumps(event()), headers={**JSON, **headers}
+                )
+                assert (response.status_code, path) == (401, path)
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+                document = response.json()
+                document.pop("instance")
+                answers.add(json.dumps(document))
+        assert list(client.app.state.desk.sources.names()) == ["server"]
+
+    # All are told the same, and the log has what was wrong.
+    assert len(answers) == 1
+    reasons = {" ".join(line["reason"].split(" ")[:2]) for line in audit(home)}
+    assert reasons == set(bad)
+    written = json.dumps(audit(home))
+    assert not any(header.split()[1] in written for header in bad.values() if header)
+    assert not (home / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("scopes", [["read"], ["ingest"]])
+def test_a_key_does_what_its_scopes_say(serving, keys, recorded, home, scopes):
+    """One that reads records nothing, and one that records reads nothing."""
+    _, key = keys.create("narrow", scopes)
+    with serving(keys_required=True, key=key) as client:
+        sent = post(client, event()).status_code
+        read = client.get("/metrics").status_code
+
+    assert (sent, read) == ((403, 200) if scopes == ["read"] else (204, 403))
+    assert len(recorded()) == (0 if scopes == ["read"] else 1)
+    assert [line["reason"] for line in audit(home)] == ["wrong scope"]
+
+
+def test_a_customer_with_a_portal_token_sends_nothing(serving, tokens, recorded):
+    """And sees nothing of the operator's."""
+    _, text = tokens.create("acme")
+    with serving(keys_required=True, key=text) as client:
+        assert post(client, event()).status_code == 403
+        assert client.get("/metrics").status_code == 403
+
+    assert recorded() == {}
+
+
+@pytest.mark.parametrize(
+    ("bound", "sent", "reason"),
+    [
+        pytest.param({"sources": ["batch"]}, event(), "source", id="another source"),
+        pytest.param({"subjects": ["globex"]}, event(), "subject", id="another subject"),
+        pytest.param(
+            {"subjects": ["acme"]}, event(subject="Acme"), "subject", id="the same in capitals"
+        ),
+        pytest.param({"sources": ["app"]}, event(source="app/"), "source", id="with a slash"),
+        pytest.param({"sources": ["app"]}, event(source="app/../app"), "source", id="a path"),
+    ],
+)
+def test_a_key_bills_nobody_else(serving, keys, recorded, home, bound, sent, reason):
+    """Not with one event among a hundred, of which none is recorded then."""
+    _, key = keys.create("bound", ["ingest"], **bound)
+    fitting = event(
+        source=next(iter(bound.get("sources", ["app"]))),
+        subject=next(iter(bound.get("subjects", ["acme"]))),
+    )
+    many = [fitting | {"id": str(number)} for number in range(99)]
+    with serving(keys_required=True, key=key) as client:
+        response = post(client, [*many, sent | {"id": "bad"}])
+
+        assert response.status_code == 403
+        assert response.json()["event"] == 99
+        assert recorded(fitting["source"]) == recorded(sent["source"]) == {}
+    assert [line["reason"] for line in audit(home)] == [reason]
+    assert audit(home)[0]["actor"].startswith("key:")
+
+
+def test_a_key_takes_no_id_of_another_ones(serving, keys, recorded):
+    """What the first has recorded stays; the second is told no more than that it is taken."""
+    _, first = keys.create("first", ["ingest"])
+    _, second = keys.create("second", ["ingest"])
+    with serving(keys_required=True) as client:
+        assert post(client, event("1"), **bearer(first)).status_code == 204
+        response = post(client, event("1", subject="globex"), **bearer(second))
+
+        assert response.status_code == 409
+        assert "acme" not in response.text
+        assert recorded() == {"1": event("1")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "../../etc/passwd",
+        "'; DROP TABLE events; --",
+        "a' OR '1'='1",
+        "acme\r\nX-Injected: yes",
+        "<script>alert(1)</script>",
+        "${jndi:ldap://x}",
+        "%00%2e%2e%2f",
+        "\u202eemca",
+    ],
+)
+def test_names_are_names_whatever_they_look_like(client, recorded, home, text):
+    """In an id, a source, a subject, a type, a model: nothing obeys them."""
+    sent = event(text, subject=text, type=text, data={"model": text, "total_tokens": 1})
+
+    response = post(client, sent)
+
+    assert response.status_code == 204
+    assert "x-injected" not in {name.lower() for name in response.headers}
+    assert recorded() == {text: sent}
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+    response = post(client, event("2", source=text))
+    assert response.status_code in (204, 400)
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/events/../../metrics",
+        "//metrics",
+        "/metrics/",
+        "/api/v1/events%2f",
+        "/%2e%2e/metrics",
+    ],
+)
+def test_no_path_leads_around_the_gate(serving, keys, path):
+    """Written in whatever way."""
+    keys.create("any", ["admin"])
+    with serving() as client:
+        assert client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer",
+        "Bearer ",
+        "bearer lmk_",
+        "Basic bG1rOg==",
+        "Bearer a b c",
+        "lmk_x",
+        "Bearer \x7f",
+        "",
+    ],
+)
+def test_strange_authorizations_are_no_keys(serving, header):
+    """And no errors of ours."""
+    with serving(keys_required=True) as client:
+        assert post(client, event(), Authorization=header).status_code == 401
+
+
+def test_a_page_of_another_site_reaches_no_server_of_this_machine(serving, recorded, home):
+    """Where no key is wanted, its browser comes under that site's name, or without a type of ours."""
+    with serving(hosts=("meter.internal",)) as client:
+        assert post(client, event(), Host="evil.example").status_code == 403
+        assert post(client, event(), Host="evil.example:8787").status_code == 403
+        assert post(client, event(), Host="localhost.evil.example").status_code == 403
+        assert client.post(EVENTS, content=json.dumps(event())).status_code == 415
+        assert client.options(EVENTS, headers={"Origin": "https://evil.example"}).status_code == 405
+        for host in ("localhost", "127.0.0.1:8787", "[::1]:8787", "[::1]", "meter.internal:80"):
+            assert post(client, event(host), Host=host).status_code == 204
+        assert len(recorded()) == 5
+    assert [line["reason"] for line in audit(home)] == ["host"] * 3
+
+
+def test_with_the_first_key_nobody_goes_without(serving, keys, home):
+    """And it stays so when the last one is taken back."""
+    with serving() as client:
+        assert client.get("/metrics").status_code == 200
+        made, key = keys.create("first", ["admin"])
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=bearer(key)).status_code == 200
+        keys.revoke(made.id)
+        assert client.get("/metrics", headers=bearer(key)).status_code == 401
+        assert client.get("/metrics").status_code == 401
+
+
+def test_a_key_that_goes_too_fast_waits(serving, keys, home):
+    """Others do not."""
+    _, slow = keys.create("slow", ["ingest"], requests_per_minute=6)
+    _, fast = keys.create("fast", ["ingest"])
+    with serving(keys_required=True) as client:
+        assert post(client, event("1"), **bearer(slow)).status_code == 204
+        response = post(client, event("2"), **bearer(slow))
+        assert response.status_code == 429
+        assert 1 <= int(response.headers["Retry-After"]) <= 11
+        for number in range(20):
+            assert post(client, event(str(number + 3)), **bearer(fast)).status_code == 204
+    assert [line["reason"] for line in audit(home)] == ["rate"]
+
+
+def test_bodies_that_are_too_large_are_not_read(serving, recorded):
+    """Said by their length, or found on the way."""
+    with serving(max_body=10_000) as client:
+        response = post(client, event(data={"model": "x" * 20_000}))
+        assert response.status_code == 413
+
+        def chunks():
+            for _ in range(100):
+                yield b"x" * 1000
+
+        assert client.post(EVENTS, content=chunks(), headers=JSON).status_code == 413
+        for length in ("-1", "abc", "1e9"):
+            headers = {**JSON, "Content-Length": length}
+            assert client.post(EVENTS, content=b"{}", headers=headers).status_code == 400
+        packed = {**JSON, "Content-Encoding": "gzip"}
+        assert client.post(EVENTS, content=b"{}", headers=packed).status_code == 415
+        assert post(client, event()).status_code == 204
+    assert len(recorded()) == 1
+
+
+def test_an_error_of_ours_tells_nothing(client, monkeypatch, caplog):
+    """Neither its message, which may quote what was sent, nor where it was."""
+    desk = client.app.state.desk
+
+    def fail(_):
+        raise ValueError("secret of acme")
+
+    monkeypatch.setattr(type(desk.intake), "take", lambda *_: fail(0))
+
+    response = post(client, event())
+
+    assert response.status_code == 500
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "acme" not in response.text
+    assert "Traceback" not in response.text
+    assert "secret of acme" not in caplog.text
+
+
+def test_answers_are_kept_by_nobody_on_the_way(client):
+    """And no browser takes them for something else."""
+    for response in (client.get("/metrics"), client.get("/nowhere"), post(client, event())):
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-Id"])
+        assert "server" not in response.headers
