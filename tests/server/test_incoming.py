@@ -129,6 +129,12 @@ def test_what_is_wrong_is_said_without_the_value(changes, said):
         pytest.param([], "application/json", 400, id="an empty list"),
         pytest.param(b"{", "application/json", 400, id="half of it"),
         pytest.param(b"NaN", "application/json", 400, id="NaN"),
+        pytest.param(
+            json.dumps(event(data={"other": 7})).replace("7}", "1e400}").encode(),
+            "application/json",
+            400,
+            id="a number beyond all",
+        ),
         pytest.param(b'{"id": "\xff"}', "application/json", 400, id="no UTF-8"),
         pytest.param([event(str(n)) for n in range(101)], "application/json", 413, id="too many"),
         pytest.param(event(data={"a": "x" * 10_000}), "application/json", 413, id="too large"),

@@ -223,11 +223,30 @@ def test_more_sources_than_are_kept_in_hand(serving, recorded, home):
             for number in range(6):
                 source = f"app-{number}"
                 assert post(client, event(f"{turn}", source=source)).status_code == 204
-        assert len(client.app.state.desk.sources.names()) <= 4
+        assert len(client.app.state.desk.sources.meters()) <= 3
 
     for number in range(6):
         assert set(recorded(f"app-{number}")) == {"0", "1"}
     assert {row["pending"] for row in home_status(home)["sinks"]} == {0}
+
+
+def test_a_meter_with_something_in_memory_is_not_put_aside(serving, monkeypatch):
+    """It has to be there when the disk takes something again."""
+    waits = Future()
+    holding = Meter.secured
+
+    def secured(meter):
+        return waits if meter.settings.source == "app-0" else holding(meter)
+
+    with serving(most_sources=1) as client:
+        sources = client.app.state.desk.sources
+        first = sources.of("app-0")
+        monkeypatch.setattr(Meter, "secured", secured)
+        for number in range(1, 4):
+            sources.of(f"app-{number}")
+
+        assert [meter.settings.source for meter in sources.meters()][1:] == ["app-0", "app-3"]
+        assert sources.of("app-0") is first
 
 
 def test_what_a_server_left_the_next_one_ships(serving, home):
@@ -241,7 +260,7 @@ def test_what_a_server_left_the_next_one_ships(serving, home):
             assert upstream.wait_until(lambda: len(upstream.events) == 1, 30)
 
 
-def test_a_disk_that_takes_nothing_is_told_of(client, monkeypatch):
+def test_a_disk_that_takes_nothing_is_told_of(client, recorded, monkeypatch):
     """A 2xx says that it is in the journal; whoever has another answer sends it again."""
     failing = Future()
     failing.set_exception(OSError("no space left on device"))
@@ -256,6 +275,9 @@ def test_a_disk_that_takes_nothing_is_told_of(client, monkeypatch):
     monkeypatch.undo()
     assert post(client, event()).status_code == 204
     assert client.get("/readyz").status_code == 200
+    # It was recorded again: where the first one was held, nobody may be any more.
+    assert 'events_total{outcome="recorded"} 1.0' in client.get("/metrics").text
+    assert set(recorded()) == {"1"}
 
 
 def test_power_is_waited_for_before_the_answer(serving, recorded):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import ssl
@@ -96,6 +97,35 @@ def test_without_its_packages_it_says_which_extra_has_them(home):
     assert result.returncode == 2
     assert "pip install 'llm-metering[server]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_answered_with_503_until_there_is_room(serve, recorded):
+    """A real one, as far as the process can tell: no file of it may grow any more."""
+    server = serve()
+    assert httpx.post(server.url + EVENTS, json=event("1")).status_code == 204
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, hard))
+    for _ in range(3):
+        response = httpx.post(server.url + EVENTS, json=event("2"), timeout=30)
+        assert response.status_code == 503
+        assert response.headers["Retry-After"] == "5"
+    assert httpx.get(server.url + "/readyz", timeout=30).status_code == 503
+    assert httpx.get(server.url + "/healthz").status_code == 200
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+    # The ledger, which was to be made meanwhile, takes a moment more.
+    for path, request in ((EVENTS, {"json": event("2")}), ("/readyz", {})):
+        deadline = time.monotonic() + 30
+        method = "POST" if request else "GET"
+        while (
+            status := httpx.request(method, server.url + path, timeout=30, **request).status_code
+        ) == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert status == (204 if request else 200)
+    assert server.stop() == 0
+    assert set(recorded()) == {"1", "2"}
 
 
 class Load:

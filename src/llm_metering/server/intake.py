@@ -6,18 +6,19 @@ import asyncio
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..cloud_events import CloudEvent, parse
-from ..errors import LedgerError
+from ..errors import LedgerError, MeteringError
 from ..ledger import KnownEvents
+from ..meter import Meter
 from .incoming import Incoming
 from .problems import Refusal
 from .sources import Sources
 
-__all__ = ["Intake", "Taken"]
+__all__ = ["Intake", "Taken", "in_files"]
 
 REMEMBERED: Final = 100_000
 """Events that are known without a look at the ledger, where the latest are not yet."""
@@ -35,12 +36,14 @@ class Taken:
     Attributes:
         recorded: How many were recorded.
         duplicates: How many had been before.
-        sources: Of which sources they are.
+        meters: Who recorded them, or had before.
+        events: What there was.
     """
 
     recorded: int
     duplicates: int
-    sources: tuple[str, ...]
+    meters: tuple[Meter, ...]
+    events: Sequence[Incoming]
 
 
 class Intake:
@@ -91,29 +94,26 @@ class Intake:
         # One after another: of two who come at once under one id, the second finds the first.
         with self._lock:
             fresh = {source: self._unknown(source, mine) for source, mine in by_source.items()}
-            for source, unknown in fresh.items():
-                self._record(source, unknown)
+            meters = tuple(self._record(source, unknown) for source, unknown in fresh.items())
         recorded = sum(map(len, fresh.values()))
-        return Taken(recorded, len(events) - recorded, tuple(by_source))
+        return Taken(recorded, len(events) - recorded, meters, events)
 
-    async def secure(self, sources: Iterable[str]) -> None:
-        """Return when what was recorded of sources is in the journals' files.
+    async def secure(self, taken: Taken) -> None:
+        """Return when the events of a request are in the journals' files.
 
         Where that takes a sync, all who wait share it.
 
         Raises:
             Refusal: If the disk takes nothing now (503).
         """
-        for source in sources:
-            future = self._sources.of(source).secured()
-            if future is None:
-                continue
-            try:
-                await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
-            except Exception as error:
-                raise Refusal(
-                    503, "the journal takes no events now; offer them again", headers=_RETRY_AFTER
-                ) from error
+        try:
+            await in_files(taken.meters)
+        except Refusal:
+            # Offered again they are recorded again, wherever those of now will be.
+            with self._lock:
+                for event in taken.events:
+                    self._recent.pop((event.source, event.id), None)
+            raise
 
     def _unknown(self, source: str, events: dict[str, Incoming]) -> list[Incoming]:
         """Those that were not recorded before.
@@ -139,14 +139,37 @@ class Intake:
                 raise _taken(rest[id])
         return [event for id, event in rest.items() if id not in found]
 
-    def _record(self, source: str, events: list[Incoming]) -> None:
-        if not events:
-            return
-        self._sources.of(source).forward((event.id, event.payload) for event in events)
+    def _record(self, source: str, events: list[Incoming]) -> Meter:
+        try:
+            meter = self._sources.of(source)
+        except MeteringError as error:
+            raise _takes_nothing() from error
+        meter.forward((event.id, event.payload) for event in events)
         for event in events:
             self._recent[source, event.id] = _digest(event)
         for _ in range(len(self._recent) - REMEMBERED):
             self._recent.popitem(last=False)
+        return meter
+
+
+async def in_files(meters: Iterable[Meter]) -> None:
+    """Return when what meters have recorded is in their journals' files.
+
+    Raises:
+        Refusal: If the disk takes nothing now (503).
+    """
+    for meter in meters:
+        future = meter.secured()
+        if future is None:
+            continue
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
+        except Exception as error:
+            raise _takes_nothing() from error
+
+
+def _takes_nothing() -> Refusal:
+    return Refusal(503, "the journal takes no events now; offer them again", headers=_RETRY_AFTER)
 
 
 def _taken(event: Incoming) -> Refusal:

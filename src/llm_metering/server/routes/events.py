@@ -79,7 +79,7 @@ async def ingest(request: Request, desk: TheDesk, caller: Asker) -> Response:
     taken = await asyncio.get_running_loop().run_in_executor(
         desk.one_thread, _take, desk, caller, media_type, body
     )
-    await desk.intake.secure(taken.sources)
+    await desk.intake.secure(taken)
     desk.measures.ingested(recorded=taken.recorded, duplicates=taken.duplicates)
     return Response(status_code=204)
 

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from ...errors import MeteringError
 from ..desk import Asker, Desk, TheDesk
 from ..documents import refusals
+from ..intake import in_files
 from ..measures import CONTENT_TYPE
 from ..problems import Refusal
 
@@ -39,7 +40,7 @@ def health() -> Works:
 )
 async def ready(desk: TheDesk) -> Works:
     """Whether the journal and the ledger take events now; no key is wanted, and nothing else is said."""
-    await desk.intake.secure(desk.sources.names())
+    await in_files(desk.sources.meters())
     await run_in_threadpool(_read, desk)
     return Works()
 
