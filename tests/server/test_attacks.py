@@ -286,10 +286,10 @@ def test_an_error_of_ours_tells_nothing(client, monkeypatch, caplog):
     """Neither its message, which may quote what was sent, nor where it was."""
     desk = client.app.state.desk
 
-    def fail(_):
-        raise ValueError("secret of acme")
+    def fail(*_):
+        raise ValueError(event()["subject"])
 
-    monkeypatch.setattr(type(desk.intake), "take", lambda *_: fail(0))
+    monkeypatch.setattr(type(desk.intake), "take", fail)
 
     response = post(client, event())
 
@@ -297,7 +297,7 @@ def test_an_error_of_ours_tells_nothing(client, monkeypatch, caplog):
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "acme" not in response.text
     assert "Traceback" not in response.text
-    assert "secret of acme" not in caplog.text
+    assert "acme" not in caplog.text
 
 
 def test_answers_are_kept_by_nobody_on_the_way(client):

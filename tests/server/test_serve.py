@@ -21,6 +21,7 @@ import uvicorn
 
 from llm_metering.meter import Meter
 from llm_metering.server import ServerOptions, create_app, protocol
+from llm_metering.server.intake import Intake
 from llm_metering.server.running import is_loopback
 
 from .conftest import EVENTS, audit, bearer, event
@@ -299,6 +300,25 @@ def impatient(home, monkeypatch):
         server.should_exit = True
         thread.join()
         listening.close()
+
+
+def test_an_error_of_ours_quotes_nobody_in_the_log(impatient, monkeypatch, caplog):
+    """It says where it was, for who mends it; its message may be what was sent."""
+
+    def fail(*_):
+        raise ValueError(event()["subject"])
+
+    monkeypatch.setattr(Intake, "take", fail)
+    host, port = impatient
+
+    response = httpx.post(f"http://{host}:{port}{EVENTS}", json=event())
+
+    assert response.status_code == 500
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["instance"].removeprefix("urn:request:") in caplog.text
+    assert "in fail" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "acme" not in caplog.text
 
 
 def what_comes(connection):

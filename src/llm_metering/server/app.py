@@ -101,7 +101,6 @@ def create_app(
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
-    app.add_exception_handler(Exception, _fail)
     return app
 
 
@@ -158,9 +157,3 @@ async def _refuse_fields(request: Request, error: Any) -> Response:
     return problem(
         400, "the request is not as it should be", instance=_instance(request), invalid=places
     )
-
-
-async def _fail(request: Request, error: Any) -> Response:
-    # The traceback goes to the server's log, without what was sent.
-    logger.error("request %s failed: %s", _instance(request), type(error).__name__)
-    return problem(500, instance=_instance(request))

@@ -6,8 +6,10 @@ A key is looked at before the body is: who has none makes nobody read megabytes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
+import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -22,10 +24,12 @@ from .callers import Caller
 from .incoming import is_deeper
 from .measures import Measures
 from .options import ServerOptions
-from .problems import Refusal
+from .problems import Refusal, problem
 from .rates import Rates
 
 __all__ = ["PUBLIC", "Gate", "note"]
+
+logger = logging.getLogger("llm_metering")
 
 PUBLIC: Final = frozenset(["/healthz", "/readyz"])
 """Paths that are answered without a key; they say nothing but whether the server works."""
@@ -103,9 +107,29 @@ class Gate:
         except ClientGone:
             return
         else:
-            await self._app(scope, replay, send_on)
+            await self._answered(scope, replay, send_on, request_id)
         finally:
             self._measures.answered(scope, status, self._clock() - began)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Have the application answer; an error of ours is told of here, and goes no further.
+
+        What goes on from here uvicorn logs with its message, which may quote what was sent.
+        """
+        has_begun = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)  # noqa: TRY400
+            if not has_begun:
+                await problem(500, instance=f"urn:request:{request_id}")(scope, receive, send)
 
     async def _caller(self, path: str, headers: Headers, client: str | None) -> Caller:
         if path in PUBLIC:

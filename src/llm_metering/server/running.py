@@ -76,7 +76,6 @@ def run(home: Path | None, address: Address, options: ServerOptions, *, workers:
         workers: How many processes.
 
     Raises:
-        ConfigurationError: If it would listen to other machines while there is no key.
         OSError: If it cannot listen there.
     """
     work = json.dumps({"home": None if home is None else str(home), "options": asdict(options)})
