@@ -45,7 +45,7 @@ def test_a_whole_ledger_is_well(home, path):
         "ledger.sums": "ok",
     }
     assert found["ledger.sums"].found == "they are what the events say"
-    assert "schema 5, for writers of schema 1 and later" in found["ledger.opens"].found
+    assert "schema 6, for writers of schema 1 and later" in found["ledger.opens"].found
     assert list(home.iterdir()) == [path]
 
 
@@ -56,7 +56,7 @@ def test_a_ledger_in_use_is_looked_at(home):
         found = look(home)
 
         assert found["ledger.whole"].level == "ok"
-        assert "schema 5," in found["ledger.opens"].found
+        assert "schema 6," in found["ledger.opens"].found
         assert ledger.deliver(batch_of([make_event()])).retryable == frozenset()
 
 

@@ -313,14 +313,15 @@ def test_a_ledger_of_schema_3_is_read_as_it_is(tmp_path):
         tables = [
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            if name.startswith(("cost", "price_")) or name in ("seals", "links")
+            if name.startswith(("cost", "price_")) or name in ("seals", "links", "arrivals")
         ]
+        connection.execute("DROP TRIGGER events_arrive")
         for name in tables:
             connection.execute(f"DROP TABLE {name}")
         connection.execute("ALTER TABLE events DROP COLUMN plain_tier")
         connection.execute("PRAGMA user_version = 3")
         connection.commit()
-    assert len(tables) == 11
+    assert len(tables) == 12
     with closing(Ledger(path)) as ledger:
         assert (cost(ledger).rows, cost(ledger).unpriced) == ((), 1)
         bill = ledger.billing(NOON, NOON + timedelta(hours=1))

@@ -425,7 +425,7 @@ def test_a_newer_ledger_holds_and_cannot_be_asked(ledger, path):
     delivery = ledger.deliver(batch)
 
     reason = (
-        "the ledger was written by a newer llm-metering (schema 9, for 7 and later; this is 5);"
+        "the ledger was written by a newer llm-metering (schema 9, for 7 and later; this is 6);"
         " upgrade it here too"
     )
     assert delivery == Delivery.try_later(batch, reason, hold=True)

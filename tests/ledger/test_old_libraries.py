@@ -72,7 +72,7 @@ def version(path: Path) -> int:
     return int(found)
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
 def test_old_and_new_ones_side_by_side_lose_nothing_and_sum_up_right(tmp_path, schema):
     """From before it is migrated on: at any moment both read of it what its events say."""
     path, end = tmp_path / "ledger.db", tmp_path / "end"

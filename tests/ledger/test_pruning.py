@@ -183,7 +183,7 @@ def test_an_older_library_keeps_its_hands_off(ledger, path):
     with pytest.MonkeyPatch.context() as patch, closing(Ledger(path)) as older:
         patch.setattr(_files, "SCHEMA_VERSION", 2)
         assert older.deliver(batch_of([make_event()])).hold
-        with pytest.raises(LedgerError, match="schema 5, for 3 and later; this is 2"):
+        with pytest.raises(LedgerError, match="schema 6, for 3 and later; this is 2"):
             older.payloads([events[0].id], source="tests")
     assert ledger.deliver(batch_of([make_event()])).accepted
 

@@ -210,7 +210,7 @@ def test_every_way_to_an_answer_gives_the_same(case, fold_at):
             assert check_every_way(ledger, events, query) >= (2 if is_found_by_duckdb else 1)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 @settings(max_examples=12, deadline=None)
 @given(case=cases())
 def test_a_ledger_of_an_older_schema_answers_unchanged(version, case):

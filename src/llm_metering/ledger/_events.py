@@ -5,9 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["PAGE", "is_fed_by_topics", "moments_after", "payloads_of", "sources_of", "without_body"]
+from ._rows import EPOCH
+
+__all__ = [
+    "PAGE",
+    "is_fed_by_topics",
+    "moments_after",
+    "payloads_of",
+    "sources_of",
+    "subjects_of",
+    "without_body",
+]
 
 PAGE: Final = 10_000
 """Events of which time and id are read at once, which takes some milliseconds."""
@@ -36,6 +47,20 @@ _SOURCES: Final = """
         WHERE found.source IS NOT NULL
     )
     SELECT source FROM found WHERE source IS NOT NULL
+    """
+
+_ROLLUPS_SINCE: Final = 3
+# From the sums by day, and what is recent: of all events it would be as slow as they are many.
+_SUBJECTS: Final = """
+    SELECT subject, min(first_time), max(last_time)
+    FROM (
+        SELECT subject, first_time, last_time FROM subject_days
+        UNION ALL SELECT subject, time, time FROM recent
+    )
+    GROUP BY subject ORDER BY subject
+    """
+_OLDER_SUBJECTS: Final = """
+    SELECT subject, min(time), max(time) FROM events GROUP BY subject ORDER BY subject
     """
 
 
@@ -72,6 +97,16 @@ def without_body(connection: sqlite3.Connection, source: str, ids: Iterable[str]
 def sources_of(connection: sqlite3.Connection) -> list[str]:
     """The CloudEvents sources of all events, sorted."""
     return [source for (source,) in connection.execute(_SOURCES)]
+
+
+def subjects_of(connection: sqlite3.Connection) -> dict[str, tuple[datetime, datetime]]:
+    """The subjects of all events, sorted, with the first and the last time of theirs, in UTC."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    found = connection.execute(_SUBJECTS if version >= _ROLLUPS_SINCE else _OLDER_SUBJECTS)
+    return {
+        subject: (EPOCH + timedelta(microseconds=first), EPOCH + timedelta(microseconds=last))
+        for subject, first, last in found
+    }
 
 
 def is_fed_by_topics(connection: sqlite3.Connection) -> bool:

@@ -27,9 +27,9 @@ __all__ = [
     "open_for_writing",
 ]
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
-_STEPS: Final = {2: "0002.sql", 3: "0003.sql", 4: "0004.sql", 5: "0005.sql"}
+_STEPS: Final = {2: "0002.sql", 3: "0003.sql", 4: "0004.sql", 5: "0005.sql", 6: "0006.sql"}
 """By the version that it leads to: what makes a file of the version before into one of it."""
 
 BUSY_TIMEOUT: Final = 2.0

@@ -12,12 +12,21 @@ from ..prices import PriceList
 from ..sinks._payload import UnusableEventError
 from ..sinks.base import Delivery, Envelope, SinkLimits
 from ._columns import folder_of, forget_columns
-from ._events import is_fed_by_topics, moments_after, payloads_of, sources_of, without_body
+from ._events import (
+    is_fed_by_topics,
+    moments_after,
+    payloads_of,
+    sources_of,
+    subjects_of,
+    without_body,
+)
 from ._files import UnavailableError
 from ._from_costs import check_price_version
+from ._listing import list_events
 from ._priced_events import PricedEvents
 from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
+from .listing import EventQuery, ListedEvent
 from .pruning import Pruned, prune, pruned_before, sizes
 from .pruning import compact as give_back
 from .recounting import Difference, differences, has_rollups
@@ -164,6 +173,25 @@ class Ledger(PricedEvents):
         """
         with self._reading() as connection:
             return sources_of(connection) if connection else []
+
+    def events(self, query: EventQuery) -> list[ListedEvent]:
+        """Events themselves, the latest first.
+
+        Raises:
+            QueryError: If it takes too long, or the ledger does not say when events came.
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return list_events(connection, query) if connection else []
+
+    def subjects(self) -> dict[str, tuple[datetime, datetime]]:
+        """Whoever there are events of, sorted, with the time of the first and of the last of them, in UTC.
+
+        Raises:
+            LedgerError: If the file cannot be read, or a newer library wrote it.
+        """
+        with self._reading() as connection:
+            return subjects_of(connection) if connection else {}
 
     def is_fed_by_topics(self) -> bool:
         """Whether it has taken in events from a broker, which other homes have recorded.

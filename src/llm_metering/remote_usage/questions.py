@@ -21,6 +21,7 @@ from typing import Any, Final
 from ..errors import QueryError
 from ..meters import UsageQuery, rfc3339
 from ..meters.definitions import Aggregation
+from ..meters.text_conditions import LEAST
 from ..meters.windows import Window
 
 __all__ = ["JOINED", "MOST_SUBJECTS", "Question", "questions_of"]
@@ -43,9 +44,6 @@ JOINED: Final[Mapping[Aggregation, Callable[[Any, Any], Any]]] = {
     "MAX": max,
 }
 """How the values of two groups make that of both."""
-
-_LEAST: Final = "\x01"
-"""The least text besides the empty one, but for those that begin with a zero byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +87,7 @@ def _v1(query: UsageQuery, subjects: Sequence[str], provenance: str | None) -> Q
         texts = [value for value in values if value]
         parts: list[Any] = [{"$in": texts}] if texts else []
         if len(texts) < len(values):
-            parts.append({"$lt": _LEAST})
+            parts.append({"$lt": LEAST})
         conditions[key] = [parts[0] if len(parts) == 1 else {"$or": parts}]
     simple = {key: each["$in"] for key, [each] in conditions.items() if "$in" in each}
     body: dict[str, Any] = {**_period(query), "groupBy": list(_groups(query))}

@@ -3,35 +3,26 @@
 Source: https://github.com/openmeterio/openmeter/tree/7e57a394a0283fb210a644685ad1d257f6d5c85c
 (`openmeter/meterevent/service.go`, `pkg/filter/filter.go`; `api/v3/filters/parse.go` and
 `convert.go`). v2 has one operator for a field, `$and` and `$or` one level deep; v3 joins several,
-of at most 1,024 bytes each and 50 values in a list. Patterns (`$like` and its kin) and customers
-are not known here.
+of at most 1,024 bytes each and 50 values in a list. Customers are not known here.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from ...meters.text_conditions import only_operator, text_test
 from .rows import Column, Row
 from .values import UnknownError
 
-__all__ = ["Wanted", "moment", "text_test", "wanted_v2", "wanted_v3"]
+__all__ = ["Wanted", "moment", "wanted_v2", "wanted_v3"]
 
 Test = Callable[[Any], bool]
 
-_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "$eq": operator.eq,
-    "$ne": operator.ne,
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
 _OF_TIMES: Final = frozenset(["$gt", "$gte", "$lt", "$lte"])
 _TEXTS: Final = frozenset(["id", "source", "subject", "type"])
 _TIMES_V2: Final[Mapping[str, Column]] = {"time": "time", "ingestedAt": "ingested_at"}
@@ -79,7 +70,7 @@ class Wanted:
     def add_text(self, name: str, condition: object, **allowed: bool) -> None:
         """Ask for something of a text."""
         test = text_test(condition, **allowed)
-        wanted = _only(condition)
+        wanted = only_operator(condition)
         if name == "id" and wanted[0] in ("$eq", "$in") and self.ids is None:
             self.ids = [wanted[1]] if wanted[0] == "$eq" else wanted[1]
         else:
@@ -167,45 +158,12 @@ def moment(text: object) -> float:
     return time.timestamp()
 
 
-def text_test(condition: object, depth: int = 1, *, contains: bool = False) -> Test:
-    """Make a function of a text of a condition.
-
-    Args:
-        condition: One operator with its operand, as in `{"$eq": "1"}`.
-        depth: How deep `$and` and `$or` may lie in each other.
-        contains: Whether there is `$contains`.
-
-    Raises:
-        ValueError: If OpenMeter would refuse it.
-        UnknownError: If only this server does.
-    """
-    name, wanted = _only(condition)
-    if name is None:
-        return lambda _value: True
-    if name in ("$and", "$or"):
-        if not depth:
-            raise ValueError("filter complexity exceeds maximum allowed depth")
-        tests = [text_test(each, depth - 1, contains=contains) for each in _list(wanted)]
-        joined = all if name == "$and" else any
-        return lambda value: joined(test(value) for test in tests)
-    if name in ("$in", "$nin"):
-        listed = frozenset(_text(each) for each in _list(wanted))
-        return lambda value: (value in listed) == (name == "$in")
-    if name == "$contains" and contains:
-        part = _text(wanted).lower()
-        return lambda value: part in value.lower()
-    if name not in _COMPARISONS:
-        raise UnknownError(f"the operator {name}")
-    compare, text = _COMPARISONS[name], _text(wanted)
-    return lambda value: compare(value, text)
-
-
 def _add_v2_time(wanted: Wanted, column: Column, condition: object, depth: int = 1) -> None:
-    name, operand = _only(condition)
+    name, operand = only_operator(condition)
     if name == "$and":
         if not depth:
             raise ValueError("filter complexity exceeds maximum allowed depth")
-        for each in _list(operand):
+        for each in _conditions(operand):
             _add_v2_time(wanted, column, each, depth - 1)
     elif name is not None:
         if name not in _OF_TIMES:
@@ -250,22 +208,7 @@ def _v3_items(column: str, sign: str, value: str) -> list[str]:
     return items
 
 
-def _only(condition: object) -> tuple[str | None, Any]:
-    if not isinstance(condition, dict):
-        raise ValueError("filter is invalid: format mismatch")  # noqa: TRY004 - as above
-    given = [(name, operand) for name, operand in condition.items() if operand is not None]
-    if len(given) > 1:
-        raise ValueError("filter is invalid: multiple operators are set")
-    return given[0] if given else (None, None)
-
-
-def _text(wanted: object) -> str:
-    if not isinstance(wanted, str) or not wanted:
-        raise ValueError("filter is invalid: format mismatch")
-    return wanted
-
-
-def _list(wanted: object) -> list[Any]:
-    if not isinstance(wanted, list):
-        raise ValueError("filter is invalid: format mismatch")  # noqa: TRY004 - as above
-    return wanted
+def _conditions(operand: object) -> list[Any]:
+    if not isinstance(operand, list):
+        raise ValueError("filter is invalid: format mismatch")  # noqa: TRY004 - a client's mistake
+    return operand

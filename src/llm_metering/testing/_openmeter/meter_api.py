@@ -15,8 +15,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
+from ...meters.text_conditions import text_test
 from ..received import Received
-from .filters import text_test
 from .ingest import API, Answer, problem_answer
 from .meters import described, in_v3
 from .queries import Query, Result, WindowSize, answer_query
