@@ -20,6 +20,7 @@ __all__ = [
     "BillError",
     "BudgetExceededError",
     "CallRefusedError",
+    "CatalogueError",
     "ConfigurationError",
     "ExportError",
     "HomeError",
@@ -105,6 +106,10 @@ class LimitStoreError(MeteringError, RuntimeError):
 
 class AccessStoreError(MeteringError, RuntimeError):
     """The keys of a home cannot be read or kept now, or a newer version of this library wrote them."""
+
+
+class CatalogueError(MeteringError, RuntimeError):
+    """What a server knows of meters and subjects cannot be read or kept now, or a newer version wrote it."""
 
 
 class ApiKeyError(MeteringError, ValueError):

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -105,3 +106,15 @@ def test_a_forked_child_has_a_connection_of_its_own(path, known):
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert known.payloads([event.id], source=event.source)
+
+
+def test_threads_ask_one_after_another(tmp_path):
+    """Whichever of them asked first, and so has opened the file."""
+    event = make_event()
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        ledger.deliver(batch_of([event]))
+    with closing(KnownEvents(tmp_path / "ledger.db")) as known:
+        for _ in range(3):
+            with ThreadPoolExecutor(1) as thread:
+                found = thread.submit(known.payloads, [event.id], source="tests").result()
+            assert list(found) == [event.id]

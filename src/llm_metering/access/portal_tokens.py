@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ..errors import InvalidArgumentError, PortalTokenError
 from ..subjects import check_subject
+from ..ulids import new_ulid
 from .file import FILE, microseconds, moment_of, open_file
 from .portal_token import PortalToken, SignedText, text_of
 
@@ -90,7 +91,7 @@ class PortalTokens:
             raise InvalidArgumentError(f"life: from a second to {MAX_LIFE.days} days, got {life}")
         now = self._clock()
         token = PortalToken(
-            id=secrets.token_hex(12),
+            id=new_ulid(),
             subject=subject,
             meters=_slugs(meters),
             created_at=moment_of(now * 1_000_000),

@@ -164,7 +164,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         sqlite3.Error: If SQLite cannot.
     """
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,  # one thread after another; the caller sees to it
     )
 
 

@@ -16,17 +16,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ..access import ApiKeys, AuditLog, PortalTokens
-from ..errors import ConfigurationError
+from ..errors import AccessStoreError, CatalogueError, ConfigurationError
 from ..ledger import KnownEvents
 from ..meter import Meter
 from .desk import Desk
 from .gate import Gate, note
 from .intake import Intake
+from .known_subjects import KnownSubjects
 from .measures import Measures
 from .options import ServerOptions
 from .problems import Refusal, problem
-from .routes import events, health
+from .reading import Reading
+from .routes import events, health, meters, portal, portal_tokens, queries, subjects, tokens
 from .sources import Sources
+from .stored_meters import StoredMeters
 
 __all__ = ["create_app"]
 
@@ -38,8 +41,9 @@ CLOSE_TIMEOUT: Final = 10.0
 CATCH_UP_EVERY: Final = 30.0
 
 _DESCRIPTION: Final = (
-    "Takes in usage as CloudEvents, keeps it in a ledger, and forwards it. Each request shows an API key: "
-    "`Authorization: Bearer lmk_…`."
+    "Takes in usage as CloudEvents, keeps it in a ledger, forwards it, and says what was used. Each request "
+    "shows an API key: `Authorization: Bearer lmk_…`. Paths under `/api/v1/portal/` are for customers, who "
+    "show a portal token instead, or the cookie that a link is exchanged for."
 )
 
 
@@ -75,6 +79,9 @@ def create_app(
         audit=AuditLog(settings.home),
         measures=Measures(meter.statistics),
         options=options,
+        meters=StoredMeters(settings.home, settings.meters),
+        subjects=KnownSubjects(settings.home),
+        reading=Reading(meter),
         one_thread=ThreadPoolExecutor(1, thread_name_prefix="llm-metering-intake"),
     )
     app = FastAPI(
@@ -88,8 +95,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.desk = desk
-    app.include_router(events.router)
-    app.include_router(health.router)
+    for each in (events, meters, queries, subjects, portal_tokens, portal, tokens, health):
+        app.include_router(each.router)
     app.add_middleware(
         Gate,
         keys=desk.keys,
@@ -101,6 +108,8 @@ def create_app(
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
     app.add_exception_handler(RequestValidationError, _refuse_fields)
+    for error in (AccessStoreError, CatalogueError):
+        app.add_exception_handler(error, _refuse_for_now)
     return app
 
 
@@ -118,6 +127,9 @@ async def _lifespan(app: FastAPI, *, closes_meter: bool) -> AsyncIterator[None]:
         if closes_meter:
             await desk.meter.aclose(CLOSE_TIMEOUT)
         desk.intake.close()
+        desk.reading.close()
+        desk.meters.close()
+        desk.subjects.close()
         desk.keys.close()
         desk.tokens.close()
 
@@ -141,6 +153,16 @@ async def _refuse(request: Request, refusal: Any) -> Response:
     await asyncio.to_thread(note, desk.audit, refusal, request.state.caller, request.scope)
     response: Response = refusal.response(instance=_instance(request))
     return response
+
+
+async def _refuse_for_now(request: Request, error: Any) -> Response:
+    logger.error("%s", error)
+    return problem(
+        503,
+        "what the server keeps cannot be read or kept now",
+        headers={"Retry-After": "5"},
+        instance=_instance(request),
+    )
 
 
 async def _refuse_path(request: Request, error: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,28 @@ class Caller:
         """
         if self.key is not None and self.key.subjects is not None:
             raise Refusal(403, "this key is for some subjects alone", reason="subject")
+
+    def needs_subjects(self, subjects: Iterable[str] | None) -> None:
+        """Go on if it may see what is of some subjects; `None`, and none at all, is everybody.
+
+        Raises:
+            Refusal: If not.
+        """
+        listed = tuple(subjects or ())
+        if not listed:
+            self.needs_everybody()
+        for subject in listed:
+            self.needs_subject(subject)
+
+    def needs_token(self) -> PortalToken:
+        """The portal token that it has shown.
+
+        Raises:
+            Refusal: If it has shown none.
+        """
+        if self.token is None:
+            raise Refusal(403, "this is for customers: it takes a portal token", reason="no token")
+        return self.token
 
     def needs_subject(self, subject: str) -> None:
         """Go on if it may see, and send, what is of a subject.

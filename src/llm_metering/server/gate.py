@@ -21,6 +21,7 @@ from ..access import ApiKeys, AuditLog, PortalTokens
 from ..access.portal_token import PREFIX as TOKEN_PREFIX
 from ..errors import AccessStoreError, ApiKeyError, PortalTokenError
 from .callers import Caller
+from .cookies import PORTAL, cookie_of
 from .incoming import is_deeper
 from .measures import Measures
 from .options import ServerOptions
@@ -33,6 +34,9 @@ logger = logging.getLogger("llm_metering")
 
 PUBLIC: Final = frozenset(["/healthz", "/readyz"])
 """Paths that are answered without a key; they say nothing but whether the server works."""
+
+EXCHANGE: Final = f"{PORTAL}/session"
+"""Where a code is exchanged for a cookie: who comes with one has nothing else to show."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 _TOO_SLOW: Final = 408
@@ -98,7 +102,7 @@ class Gate:
         state["request_id"] = request_id
         try:
             headers = Headers(scope=scope)
-            caller = state["caller"] = await self._caller(scope["path"], headers, client)
+            caller = state["caller"] = await self._caller(scope, headers, client)
             self._slow_down(caller)
             replay = await self._body(headers, receive)
         except Refusal as refusal:
@@ -131,10 +135,15 @@ class Gate:
             if not has_begun:
                 await problem(500, instance=f"urn:request:{request_id}")(scope, receive, send)
 
-    async def _caller(self, path: str, headers: Headers, client: str | None) -> Caller:
-        if path in PUBLIC:
+    async def _caller(self, scope: Scope, headers: Headers, client: str | None) -> Caller:
+        path = scope["path"]
+        # Also of whoever still has the cookie of an earlier link.
+        if path in PUBLIC or (path == EXCHANGE and scope["method"] == "POST"):
             return Caller(client=client)
         given = headers.get("authorization")
+        cookie = cookie_of(path, headers)
+        if given is None and cookie is not None:
+            return await run_in_threadpool(self._recognised, cookie, client)
         if given is None:
             if not await run_in_threadpool(self._are_keys_required):
                 self._check_host(headers)

@@ -60,7 +60,7 @@ def problem(
 
     Args:
         status: The status code.
-        detail: What is wrong.
+        detail: What is wrong; what the status stands for, if left out.
         headers: Of the answer.
         instance: What this very answer is called in the log.
         **extra: What else it says.
@@ -69,7 +69,8 @@ def problem(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        **({"detail": detail} if detail is not None else {}),
+        # OpenMeter's clients count on there being one.
+        "detail": detail or HTTPStatus(status).description or HTTPStatus(status).phrase,
         **({"instance": instance} if instance is not None else {}),
         **extra,
     }

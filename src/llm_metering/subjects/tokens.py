@@ -21,7 +21,8 @@ import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -49,6 +50,19 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _decoder: Final = msgspec.json.Decoder(_Claims)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedSubject:
+    """What a token says that holds.
+
+    Attributes:
+        subject: Who pays.
+        expires_at: The first moment at which it no longer holds, in UTC.
+    """
+
+    subject: str
+    expires_at: datetime
 
 
 def holds_token(text: str) -> bool:
@@ -141,6 +155,14 @@ class SubjectVerifier:
             SubjectTokenError: If it is none, was changed, signed with another key, meant for
                 another audience, or has expired.
         """
+        return self.read(token).subject
+
+    def read(self, token: str) -> SignedSubject:
+        """Who pays, by a token, and until when that holds.
+
+        Raises:
+            SubjectTokenError: As `verify`.
+        """
         if len(token) > _MAX_TOKEN or not token.isascii() or not token.startswith(PREFIX):
             raise SubjectTokenError("malformed")
         signed, _, code = token.rpartition(".")
@@ -153,14 +175,15 @@ class SubjectVerifier:
         try:
             claims = _decoder.decode(_bytes(signed.rpartition(".")[2]))
             subject = check_subject(claims.sub)
-        except ValueError:
+            expires_at = datetime.fromtimestamp(claims.exp, UTC)
+        except (ValueError, OverflowError, OSError):
             # Whoever has the key wrote something else with it.
             raise SubjectTokenError("malformed") from None
         if claims.aud != self._audience:
             raise SubjectTokenError("wrong_audience")
         if self._now() >= claims.exp:
             raise SubjectTokenError("expired")
-        return subject
+        return SignedSubject(subject=subject, expires_at=expires_at)
 
 
 def _end(expires: float | timedelta | datetime, now: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -9,13 +10,15 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from ...errors import MeteringError
-from ..desk import Asker, Desk, TheDesk
+from ..desk import Desk, ReaderOfAll, TheDesk
 from ..documents import refusals
 from ..intake import in_files
 from ..measures import CONTENT_TYPE
 from ..problems import Refusal
 
 __all__ = ["router"]
+
+logger = logging.getLogger("llm_metering")
 
 router = APIRouter(tags=["Health"])
 
@@ -55,10 +58,8 @@ async def ready(desk: TheDesk) -> Works:
         **refusals(401, 403, 429),
     },
 )
-def metrics(desk: TheDesk, caller: Asker) -> Response:
+def metrics(desk: TheDesk, _caller: ReaderOfAll) -> Response:
     """Requests, events, and what became of them, by sink. Needs `read`, of everybody."""
-    caller.needs("read")
-    caller.needs_everybody()
     return Response(desk.measures.text(), media_type=CONTENT_TYPE)
 
 
@@ -67,6 +68,7 @@ def _read(desk: Desk) -> None:
         desk.keys.all()
         desk.intake.look()
     except MeteringError as error:
+        logger.error("not ready: %s", error)  # noqa: TRY400 - the request has its own line
         raise Refusal(
             503, "the ledger or the keys cannot be read now", headers={"Retry-After": "5"}
         ) from error

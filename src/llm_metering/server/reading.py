@@ -1,0 +1,102 @@
+"""`Reading`: the ledger, asked in threads of its own, so that no question keeps events from coming in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from ..errors import (
+    CatalogueError,
+    LedgerError,
+    MeterError,
+    MissingExtraError,
+    PriceError,
+    QueryError,
+)
+from ..ledger import Ledger
+from ..meter import Meter
+from ..meters import UsageQuery, UsageReport
+from .problems import Refusal
+
+__all__ = ["Reading"]
+
+AT_ONCE: Final = 4
+"""Questions that are worked on at once; others wait for their turn."""
+
+MOST_WAITING: Final = 64
+"""Questions that wait; who comes then is told to come again."""
+
+T = TypeVar("T")
+
+
+class Reading:
+    """What the ledger of a home says.
+
+    Args:
+        meter: Of the home.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._path = meter.settings.home / "ledger.db"
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="llm-metering-reading")
+        self._mine = threading.local()
+        self._asked = 0
+
+    def __repr__(self) -> str:
+        return f"<Reading {self._path}>"
+
+    async def ask(self, function: Callable[[Ledger], T]) -> T:
+        """What a function makes of the ledger, worked out in one of the threads.
+
+        Raises:
+            Refusal: If the question makes no sense (400), too many wait (503), the ledger cannot be
+                read now (503), or there is none here (501).
+        """
+        if not self._meter.settings.ledger:
+            raise Refusal(501, "this server keeps no ledger; ask where its sinks keep usage")
+        if self._asked >= AT_ONCE + MOST_WAITING:
+            raise Refusal(503, "too many questions wait", headers={"Retry-After": "5"})
+        self._asked += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._worked_out, function)
+        finally:
+            self._asked -= 1
+
+    def usage(self, ledger: Ledger, query: UsageQuery) -> UsageReport:
+        """Answer a question in a function that `ask` was given; what costs are asked for is priced first.
+
+        Raises:
+            QueryError: If the question makes no sense.
+            LedgerError: If the ledger cannot be read.
+        """
+        if query.meter.book is not None:
+            # What could not be priced now is told of in the report.
+            with contextlib.suppress(LedgerError):
+                self._meter.price(query.meter.book)
+        return ledger.query(query)
+
+    def close(self) -> None:
+        """End the threads, when the questions under way are answered."""
+        self._threads.shutdown()
+
+    def _worked_out(self, function: Callable[[Ledger], T]) -> T:
+        ledger = getattr(self._mine, "ledger", None)
+        if ledger is None:
+            # Of one object one question is answered at a time.
+            ledger = self._mine.ledger = Ledger(self._path)
+        try:
+            return function(ledger)
+        except (QueryError, MeterError) as error:
+            raise Refusal(400, str(error)) from error
+        except (PriceError, MissingExtraError) as error:
+            raise Refusal(503, "the server's prices cannot be used now") from error
+        except (LedgerError, CatalogueError) as error:
+            raise Refusal(
+                503, "the ledger cannot be read now", headers={"Retry-After": "5"}
+            ) from error
