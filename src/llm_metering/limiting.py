@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .limits import (
         BalanceNotice,
         DefaultGrant,
+        Estimates,
         Feature,
         Gate,
         Interval,
@@ -54,6 +55,7 @@ class Limiting:
     Attributes:
         limits: Grants, balances and reservations.
         sink: Settles what calls have used.
+        estimates: Say what calls may need.
         gate: Reserves what they may need.
 
     Raises:
@@ -63,6 +65,7 @@ class Limiting:
 
     limits: Limits
     sink: LimitsSink
+    estimates: Estimates
     gate: Gate
 
     def __init__(
@@ -75,7 +78,7 @@ class Limiting:
         note: Callable[[str, str, int], object],
     ) -> None:
         # Here, not above: `import llm_metering` brings no database along.
-        from .limits import Amounts, Gate, Limits, LimitsSink
+        from .limits import Amounts, Estimates, Gate, Limits, LimitsSink
 
         features = _features_of(settings)
         store, url = _store_of(settings, features)
@@ -99,15 +102,19 @@ class Limiting:
             announce=announce,
             note=lambda reason, number: note("unburnt", reason, number),
         )
-        self.gate = Gate(
+        self.estimates = Estimates(
             self.limits,
             amounts,
             count=count,
             ceiling=settings.reserved_output_tokens,
-            deadline=settings.limit_deadline,
-            on_store_error=settings.on_limit_store_error,
             requests_per_minute=settings.requests_per_minute,
             tokens_per_minute=settings.tokens_per_minute,
+        )
+        self.gate = Gate(
+            self.limits,
+            self.estimates,
+            deadline=settings.limit_deadline,
+            on_store_error=settings.on_limit_store_error,
             slices=settings.limit_slices,
             note=lambda reason: note("unchecked_calls", reason, 1),
         )

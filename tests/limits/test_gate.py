@@ -20,6 +20,7 @@ from llm_metering.limits import (
     FEATURES,
     AccountKey,
     Amounts,
+    Estimates,
     Feature,
     Gate,
     Hold,
@@ -48,15 +49,15 @@ def limits(tmp_path):
 
 
 def gate_of(limits, clock, notes, **more):
-    options = {"ceiling": 100, "deadline": 5.0, **more}
-    return Gate(
+    rates = ("requests_per_minute", "tokens_per_minute")
+    estimates = Estimates(
         limits,
         Amounts(FEATURES, prices=lambda: None, credits=lambda: None),
         count=lambda exchange: Counted(input_tokens=10, output_tokens=0, method="tests"),
-        note=notes.append,
-        clock=clock,
-        **options,
+        ceiling=more.pop("ceiling", 100),
+        **{name: more.pop(name) for name in rates if name in more},
     )
+    return Gate(limits, estimates, note=notes.append, clock=clock, **{"deadline": 5.0, **more})
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ def serving(home, living):
     return serving
 
 
-_SETTINGS = ("subject_token_secrets", "ledger", "durability", "openmeter_token")
+_SETTINGS = (
+    *("subject_token_secrets", "ledger", "durability", "openmeter_token", "limits", "plans"),
+    *("default_grant", "requests_per_minute", "limits_url", "features"),
+)
 
 
 @pytest.fixture
@@ -129,6 +132,7 @@ class Process:
     """`llm-metering serve`, as a process of its own.
 
     Attributes:
+        home: Its home.
         url: Where it listens.
         said: What it wrote to stderr.
     """
@@ -140,6 +144,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.home = home
         self.said = ""
         self.url = ""
         self.pid = self._process.pid

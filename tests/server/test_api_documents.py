@@ -43,6 +43,9 @@ CLAIMED = frozenset(
         "listPortalTokens",
         "invalidatePortalTokens",
         "queryPortalMeter",
+        "getEntitlementValue",
+        "getCustomerEntitlementValue",
+        "getCustomerEntitlementValueV2",
     ]
 )
 """What of OpenMeter's API the server has."""
@@ -65,18 +68,36 @@ KNOWN = {
     "key": ["acme", "model"],
     "groupByKey": ["model"],
     "subjectIdOrKey": ["acme"],
+    "subject": ["acme"],
+    "customerIdOrKey": ["acme"],
+    "feature": ["tokens"],
+    "featureKey": ["tokens"],
+    "entitlementIdOrFeatureKey": ["tokens"],
 }
+PLANS = """
+[[plans]]
+name = "pro"
+effective_from = 2020-01-01
+currency = "USD"
+[[plans.charges]]
+name = "Tokens"
+meter = "tokens_total"
+per = 1000
+price = "1"
+"""
 FITTING = GenerationMode.POSITIVE
 EXAMPLES = int(os.environ.get("LLM_METERING_API_EXAMPLES", "40"))
 """Requests of each kind for each operation."""
 
 
 @pytest.fixture
-def asking(serve, keys, tokens):
+def asking(serve, keys, tokens, tmp_path):
     """A function that makes a request of a case, with the key or the token that it wants."""
     _, key = keys.create("everything", ["admin"])
     _, token = tokens.create("acme")
-    server = serve()
+    plans = tmp_path / "plans.toml"
+    plans.write_text(PLANS)
+    server = serve(LLM_METERING_LIMITS="on", LLM_METERING_PLANS=str(plans))
     with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
         client.headers.update(bearer(key))
         assert client.post(EVENTS, json=[event("1"), event("2", subject="globex")]).is_success
@@ -85,6 +106,7 @@ def asking(serve, keys, tokens):
         assert client.post(
             "/api/v1/meters", json={"slug": "mine", "aggregation": "COUNT", "eventType": "a"}
         ).is_success
+        assert client.post("/api/v1/grants", json={"subject": "acme", "amount": 10**9}).is_success
 
         def ask(case):
             is_customers = case.path.startswith(("/api/v1/portal/meters", "/api/v1/portal/session"))

@@ -165,6 +165,21 @@ def test_a_customer_asks_with_a_portal_token(official):
         assert refused.value.status_code == 403
 
 
+def test_it_asks_for_entitlements(serve, keys):
+    """Of customers, which are subjects here, by both versions of the API."""
+    _, key = keys.create("everything", ["admin"])
+    server = serve(LLM_METERING_LIMITS="on")
+    with Meter(server.home, (), source="operator", limits="on") as meter:
+        meter.grant("acme", 100)
+    with Client(endpoint=server.url, token=key) as client:
+        for asked in (client.customer_entitlement, client.customer_entitlement_v2):
+            value = asked.get_customer_entitlement_value("acme", "tokens")
+            assert (value.has_access, value.balance, value.usage) == (True, 100, 0)
+            with pytest.raises(ResourceNotFoundError):
+                asked.get_customer_entitlement_value("acme", "money")
+    assert server.stop() == 0
+
+
 def test_usage_of_another_machine_is_asked_of_the_server(serve, keys, tmp_path):
     """Our own remote usage(): the same report as the ledger of who sent it."""
     _, key = keys.create("shop", ["ingest", "read"], sources=["shop"])

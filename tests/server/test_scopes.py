@@ -11,7 +11,7 @@ from .conftest import audit, bearer, event
 PUBLIC = {"health", "ready", "beginPortalSession"}
 PORTAL = {"portalSession", "endPortalSession", "queryPortalMeter"}
 SCOPES = {
-    "ingest": {"ingestEvents"},
+    "ingest": {"ingestEvents", "check", "reserve", "settle", "void", "renew"},
     "read": {
         "listEvents",
         "listMeters",
@@ -24,6 +24,11 @@ SCOPES = {
         "getSubject",
         "metrics",
         "validateToken",
+        "listBalances",
+        "listBills",
+        "getEntitlementValue",
+        "getCustomerEntitlementValue",
+        "getCustomerEntitlementValueV2",
     },
     "admin": {
         "createMeter",
@@ -35,6 +40,8 @@ SCOPES = {
         "listPortalTokens",
         "invalidatePortalTokens",
         "createPortalCode",
+        "createGrant",
+        "voidGrant",
     },
 }
 OF_EVERYBODY = {
@@ -46,6 +53,8 @@ OF_EVERYBODY = {
     "listSubjects",
     "getSubject",
     "metrics",
+    "listBalances",
+    "listBills",
 }
 """What a key that is bound to subjects may not ask without naming one of them, or not at all."""
 
@@ -56,6 +65,12 @@ BODIES = {
     "createPortalToken": {"subject": "globex"},
     "invalidatePortalTokens": {"subject": "globex"},
     "validateToken": {"token": "x"},
+    "check": {"subject": "globex"},
+    "reserve": {"subject": "globex", "amount": 1},
+    "settle": {"id": "x", "subject": "globex", "amounts": {"tokens": 1}},
+    "void": {"id": "x", "subject": "globex"},
+    "renew": {"id": "x", "subject": "globex"},
+    "createGrant": {"subject": "globex", "amount": 1},
 }
 
 
@@ -124,17 +139,19 @@ def test_a_key_of_a_subject_does_nothing_for_everybody(serving, keys, home):
             {"subject": ["acme"]},
             {"subject": ["acme", "globex"]},
         ),
+        ("GET", "/api/v1/balances", {"subject": "acme"}, {"subject": "globex"}),
+        ("POST", "/api/v1/check", {"subject": "acme"}, {"subject": "globex"}),
         ("POST", "/api/v1/meters/tokens_total/query", {"subject": ["acme"]}, {"subject": []}),
         ("POST", "/api/v1/meters/tokens_total/query", {"subject": ["acme"]}, {"subject": ["Acme"]}),
     ],
-    ids=["events", "query", "two", "none", "capitals"],
+    ids=["events", "query", "two", "balances", "check", "none", "capitals"],
 )
 def test_a_key_of_a_subject_sees_and_does_what_is_of_it(
     serving, keys, home, method, path, own, other
 ):
     """And nothing of another one, named or not."""
-    _, key = keys.create("bound", ["read"], subjects=["acme"])
-    with serving(keys_required=True, key=key) as client:
+    _, key = keys.create("bound", ["ingest", "read"], subjects=["acme"])
+    with serving(keys_required=True, key=key, limits="on") as client:
         name = "params" if method == "GET" else "json"
         assert client.request(method, path, **{name: own}).status_code == 200
         response = client.request(method, path, **{name: other})
@@ -142,6 +159,23 @@ def test_a_key_of_a_subject_sees_and_does_what_is_of_it(
     assert "globex" not in response.text
     refused = [line for line in audit(home) if line["action"] == "refused"]
     assert [line["reason"] for line in refused] == ["subject"]
+
+
+def test_a_key_of_a_subject_reserves_and_looks_at_nothing_of_another(serving, keys):
+    """A path or a body that names somebody else is refused, whether there is something or not."""
+    _, admin = keys.create("everything", ["admin"])
+    _, key = keys.create("bound", ["ingest", "read"], subjects=["acme"])
+    value = "/api/v1/subjects/{}/entitlements/tokens/value"
+    with serving(keys_required=True, key=key, limits="on") as client:
+        for subject in ("acme", "globex"):
+            granted = {"subject": subject, "amount": 10}
+            assert client.post("/api/v1/grants", json=granted, headers=bearer(admin)).is_success
+        for subject, status in (("acme", 201), ("globex", 403), ("nobody", 403)):
+            response = client.post("/api/v1/reserve", json={"subject": subject, "amount": 1})
+            assert (response.status_code, subject) == (status, subject)
+        assert client.get(value.format("acme")).status_code == 200
+        assert client.get(value.format("globex")).status_code == 403
+        assert client.get(value.format("nobody")).status_code == 403
 
 
 def test_a_key_of_a_subject_validates_no_token_of_another(serving, keys, tokens):

@@ -4,6 +4,7 @@ from .account import Account, Holding
 from .amounts import Amounts
 from .balances import Balance, GrantBalance
 from .call_reservations import CallReservation
+from .estimates import Estimates, Needs
 from .features import FEATURES, Feature, LimitUnit
 from .gate import Gate
 from .grants import Grant
@@ -37,6 +38,7 @@ __all__ = [
     "BalanceNotice",
     "CallReservation",
     "DefaultGrant",
+    "Estimates",
     "Feature",
     "Gate",
     "Grant",
@@ -49,6 +51,7 @@ __all__ = [
     "LimitUnit",
     "Limits",
     "LimitsSink",
+    "Needs",
     "OpenReservation",
     "PostgresStore",
     "Rate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,12 +17,31 @@ from .leases import HELD_FOR
 from .service import Limits
 from .stores import AccountKey, Hold, Rate
 
-__all__ = ["Estimates"]
+__all__ = ["Estimates", "Needs"]
 
 _MOST: Final = 1 << 59
 """Steps that are reserved at most: more than anybody has, and still a number of 64 bits."""
 
 _WITHOUT_OUTPUT: Final = ("embeddings", "rerank")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a call may need at most, as far as it is known before it is made.
+
+    Attributes:
+        provider: Who will be asked.
+        model: By the name that is asked for.
+        service_tier: The tier that is asked for.
+        input_tokens: Tokens that go in.
+        output_tokens: Tokens that may come out; the ceiling, if nothing is said.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    input_tokens: int = 0
+    output_tokens: int | None = None
 
 
 class Estimates:
@@ -65,6 +85,34 @@ class Estimates:
                 the call would cost there.
         """
         start = call.start
+        request = start.asked()
+        input_tokens = 0
+        if request is not None:
+            counted = self._count(
+                Exchange(model=start.request_model, provider=start.provider, request=request)
+            )
+            input_tokens = counted.input_tokens or 0
+        needs = Needs(
+            provider=start.provider,
+            model=start.request_model,
+            service_tier=start.service_tier,
+            input_tokens=input_tokens,
+            output_tokens=0 if start.operation in _WITHOUT_OUTPUT else start.output_limit,
+        )
+        return self.hold_for(needs, id, subject)
+
+    def hold_for(self, needs: Needs, id: str, subject: str, *, seconds: float = HELD_FOR) -> Hold:
+        """What to reserve for a call, by what is known of it before it is made.
+
+        Args:
+            needs: What it may need.
+            id: Names what is reserved.
+            subject: Who pays.
+            seconds: How long it counts, unless it is renewed.
+
+        Raises:
+            CallRefusedError: As `hold`.
+        """
         # Nobody is given anything by default for what nobody pays for.
         is_known = subject != UNATTRIBUTED
         terms = self._limits.terms(subject, with_default=is_known)
@@ -72,16 +120,16 @@ class Estimates:
             key
             for key in sorted(terms.features)
             if key in self._limits.features
-            and self._limits.features[key].counts(start.provider, start.request_model)
+            and self._limits.features[key].counts(needs.provider, needs.model)
         ]
-        data = self._estimate(call)
+        data = self._data(needs)
         tokens = data["total_tokens"]
         if not features:
             raise BalanceExceeded(subject, "tokens", "tokens", balance=None, needed=tokens)
         amounts: dict[AccountKey, int] = {}
         for key, parts in self._amounts.of(data, datetime.now(UTC), features).items():
             if isinstance(parts, Unpriced):
-                raise UnpricedCallError(start.request_model, parts.detail)
+                raise UnpricedCallError(needs.model, parts.detail)
             feature = self._limits.features[key]
             # A call of which nothing is known needs something, too.
             amounts[AccountKey(subject, key)] = min(max(feature.steps_up(parts), 1), _MOST)
@@ -91,28 +139,18 @@ class Estimates:
             rates.append(Rate("requests", 1, most))
         if (most := terms.tokens_per_minute or tokens_per_minute) is not None:
             rates.append(Rate("tokens", min(max(tokens, 1), _MOST), most))
-        return Hold(id=id, subject=subject, amounts=amounts, seconds=HELD_FOR, rates=tuple(rates))
+        return Hold(id=id, subject=subject, amounts=amounts, seconds=seconds, rates=tuple(rates))
 
-    def _estimate(self, call: Call) -> Mapping[str, Any]:
+    def _data(self, needs: Needs) -> Mapping[str, Any]:
         """What the event of the call would hold if it used all that it may."""
-        start = call.start
-        request = start.asked()
-        input_tokens = 0
-        if request is not None:
-            counted = self._count(
-                Exchange(model=start.request_model, provider=start.provider, request=request)
-            )
-            input_tokens = counted.input_tokens or 0
-        output_tokens = 0
-        if start.operation not in _WITHOUT_OUTPUT:
-            output_tokens = self._ceiling if start.output_limit is None else start.output_limit
+        output_tokens = self._ceiling if needs.output_tokens is None else needs.output_tokens
         data = {
-            "provider": start.provider,
-            "model": start.request_model,
-            "service_tier": start.service_tier,
-            "input_tokens": input_tokens,
+            "provider": needs.provider,
+            "model": needs.model,
+            "service_tier": needs.service_tier,
+            "input_tokens": needs.input_tokens,
             "output_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
+            "total_tokens": needs.input_tokens + output_tokens,
             "calls": 1,
         }
         return {key: value for key, value in data.items() if value is not None}

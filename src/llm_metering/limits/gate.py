@@ -14,9 +14,7 @@ from .. import system
 from ..calls import Call
 from ..errors import CallRefusedError, LimitStoreError, LimitsUnavailable
 from ..events import new_event_id
-from ..exchange import Counted, Exchange
 from ..handoff import result_of, wait_for
-from .amounts import Amounts
 from .call_reservations import CallReservation
 from .ceilings import output_limit
 from .estimates import Estimates
@@ -51,13 +49,9 @@ class Gate:
 
     Args:
         limits: Whose balances.
-        amounts: What tokens come to.
-        count: Counts the tokens of a request.
-        ceiling: How many tokens come out at most of a call that says nothing itself.
+        estimates: Say what calls may need.
         deadline: Seconds after which the store is waited for no longer.
         on_store_error: What becomes of a call then, and where the store cannot be used.
-        requests_per_minute: How many calls a subject may begin a minute, of whom nothing else is said.
-        tokens_per_minute: How many tokens, likewise.
         slices: Whether hot subjects are served from what is leased ahead.
         note: Counts what was let through unchecked, by the reason.
         clock: In seconds.
@@ -69,14 +63,10 @@ class Gate:
     def __init__(
         self,
         limits: Limits,
-        amounts: Amounts,
+        estimates: Estimates,
         *,
-        count: Callable[[Exchange], Counted],
-        ceiling: int,
         deadline: float,
         on_store_error: OnStoreError = "allow",
-        requests_per_minute: int | None = None,
-        tokens_per_minute: int | None = None,
         slices: bool = False,
         note: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -89,14 +79,7 @@ class Gate:
         self._deadline = deadline
         self._on_store_error = on_store_error
         self._note = note
-        self._estimates = Estimates(
-            limits,
-            amounts,
-            count=count,
-            ceiling=ceiling,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-        )
+        self._estimates = estimates
         self.leases = Leases(limits.store)
         self._giving = GivingBack(self._release, note=note)
         self._begin()

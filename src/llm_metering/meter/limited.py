@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..limits import (
         Balance,
         BalanceNotice,
+        Estimates,
         Gate,
         GrantBalance,
         Interval,
@@ -59,6 +60,15 @@ class Limited:
     def gate(self) -> Gate | None:
         """What refuses calls that a balance does not cover; `None` if limits are off."""
         return None if self._limiting is None else self._limiting.gate
+
+    @property
+    def estimates(self) -> Estimates:
+        """What calls may need at most, of whoever asks before one is made.
+
+        Raises:
+            ConfigurationError: If limits are off in this meter.
+        """
+        return self._limits_on().estimates
 
     def grant(
         self,

@@ -19,6 +19,7 @@ from ..access import ApiKeys, AuditLog, PortalTokens
 from ..errors import AccessStoreError, CatalogueError, ConfigurationError
 from ..ledger import KnownEvents
 from ..meter import Meter
+from .allowance import Allowance
 from .desk import Desk
 from .gate import Gate, note
 from .intake import Intake
@@ -27,7 +28,20 @@ from .measures import Measures
 from .options import ServerOptions
 from .problems import Refusal, problem
 from .reading import Reading
-from .routes import events, health, meters, portal, portal_tokens, queries, subjects, tokens
+from .routes import (
+    allowance,
+    balances,
+    bills,
+    entitlements,
+    events,
+    health,
+    meters,
+    portal,
+    portal_tokens,
+    queries,
+    subjects,
+    tokens,
+)
 from .sources import Sources
 from .stored_meters import StoredMeters
 
@@ -39,6 +53,11 @@ CLOSE_TIMEOUT: Final = 10.0
 """Seconds at the end in which sinks are sent what they are owed; the rest waits on disk."""
 
 CATCH_UP_EVERY: Final = 30.0
+
+_ROUTES: Final = (
+    *(events, meters, queries, subjects, allowance, balances, bills, entitlements),
+    *(portal_tokens, portal, tokens, health),
+)
 
 _DESCRIPTION: Final = (
     "Takes in usage as CloudEvents, keeps it in a ledger, forwards it, and says what was used. Each request "
@@ -82,6 +101,7 @@ def create_app(
         meters=StoredMeters(settings.home, settings.meters),
         subjects=KnownSubjects(settings.home),
         reading=Reading(meter),
+        allowance=Allowance(meter),
         one_thread=ThreadPoolExecutor(1, thread_name_prefix="llm-metering-intake"),
     )
     app = FastAPI(
@@ -95,7 +115,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.desk = desk
-    for each in (events, meters, queries, subjects, portal_tokens, portal, tokens, health):
+    for each in _ROUTES:
         app.include_router(each.router)
     app.add_middleware(
         Gate,
@@ -128,6 +148,7 @@ async def _lifespan(app: FastAPI, *, closes_meter: bool) -> AsyncIterator[None]:
             await desk.meter.aclose(CLOSE_TIMEOUT)
         desk.intake.close()
         desk.reading.close()
+        desk.allowance.close()
         desk.meters.close()
         desk.subjects.close()
         desk.keys.close()

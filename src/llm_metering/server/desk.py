@@ -16,6 +16,7 @@ from ..errors import SubjectTokenError
 from ..meter import Meter
 from ..subjects import SubjectVerifier
 from ..subjects.tokens import holds_token
+from .allowance import Allowance
 from .callers import Caller
 from .intake import Intake
 from .known_subjects import KnownSubjects
@@ -55,6 +56,7 @@ class Desk:
         meters: The meters that there are.
         subjects: What is known of subjects.
         reading: What the ledger is asked by.
+        allowance: What balances are asked by.
         one_thread: Where requests with events are worked on, one after another: several threads would
             take the interpreter from each other, and wait for one journal in the end.
     """
@@ -70,6 +72,7 @@ class Desk:
     meters: StoredMeters
     subjects: KnownSubjects
     reading: Reading
+    allowance: Allowance
     one_thread: ThreadPoolExecutor
 
     def now(self) -> datetime:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from ..errors import (
@@ -21,6 +19,7 @@ from ..ledger import Ledger
 from ..meter import Meter
 from ..meters import UsageQuery, UsageReport
 from .problems import Refusal
+from .threads import Threads
 
 __all__ = ["Reading"]
 
@@ -43,9 +42,8 @@ class Reading:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._path = meter.settings.home / "ledger.db"
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="llm-metering-reading")
+        self._threads = Threads("reading", at_once=AT_ONCE, most_waiting=MOST_WAITING)
         self._mine = threading.local()
-        self._asked = 0
 
     def __repr__(self) -> str:
         return f"<Reading {self._path}>"
@@ -59,14 +57,7 @@ class Reading:
         """
         if not self._meter.settings.ledger:
             raise Refusal(501, "this server keeps no ledger; ask where its sinks keep usage")
-        if self._asked >= AT_ONCE + MOST_WAITING:
-            raise Refusal(503, "too many questions wait", headers={"Retry-After": "5"})
-        self._asked += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._worked_out, function)
-        finally:
-            self._asked -= 1
+        return await self._threads.run(lambda: self._worked_out(function))
 
     def usage(self, ledger: Ledger, query: UsageQuery) -> UsageReport:
         """Answer a question in a function that `ask` was given; what costs are asked for is priced first.
@@ -83,7 +74,7 @@ class Reading:
 
     def close(self) -> None:
         """End the threads, when the questions under way are answered."""
-        self._threads.shutdown()
+        self._threads.close()
 
     def _worked_out(self, function: Callable[[Ledger], T]) -> T:
         ledger = getattr(self._mine, "ledger", None)

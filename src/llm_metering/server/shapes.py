@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from ..meters import rfc3339
 
-__all__ = ["Answered", "Given", "Moment", "json_of"]
+__all__ = ["Amount", "Answered", "Given", "GivenAmount", "Moment", "json_of"]
+
+_DECIMAL: Final = r"^[0-9]{1,15}(\.[0-9]{1,12})?$"
+
+Amount = Annotated[
+    int | Decimal,
+    PlainSerializer(
+        lambda amount: amount if isinstance(amount, int) else f"{amount:f}", return_type=int | str
+    ),
+]
+"""Of tokens a number; of credits and money a text of a decimal."""
+
+GivenAmount = Annotated[int, Field(ge=0, le=10**15)] | Annotated[str, Field(pattern=_DECIMAL)]
+"""The same, as it is sent."""
 
 Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
 """An aware time, written in UTC."""
-
-GivenMoment = AwareDatetime
 
 
 class Given(BaseModel):

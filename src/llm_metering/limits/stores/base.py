@@ -232,8 +232,10 @@ class LimitStore(Protocol):
         """The accounts there are, or those of some subjects, in order."""
         ...
 
-    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
-        """What is reserved now, of everybody or of a subject, in the order in which it ends."""
+    def reservations(
+        self, subject: str | None = None, *, id: str | None = None
+    ) -> list[OpenReservation]:
+        """What is reserved now, of everybody or of a subject, or under an id, in the order in which it ends."""
         ...
 
     def read(self, keys: Iterable[AccountKey]) -> dict[AccountKey, Held]:

@@ -110,6 +110,7 @@ _SET_RATES: Final = """
         tokens_per_minute = excluded.tokens_per_minute
     """
 _OF: Final = "(%(subject)s::text IS NULL OR subject = %(subject)s)"
+_NAMED: Final = "AND id = %(id)s"
 _SETTLE: Final = """
     INSERT INTO llm_metering_settled (source, id)
     SELECT * FROM unnest(%s::text[], %s::text[]) ORDER BY 1, 2
@@ -219,14 +220,17 @@ class PostgresStore(Books):
             asked = {"subjects": None if subjects is None else list(subjects)}
             return [AccountKey(*row) for row in connection.execute(sql, asked)]
 
-    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
+    def reservations(
+        self, subject: str | None = None, *, id: str | None = None
+    ) -> list[OpenReservation]:
         """What is reserved now; see `LimitStore`."""
         sql = f"""
             SELECT id, subject, feature, steps, ends_at FROM {_RESERVATIONS}
-            WHERE {_OF} AND ends_at > {_NOW} ORDER BY ends_at, id COLLATE "C", feature COLLATE "C"
+            WHERE {_OF} {_NAMED if id is not None else ""} AND ends_at > {_NOW}
+            ORDER BY ends_at, id COLLATE "C", feature COLLATE "C"
             """
         with self._lent() as connection:
-            rows = connection.execute(sql, {"subject": subject}).fetchall()
+            rows = connection.execute(sql, {"subject": subject, "id": id}).fetchall()
         return [
             OpenReservation(id, AccountKey(whose, feature), steps, moment_of(ends_at))
             for id, whose, feature, steps, ends_at in rows

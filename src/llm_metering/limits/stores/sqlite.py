@@ -21,6 +21,7 @@ from .books import Books, Dropped, Row
 __all__ = ["SQLiteStore"]
 
 _OF: Final = "(:subject IS NULL OR subject = :subject)"
+_NAMED: Final = "AND id = :id"
 _HOLDS: Final = "SELECT 1 FROM reservations WHERE id = ? LIMIT 1"
 _TAKE: Final = """
     UPDATE accounts SET reserved = reserved + :steps
@@ -136,16 +137,18 @@ class SQLiteStore(Books):
         with self._file.lent() as connection:
             return [AccountKey(*row) for row in connection.execute(sql, asked)]
 
-    def reservations(self, subject: str | None = None) -> list[OpenReservation]:
+    def reservations(
+        self, subject: str | None = None, *, id: str | None = None
+    ) -> list[OpenReservation]:
         """What is reserved now; see `LimitStore`."""
         if not self.path.exists():
             return []
         sql = f"""
             SELECT id, subject, feature, steps, ends_at FROM reservations
-            WHERE {_OF} AND ends_at > :now ORDER BY ends_at, id, feature
+            WHERE {_OF} {_NAMED if id is not None else ""} AND ends_at > :now ORDER BY ends_at, id, feature
             """
         with self._file.lent() as connection:
-            rows = connection.execute(sql, {"subject": subject, "now": _now()}).fetchall()
+            rows = connection.execute(sql, {"subject": subject, "id": id, "now": _now()}).fetchall()
         return [
             OpenReservation(id, AccountKey(whose, feature), steps, moment_of(ends_at))
             for id, whose, feature, steps, ends_at in rows
