@@ -49,6 +49,7 @@ def test_a_key_may_do_what_it_was_made_for(keys, clock):
         ["ingest"],
         sources=["shop"],
         subjects=["acme", "globex"],
+        signed_subjects=True,
         requests_per_minute=600,
         expires_at=now(clock) + HOUR,
     )
@@ -234,6 +235,7 @@ BAD = [
     pytest.param({"subjects": [5]}, id="bound to a number"),
     pytest.param({"scopes": ["admin"], "subjects": ["acme"]}, id="admin of one subject"),
     pytest.param({"scopes": ["admin", "read"], "sources": ["shop"]}, id="admin of one source"),
+    pytest.param({"scopes": ["ingest", "read"], "signed_subjects": True}, id="signed and reading"),
     pytest.param({"requests_per_minute": 0}, id="no requests"),
     pytest.param({"expires_at": datetime(2030, 1, 1)}, id="no time zone"),
     pytest.param({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, id="over already"),

@@ -46,6 +46,15 @@ def test_a_key_is_shown_once_and_does_what_it_was_made_for(run, home):
     assert secret not in (home / "audit").joinpath(f"{datetime.now(UTC):%Y-%m}.jsonl").read_text()
 
 
+def test_a_key_for_signed_subjects_is_made_and_replaced(run, home):
+    """The one in its place is one, too."""
+    made = run("keys", "create", "theirs", "--scope", "ingest", "--signed-subjects")
+    assert "for signed subjects" in made.stdout
+    key = ApiKeys(home).recognise(made.stdout.splitlines()[0])
+    again = run("keys", "rotate", key.id)
+    assert ApiKeys(home).recognise(again.stdout.splitlines()[0]).signed_subjects
+
+
 def test_a_replaced_key_holds_for_the_overlap_alone(run, home):
     """Without one it ends with the command."""
     keys = ApiKeys(home)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from llm_metering.access import PortalTokens
+from llm_metering.subjects import sign_subject
 
 from .conftest import EVENTS, audit, bearer, event
 
@@ -145,6 +147,28 @@ def test_a_key_bills_nobody_else(serving, keys, recorded, home, bound, sent, rea
         assert recorded(fitting["source"]) == recorded(sent["source"]) == {}
     assert [line["reason"] for line in audit(home)] == [reason]
     assert audit(home)[0]["actor"].startswith("key:")
+
+
+def test_a_key_for_signed_subjects_makes_none_up(serving, keys, recorded, home):
+    """It bills whom a token names that was signed for its source, and nobody else; nor reserves for one."""
+    secret = "a secret that is long enough to sign with"
+    _, key = keys.create("a program of others", ["ingest"], signed_subjects=True)
+    signed = sign_subject("acme", secret, audience="app")
+    with serving(
+        keys_required=True, key=key, subject_token_secrets=[secret], limits="on"
+    ) as client:
+        assert post(client, event("1")).status_code == 403
+        assert post(client, [event("2", subject=signed), event("3")]).status_code == 403
+        assert post(client, event("4", subject=sign_subject("acme", secret))).status_code == 403
+        assert post(client, event("5", subject=signed)).status_code == 204
+        for what in ("check", "reserve"):
+            body = {"subject": "acme", "amount": 1}
+            assert client.post(f"/api/v1/{what}", json=body).status_code == 403
+        assert recorded() == {"5": event("5")}
+    assert Counter(line["reason"] for line in audit(home)) == {
+        "unsigned": 4,
+        "subject wrong_audience": 1,
+    }
 
 
 def test_a_key_takes_no_id_of_another_ones(serving, keys, recorded):

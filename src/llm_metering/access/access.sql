@@ -9,6 +9,8 @@ CREATE TABLE api_keys (
     scopes TEXT NOT NULL,
     sources TEXT,
     subjects TEXT,
+    -- 1 of a key that names a payer by a signed token alone.
+    signed_subjects INTEGER NOT NULL,
     requests_per_minute INTEGER,
     created_at INTEGER NOT NULL,
     -- The first moment at which it no longer holds.

@@ -25,6 +25,8 @@ class ApiKey:
         scopes: What it may do.
         sources: The CloudEvents sources that it may send events of; `None` is any.
         subjects: Whose usage it may send and see; `None` is everybody's.
+        signed_subjects: Whether it names who pays by a token of `sign_subject` alone: whoever has it cannot
+            make a subject up.
         requests_per_minute: How fast it may go; `None` is as the server says.
         created_at: In UTC.
         expires_at: The first moment at which it no longer holds, in UTC.
@@ -37,6 +39,7 @@ class ApiKey:
     scopes: frozenset[Scope]
     sources: frozenset[str] | None = None
     subjects: frozenset[str] | None = None
+    signed_subjects: bool = False
     requests_per_minute: int | None = None
     created_at: datetime
     expires_at: datetime | None = None

@@ -34,13 +34,13 @@ _is_key: Final = re.compile(r"lmk_([0-9a-f]{12})_([\w-]{43})", re.ASCII).fullmat
 _NOTHING: Final = bytes(32)
 
 _COLUMNS: Final = (
-    "id, name, scopes, sources, subjects, requests_per_minute, created_at, expires_at, revoked_at, "
-    "successor"
+    "id, name, scopes, sources, subjects, signed_subjects, requests_per_minute, created_at, expires_at, "
+    "revoked_at, successor"
 )
 _ALL: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, id"
 _ONE: Final = f"SELECT {_COLUMNS} FROM api_keys WHERE id = ?"
 _KNOWN: Final = f"SELECT digest, {_COLUMNS} FROM api_keys WHERE id = ?"
-_INSERT: Final = f"INSERT INTO api_keys (digest, {_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+_INSERT: Final = f"INSERT INTO api_keys (digest, {_COLUMNS}) VALUES ({', '.join('?' * 12)})"
 _REVOKE: Final = "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 _REPLACE: Final = """
     UPDATE api_keys SET successor = :new, expires_at = min(ifnull(expires_at, :ends), :ends)
@@ -71,6 +71,7 @@ class ApiKeys:
         *,
         sources: Iterable[str] | None = None,
         subjects: Iterable[str] | None = None,
+        signed_subjects: bool = False,
         requests_per_minute: int | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
@@ -81,6 +82,8 @@ class ApiKeys:
             scopes: What it may do.
             sources: The CloudEvents sources that it may send events of; any, if left out.
             subjects: Whose usage it may send and see; everybody's, if left out.
+            signed_subjects: Whether it names who pays by a token of `sign_subject` alone; such a key may
+                `ingest` and nothing else.
             requests_per_minute: How fast it may go; as the server says, if left out.
             expires_at: When it ends; never, if left out.
 
@@ -97,6 +100,7 @@ class ApiKeys:
             scopes=frozenset(scopes),
             sources=_names("sources", sources),
             subjects=_names("subjects", subjects),
+            signed_subjects=signed_subjects,
             requests_per_minute=requests_per_minute,
             created_at=self._now(),
             expires_at=expires_at,
@@ -134,6 +138,7 @@ class ApiKeys:
                 scopes=old.scopes,
                 sources=old.sources,
                 subjects=old.subjects,
+                signed_subjects=old.signed_subjects,
                 requests_per_minute=old.requests_per_minute,
                 created_at=now,
                 expires_at=old.expires_at,
@@ -226,6 +231,7 @@ def _insert(connection: sqlite3.Connection, key: ApiKey) -> str:
             json.dumps(sorted(key.scopes)),
             None if key.sources is None else json.dumps(sorted(key.sources)),
             None if key.subjects is None else json.dumps(sorted(key.subjects)),
+            key.signed_subjects,
             key.requests_per_minute,
             microseconds(key.created_at),
             None if key.expires_at is None else microseconds(key.expires_at),
@@ -244,6 +250,8 @@ def _check(key: ApiKey) -> None:
     if "admin" in key.scopes and (key.sources is not None or key.subjects is not None):
         # It could make itself a key that is bound to nothing.
         raise InvalidArgumentError("scopes: admin cannot be bound to sources or subjects")
+    if key.signed_subjects and key.scopes != {"ingest"}:
+        raise InvalidArgumentError("signed_subjects: a key with it may ingest, and nothing else")
     if key.requests_per_minute is not None and key.requests_per_minute < 1:
         raise InvalidArgumentError("requests_per_minute: it is at least 1")
     if key.expires_at is not None:
@@ -266,13 +274,14 @@ def _names(what: str, given: Iterable[str] | None) -> frozenset[str] | None:
 
 
 def _read(row: tuple[Any, ...]) -> ApiKey:
-    id, name, scopes, sources, subjects, rate, created, expires, revoked, successor = row
+    id, name, scopes, sources, subjects, signed, rate, created, expires, revoked, successor = row
     return ApiKey(
         id=id,
         name=name,
         scopes=frozenset(json.loads(scopes)),
         sources=None if sources is None else frozenset(json.loads(sources)),
         subjects=None if subjects is None else frozenset(json.loads(subjects)),
+        signed_subjects=bool(signed),
         requests_per_minute=rate,
         created_at=moment_of(created),
         expires_at=None if expires is None else moment_of(expires),

@@ -45,14 +45,21 @@ class Caller:
         if self.token is not None or (self.key is not None and not self.key.may(scope)):
             raise Refusal(403, f"this needs the scope {scope}", reason="wrong scope")
 
-    def may_send(self, source: str, subject: str) -> None:
+    def may_send(self, source: str, subject: str, *, is_signed: bool) -> None:
         """Go on if it may send events of a source and a subject.
+
+        Args:
+            source: The source.
+            subject: Who pays.
+            is_signed: Whether a token says so.
 
         Raises:
             Refusal: If not.
         """
         if self.key is None:
             return
+        if self.key.signed_subjects and not is_signed:
+            raise Refusal(403, "this key names who pays by a signed token", reason="unsigned")
         if not self.key.covers_source(source):
             raise Refusal(403, "this key may not send events of that source", reason="source")
         self.needs_subject(subject)
@@ -87,6 +94,16 @@ class Caller:
         if self.token is None:
             raise Refusal(403, "this is for customers: it takes a portal token", reason="no token")
         return self.token
+
+    def needs_to_name(self, subject: str) -> None:
+        """Go on if it may say by itself that a subject pays.
+
+        Raises:
+            Refusal: If not.
+        """
+        if self.key is not None and self.key.signed_subjects:
+            raise Refusal(403, "this key names who pays by a signed token", reason="unsigned")
+        self.needs_subject(subject)
 
     def needs_subject(self, subject: str) -> None:
         """Go on if it may see, and send, what is of a subject.

@@ -61,6 +61,13 @@ def create(
             show_default=False,
         ),
     ] = None,
+    signed_subjects: Annotated[
+        bool,
+        typer.Option(
+            "--signed-subjects",
+            help="It names who pays by a signed token alone, so that it cannot make a subject up.",
+        ),
+    ] = False,
     rate: Annotated[
         int | None,
         typer.Option(
@@ -93,6 +100,7 @@ def create(
         [each.value for each in scope],
         sources=source,
         subjects=subject,
+        signed_subjects=signed_subjects,
         requests_per_minute=rate,
         expires_at=_end("--expires", expires, now),
     )
@@ -103,6 +111,7 @@ def create(
         scopes=key.scopes,
         sources=key.sources,
         subjects=key.subjects,
+        signed_subjects=key.signed_subjects or None,
     )
     _show(key, text, now, output)
 

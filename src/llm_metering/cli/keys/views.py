@@ -23,6 +23,7 @@ def key_json(key: ApiKey, now: datetime) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "sources": _sorted(key.sources),
         "subjects": _sorted(key.subjects),
+        "signed_subjects": key.signed_subjects,
         "requests_per_minute": key.requests_per_minute,
         "created_at": rfc3339(key.created_at),
         "expires_at": _moment(key.expires_at),
@@ -66,6 +67,8 @@ def bounds(key: ApiKey) -> str:
     for what, names in (("source", key.sources), ("subject", key.subjects)):
         if names is not None:
             parts.append(f"{what} {_few(names)}")
+    if key.signed_subjects:
+        parts.append("signed subjects")
     if key.requests_per_minute is not None:
         parts.append(f"{key.requests_per_minute} requests a minute")
     return "; ".join(parts) or "everything"

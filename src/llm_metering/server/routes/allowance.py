@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field, model_validator
 
 from ...limits import Needs
 from ..allowance import Wanted
-from ..callers import Caller
 from ..desk import Sender, TheDesk
 from ..documents import refusals
 from ..problems import Refusal
@@ -163,7 +162,7 @@ async def check(
 
     Of many who ask at once, all may be told yes: who has to be sure reserves.
     """
-    caller.needs_subject(given.subject)
+    caller.needs_to_name(given.subject)
     found = await desk.allowance.ask(lambda _: desk.allowance.check(given.wanted()))
     if found.short is None:
         return CheckResult(allowed=found.reason is None, reason=found.reason)  # type: ignore[arg-type]
@@ -193,7 +192,7 @@ async def reserve(
 
     The event of the call settles it whose `data` has `reservation_id`; or `settle` does.
     """
-    caller.needs_subject(given.subject)
+    caller.needs_to_name(given.subject)
     made = await desk.allowance.ask(
         lambda _: desk.allowance.reserve(given.wanted(), given.expires_in, given.idempotency_key)
     )
@@ -218,7 +217,7 @@ async def settle(
     A second time it changes nothing. What an event with `reservation_id` settles is not settled here as
     well.
     """
-    _needs(caller, given.subject)
+    caller.needs_to_name(given.subject)
     amounts = {unit: _plain(amount) for unit, amount in given.amounts.items()}
     await desk.allowance.ask(lambda _: desk.allowance.settle(given.id, given.subject, amounts))
     return Response(status_code=204)
@@ -234,7 +233,7 @@ async def settle(
 )
 async def void(given: Annotated[VoidRequest, Body()], desk: TheDesk, caller: Sender) -> Response:
     """For a call that was not made. Needs `ingest`."""
-    _needs(caller, given.subject)
+    caller.needs_to_name(given.subject)
     if not await desk.allowance.ask(lambda _: desk.allowance.void(given.id, given.subject)):
         raise Refusal(404, "nothing is reserved under this id")
     return Response(status_code=204)
@@ -250,17 +249,13 @@ async def void(given: Annotated[VoidRequest, Body()], desk: TheDesk, caller: Sen
 )
 async def renew(given: Annotated[RenewRequest, Body()], desk: TheDesk, caller: Sender) -> Response:
     """For a call that takes longer. Needs `ingest`."""
-    _needs(caller, given.subject)
+    caller.needs_to_name(given.subject)
     kept = await desk.allowance.ask(
         lambda _: desk.allowance.renew(given.id, given.subject, given.expires_in)
     )
     if not kept:
         raise Refusal(404, "nothing is reserved under this id")
     return Response(status_code=204)
-
-
-def _needs(caller: Caller, subject: str) -> None:
-    caller.needs_subject(subject)
 
 
 def _plain(amount: int | Decimal | str) -> int | str:

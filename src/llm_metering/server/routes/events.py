@@ -112,7 +112,7 @@ async def ingest(request: Request, desk: TheDesk, caller: Sender) -> Response:
 def _take(desk: Desk, caller: Caller, media_type: str, body: bytes) -> Taken:
     def payer(source: str, subject: str) -> str:
         paying = desk.payer(source, subject)
-        caller.may_send(source, paying)
+        caller.may_send(source, paying, is_signed=paying != subject)
         return paying
 
     options = desk.options
