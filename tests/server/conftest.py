@@ -21,6 +21,23 @@ from llm_metering.server import ServerOptions, create_app
 
 EVENTS = "/api/v1/events"
 
+PLANS = """
+[[plans]]
+name = "pro"
+effective_from = 2020-01-01
+currency = "USD"
+[[plans.charges]]
+name = "Tokens"
+meter = "tokens_total"
+per = 1000
+price = "1"
+
+[[subjects]]
+subject = "acme"
+plan = "pro"
+from = 2020-01-01
+"""
+
 
 def event(id="1", **changes):
     """An event of acme, as the library's own are, except for what the test is about."""

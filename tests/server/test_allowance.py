@@ -13,26 +13,9 @@ import pytest
 from llm_metering.limits import AccountKey
 from tests.eventually import eventually
 
-from .conftest import EVENTS, audit, event
+from .conftest import EVENTS, PLANS, audit, event
 
 API = "/api/v1"
-
-PLANS = """
-[[plans]]
-name = "pro"
-effective_from = 2026-01-01
-currency = "USD"
-[[plans.charges]]
-name = "Tokens"
-meter = "tokens_total"
-per = 1000
-price = "1"
-
-[[subjects]]
-subject = "acme"
-plan = "pro"
-from = 2026-01-01
-"""
 
 
 @pytest.fixture

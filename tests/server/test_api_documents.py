@@ -20,7 +20,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from tests.eventually import eventually
 from tests.openmeter_spec import spec_path
 
-from .conftest import EVENTS, bearer, event
+from .conftest import EVENTS, PLANS, bearer, event
 
 CLAIMED = frozenset(
     [
@@ -74,17 +74,7 @@ KNOWN = {
     "featureKey": ["tokens"],
     "entitlementIdOrFeatureKey": ["tokens"],
 }
-PLANS = """
-[[plans]]
-name = "pro"
-effective_from = 2020-01-01
-currency = "USD"
-[[plans.charges]]
-name = "Tokens"
-meter = "tokens_total"
-per = 1000
-price = "1"
-"""
+
 FITTING = GenerationMode.POSITIVE
 EXAMPLES = int(os.environ.get("LLM_METERING_API_EXAMPLES", "40"))
 """Requests of each kind for each operation."""

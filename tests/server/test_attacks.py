@@ -7,13 +7,14 @@ import re
 import time
 from collections import Counter
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 
 from llm_metering.access import PortalTokens
 from llm_metering.subjects import sign_subject
 
-from .conftest import EVENTS, audit, bearer, event
+from .conftest import EVENTS, PLANS, audit, bearer, event
 
 PUBLIC = {"/healthz", "/readyz"}
 SESSION = "/api/v1/portal/session"
@@ -333,3 +334,95 @@ def test_answers_are_kept_by_nobody_on_the_way(client):
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert re.fullmatch("[0-9a-f]{16}", response.headers["X-Request-Id"])
         assert "server" not in response.headers
+
+
+HOSTILE = [
+    "' OR '1'='1",
+    '"; DROP TABLE events; --',
+    "../../../../etc/passwd",
+    "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "a\r\nSet-Cookie: x=y",
+    "a\0b",
+    "${jndi:ldap://x}",
+    "{{7*7}}",
+    "<script>alert(1)</script>",
+    "$.model') OR 1=1 --",
+    "*",
+    "\u202e",
+    "9" * 400,
+    "x" * 5000,
+]
+
+
+@pytest.fixture
+def two_customers(serving, keys, living, tmp_path):
+    """A server with usage of acme and of globex, and a key that sees acme's alone."""
+    _, key = keys.create("acme's", ["ingest", "read"], subjects=["acme"])
+    _, admin = keys.create("everything", ["admin"])
+    plans = tmp_path / "plans.toml"
+    plans.write_text(PLANS)
+    with serving(keys_required=True, limits="on", plans=plans) as client:
+        sent = [event("1"), event("2", subject="globex", data={"model": "secret-model"})]
+        assert post(client, sent, **bearer(admin)).status_code == 204
+        granted = {"subject": "globex", "amount": 471_147_114}
+        response = client.post("/api/v1/grants", json=granted, headers=bearer(admin))
+        assert response.status_code == 201
+        assert living[0].sources.flush(30)
+        client.headers.update(bearer(key))
+        yield client
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:30])
+def test_no_parameter_leads_to_what_is_of_others(two_customers, text):
+    """In each part of each path and in each parameter: it is a name like another, or refused."""
+    paths = two_customers.app.openapi()["paths"]
+    asked = 0
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            names = [
+                each["name"] for each in operation.get("parameters", []) if each["in"] == "query"
+            ]
+            with_text = re.sub(r"\{[^}]*\}", quote(text, safe=""), path)
+            requests = [(with_text, {})] if with_text != path else []
+            real = re.sub(r"\{[^}]*\}", "tokens_total", path)
+            requests += [(real, {name: text, "subject": "acme"}) for name in names]
+            requests += [(real, {"subject": text})]
+            for target, parameters in requests:
+                body = {} if method in ("post", "put") else None
+                response = two_customers.request(method, target, params=parameters, json=body)
+                asked += 1
+                assert response.status_code < 500, (method, target, parameters)
+                assert "x-injected" not in response.headers
+                assert "set-cookie" not in response.headers
+                for secret in ("globex", "secret-model", "471147114", "root:", "Traceback"):
+                    assert secret not in response.text, (method, target, parameters)
+    assert asked > 90
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param(b'{"a": "' + b"x" * 70_000 + b'"}', 413, id="large"),
+        pytest.param(b"[" * 5_000, 400, id="deep"),
+        pytest.param(b'{"a":' * 40 + b"1" + b"}" * 40, 400, id="nested"),
+        pytest.param(b"\xff\xfe", 400, id="no text"),
+        pytest.param(b'{"subject": "\\ud800"}', 400, id="half a character"),
+        pytest.param(b'{"subject": NaN}', 400, id="no number"),
+        pytest.param(b"", 400, id="nothing"),
+        pytest.param(b"null", 400, id="null"),
+        pytest.param(b"1" * 5000, 400, id="a number of 5,000 digits"),
+    ],
+)
+def test_no_body_is_too_much_for_any_route(serving, keys, home, content, status):
+    """Large ones, deep ones, and those that are none; refused before anything is done."""
+    _, admin = keys.create("everything", ["admin"])
+    with serving(keys_required=True, key=admin, limits="on", max_body=65_536) as client:
+        for method, path in routes(client):
+            if method in ("POST", "PUT") and not path.endswith("/code"):
+                headers = {"Content-Type": "application/json"}
+                response = client.request(method, path, content=content, headers=headers)
+                assert (response.status_code, path) == (status, path)
+                assert response.headers["content-type"] == "application/problem+json"
+    assert not (home / "ledger.db").exists()
+    assert not (home / "catalogue.db").exists()
+    assert not (home / "limits.db").exists()

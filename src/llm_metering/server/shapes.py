@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
 
 from ..meters import rfc3339
@@ -34,6 +35,16 @@ class Given(BaseModel):
     """What is sent; what nobody knows of is refused."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_whole_characters(cls, given: Any) -> Any:
+        # JSON can write half a character (a lone surrogate), which no database takes.
+        try:
+            json.dumps(given, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise ValueError("there is half a character in it") from None
+        return given
 
 
 class Answered(BaseModel):
