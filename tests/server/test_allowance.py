@@ -151,6 +151,11 @@ def test_what_is_reserved_ends_by_itself_unless_it_is_renewed(limited):
     assert left(limited) == (900, 100, 0)
     assert post(limited, "renew", id=made["id"], subject="acme").status_code == 404
     assert post(limited, "void", id=made["id"], subject="acme").status_code == 404
+    # Of what there is no balance, nothing can be settled.
+    wrong = {"id": made["id"], "subject": "acme", "amounts": {"money": "1"}}
+    assert post(limited, "settle", **wrong).status_code == 404
+    stranger = {"id": "x", "subject": "stranger", "amounts": {"tokens": 1}}
+    assert post(limited, "settle", **stranger).status_code == 404
     # The call was made all the same.
     settled = {"id": made["id"], "subject": "acme", "amounts": {"tokens": 30}}
     assert post(limited, "settle", **settled).status_code == 204

@@ -114,11 +114,31 @@ def test_a_link_is_exchanged_for_a_cookie_once(filled, home):
     assert filled.get(QUERY).status_code == 401
 
 
-def test_over_https_the_cookie_goes_over_https_alone(filled):
-    """It is marked so where it was set so."""
+@pytest.mark.parametrize(
+    ("origin", "is_secure"),
+    [
+        ("http://localhost", False),
+        ("http://127.0.0.1:8787", False),
+        ("https://localhost", True),
+        ("http://usage.example", True),
+    ],
+)
+def test_the_cookie_goes_over_https_alone_but_on_this_machine(filled, origin, is_secure):
+    """Also behind a proxy, of which nobody knows what it speaks."""
     code = code_of(filled, made(filled))
-    response = filled.post(SESSION.replace("/api", "https://localhost/api"), json={"code": code})
-    assert "; secure" in response.headers["set-cookie"].lower()
+    response = filled.post(f"{origin}{SESSION}", json={"code": code})
+    assert ("; secure" in response.headers["set-cookie"].lower()) is is_secure
+
+
+def test_a_customer_who_asks_too_much_waits(serving, tokens, keys, home):
+    """By the token; another one goes on."""
+    _, text = tokens.create("acme")
+    _, other = tokens.create("acme")
+    with serving(keys_required=True, portal_requests_per_minute=12) as client:
+        statuses = [client.get(SESSION, headers=bearer(text)).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert client.get(SESSION, headers=bearer(other)).status_code == 200
+    assert [line["reason"] for line in audit(home)] == ["rate"]
 
 
 @pytest.mark.parametrize(

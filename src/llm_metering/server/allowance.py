@@ -170,7 +170,7 @@ class Allowance:
 
         Raises:
             MeteringError: As `ask` tells apart.
-            Refusal: If it is another subject's (404).
+            Refusal: If it is another subject's, or there is no such balance (404).
         """
         limits = self._meter.limits
         check_subject(subject)
@@ -179,6 +179,9 @@ class Allowance:
             AccountKey(subject, unit): limits.feature(unit).parts(amount)
             for unit, amount in amounts.items()
         }
+        if not limits.terms(subject, with_default=False).features >= amounts.keys():
+            # What has no balance is passed over where it is settled, which is nothing to be silent about.
+            raise Refusal(404, "the subject has no such balance")
         source = self._meter.settings.source
         limits.store.settle([Settlement(source=source, id=id, reservation=id, amounts=burnt)])
 

@@ -1,7 +1,7 @@
 """The cookie that a customer's browser shows instead of a portal token.
 
-No script can read it (`HttpOnly`), no other site can have it sent (`SameSite=Strict`), and it goes to no path
-but those of the portal.
+No script can read it (`HttpOnly`), no other site can have it sent (`SameSite=Strict`), it goes to no path but
+those of the portal, and over HTTPS alone unless the browser is on this machine (`Secure`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["PORTAL", "clear_cookie", "cookie_of", "set_cookie"]
 PORTAL: Final = "/api/v1/portal"
 
 _NAME: Final = "llm_metering_portal"
+_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def cookie_of(path: str, headers: Headers) -> str | None:
@@ -34,7 +35,7 @@ def set_cookie(request: Request, response: Response, token: str, life: timedelta
         token,
         max_age=max(int(life.total_seconds()), 0),
         path=PORTAL,
-        secure=request.url.scheme == "https",
+        secure=_is_secure(request),
         httponly=True,
         samesite="strict",
     )
@@ -43,5 +44,11 @@ def set_cookie(request: Request, response: Response, token: str, life: timedelta
 def clear_cookie(request: Request, response: Response) -> None:
     """Have a browser forget it."""
     response.delete_cookie(
-        _NAME, path=PORTAL, secure=request.url.scheme == "https", httponly=True, samesite="strict"
+        _NAME, path=PORTAL, secure=_is_secure(request), httponly=True, samesite="strict"
     )
+
+
+def _is_secure(request: Request) -> bool:
+    # A proxy that speaks HTTPS for us says so in no way that could be trusted; a browser on this machine
+    # is the one that needs none.
+    return request.url.scheme == "https" or request.url.hostname not in _LOCAL

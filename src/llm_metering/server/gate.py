@@ -181,14 +181,19 @@ class Gate:
             raise Refusal(403, "this server is called by another name", reason="host")
 
     def _slow_down(self, caller: Caller) -> None:
-        if caller.key is None:
+        if caller.key is not None:
+            per_minute = caller.key.requests_per_minute or self._options.requests_per_minute
+            wait = self._rates.wait(caller.key.id, per_minute)
+        elif caller.token is not None:
+            # A customer, who asks for what a page shows.
+            per_minute = self._options.portal_requests_per_minute
+            wait = self._rates.wait(caller.token.id, per_minute)
+        else:
             return
-        per_minute = caller.key.requests_per_minute or self._options.requests_per_minute
-        wait = self._rates.wait(caller.key.id, per_minute)
         if wait:
             raise Refusal(
                 429,
-                f"this key makes at most {per_minute} requests a minute",
+                f"at most {per_minute} requests a minute are answered",
                 headers={"Retry-After": str(int(wait) + 1)},
                 reason="rate",
             )

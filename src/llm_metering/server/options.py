@@ -24,6 +24,7 @@ class ServerOptions:
         max_depth: How deeply a body may be nested.
         body_timeout: Seconds for all of a body to come in.
         requests_per_minute: Of a key that says nothing else.
+        portal_requests_per_minute: Of a portal token.
         most_sources: How many applications' events it has in hand at once; those that have been
             silent for longest are put aside.
 
@@ -39,6 +40,7 @@ class ServerOptions:
     max_depth: int = 32
     body_timeout: float = 30.0
     requests_per_minute: int = 60_000
+    portal_requests_per_minute: int = 600
     most_sources: int = 64
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class ServerOptions:
             "max_depth",
             "body_timeout",
             "requests_per_minute",
+            "portal_requests_per_minute",
             "most_sources",
         ):
             value = getattr(self, name)
