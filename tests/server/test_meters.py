@@ -263,6 +263,15 @@ def test_what_is_no_subject_is_not_told_of(client, given):
     assert client.get(SUBJECTS).json() == []
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_cannot_be_written_again_is_not_kept(client, number):
+    """Python reads them in JSON, which has none of them; a list with one could never be answered."""
+    content = f'[{{"key": "acme", "metadata": {{"a": [{number}]}}}}]'
+    headers = {"Content-Type": "application/json"}
+    assert client.post(SUBJECTS, content=content, headers=headers).status_code == 400
+    assert client.get(SUBJECTS).json() == []
+
+
 def test_a_catalogue_that_cannot_be_read_is_said_to_be(client, home):
     """503, and what is wrong with it stands in the log of the server alone."""
     client.post(METERS, json=MINE)

@@ -38,12 +38,13 @@ class Given(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_of_whole_characters(cls, given: Any) -> Any:
-        # JSON can write half a character (a lone surrogate), which no database takes.
+    def _can_be_kept(cls, given: Any) -> Any:
+        # JSON can write half a character (a lone surrogate), which no database takes; and Python reads
+        # NaN in it, which cannot be written again.
         try:
-            json.dumps(given, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:
-            raise ValueError("there is half a character in it") from None
+            json.dumps(given, ensure_ascii=False, allow_nan=False, default=str).encode()
+        except ValueError:
+            raise ValueError("there is half a character in it, or a number that is none") from None
         return given
 
 
