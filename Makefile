@@ -18,6 +18,7 @@ demo: ## meter a real language model on this machine, offline, and compare with 
 # pytest comes last: its own last line says how many tests were skipped, and why.
 test: ## lint, types, layers, tests, examples and docs
 	@$(MAKE) --no-print-directory -j2 env-test env-langchain env-llamaindex env-llamaindex-anthropic
+	@scripts/setup_browser.sh
 	@$(TEST)/ruff check
 	@$(TEST)/ruff format --check
 	@$(TEST)/mypy

@@ -5,5 +5,16 @@ from .api_keys import ApiKeys
 from .audit import AuditLog
 from .portal_token import PortalToken
 from .portal_tokens import PortalTokens
+from .sessions import Session, Sessions
 
-__all__ = ["SCOPES", "ApiKey", "ApiKeys", "AuditLog", "PortalToken", "PortalTokens", "Scope"]
+__all__ = [
+    "SCOPES",
+    "ApiKey",
+    "ApiKeys",
+    "AuditLog",
+    "PortalToken",
+    "PortalTokens",
+    "Scope",
+    "Session",
+    "Sessions",
+]

@@ -46,4 +46,11 @@ CREATE TABLE portal_codes (
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Who has signed in to the pages with a key. Of what the browser shows there is only its SHA-256.
+CREATE TABLE sessions (
+    digest BLOB NOT NULL PRIMARY KEY,
+    key TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
 PRAGMA user_version = 1;

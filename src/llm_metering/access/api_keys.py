@@ -199,6 +199,22 @@ class ApiKeys:
             raise ApiKeyError("wrong_secret", id=found[1])
         return self._holding(_read(row[1:]))
 
+    def find(self, id: str) -> ApiKey:
+        """The key of an id, if it holds now.
+
+        Raises:
+            ApiKeyError: If it is `unknown`, was `revoked` or has `expired`.
+            AccessStoreError: If keys cannot be read now.
+        """
+        if not self._path.exists():
+            raise ApiKeyError("unknown", id=id)
+        with self._file.lent() as connection:
+            row = connection.execute(_ONE, (id,)).fetchone()
+        # Outside: who lends a connection closes it after an error.
+        if row is None:
+            raise ApiKeyError("unknown", id=id)
+        return self._holding(_read(row))
+
     def close(self) -> None:
         """Let go of the file; whoever asks next opens it again."""
         self._file.close()

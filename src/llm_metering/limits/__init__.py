@@ -3,6 +3,7 @@
 from .account import Account, Holding
 from .amounts import Amounts
 from .balances import Balance, GrantBalance
+from .burn_down import BurnDown, Point, burn_down, burn_down_query
 from .call_reservations import CallReservation
 from .estimates import Estimates, Needs
 from .features import FEATURES, Feature, LimitUnit
@@ -36,6 +37,7 @@ __all__ = [
     "Amounts",
     "Balance",
     "BalanceNotice",
+    "BurnDown",
     "CallReservation",
     "DefaultGrant",
     "Estimates",
@@ -53,6 +55,7 @@ __all__ = [
     "LimitsSink",
     "Needs",
     "OpenReservation",
+    "Point",
     "PostgresStore",
     "Rate",
     "Recurrence",
@@ -64,4 +67,6 @@ __all__ = [
     "Shortage",
     "Terms",
     "TooFast",
+    "burn_down",
+    "burn_down_query",
 ]

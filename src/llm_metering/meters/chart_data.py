@@ -15,7 +15,7 @@ from .windows import time_zone_of
 if TYPE_CHECKING:
     from .reports import UsageReport, UsageRow
 
-__all__ = ["Groups", "bars", "groups_of", "intervals"]
+__all__ = ["Groups", "bars", "groups_of", "intervals", "named_rows"]
 
 _Key = tuple[str | None, ...]
 _NONE: Final = "(none)"
@@ -84,7 +84,7 @@ def intervals(report: UsageReport, groups: Groups) -> list[dict[str, Any]]:
     zone = time_zone_of(query.time_zone)
     order = {name: place for place, name in enumerate(groups.shown)}
     windows: dict[tuple[datetime, datetime], dict[str, Any]] = defaultdict(dict)
-    for row, name in _named(report, groups):
+    for row, name in named_rows(report, groups):
         window = windows[row.window_start, row.window_end]
         window[name] = row.value + window[name] if name in window else row.value
     made = []
@@ -119,7 +119,7 @@ def intervals(report: UsageReport, groups: Groups) -> list[dict[str, Any]]:
 def bars(report: UsageReport, groups: Groups) -> list[dict[str, Any]]:
     """A bar for each group, where there are no windows."""
     values: dict[str, Any] = {}
-    for row, name in _named(report, groups):
+    for row, name in named_rows(report, groups):
         values[name] = row.value + values[name] if name in values else row.value
     return [
         {"group": name, "high": float(values[name]), "value": amount(values[name])}
@@ -127,7 +127,8 @@ def bars(report: UsageReport, groups: Groups) -> list[dict[str, Any]]:
     ]
 
 
-def _named(report: UsageReport, groups: Groups) -> Iterator[tuple[UsageRow, str]]:
+def named_rows(report: UsageReport, groups: Groups) -> Iterator[tuple[UsageRow, str]]:
+    """The rows that are shown, each with what its group is called."""
     for row in report.rows:
         name = groups.names.get(_key(report, row), groups.other)
         if name is not None:

@@ -15,7 +15,7 @@ from ..errors import MissingExtraError, QueryError
 from .chart_data import Groups, bars, groups_of, intervals
 from .html import about, period_of
 from .labels import plain
-from .time_axis import ticks
+from .time_axis import ENGLISH, TickLabels, ticks
 from .windows import time_zone_of
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
     from .reports import UsageReport
 
-__all__ = ["MOST_BARS", "MOST_COLOURS", "plot"]
+__all__ = ["COLOURS", "MOST_BARS", "MOST_COLOURS", "plot"]
 
-_COLOURS: Final = (
+COLOURS: Final = (
     *("#332288", "#88CCEE", "#CC6677", "#117733", "#DDCC77"),
     *("#882255", "#44AA99", "#999933", "#AA4499"),
 )
+"""Of series, in this order."""
 _OTHER: Final = "#BBBBBB"
-MOST_COLOURS: Final = len(_COLOURS)
+MOST_COLOURS: Final = len(COLOURS)
 """Groups that colours tell apart."""
 MOST_BARS: Final = 20
 """Groups that have a bar of their own where there are no windows, if nothing else is said."""
@@ -46,8 +47,10 @@ _MOST_APART: Final = 200
 _UNITS: Final = {"tokens": "tokens", "calls": "calls", "credits": "credits"}
 
 
-def plot(report: UsageReport, *, top: int | None = None) -> altair.Chart | altair.LayerChart:
-    """The work of `UsageReport.plot`."""
+def plot(
+    report: UsageReport, *, top: int | None = None, labels: TickLabels = ENGLISH
+) -> altair.Chart | altair.LayerChart:
+    """The work of `UsageReport.plot`; for who reads another language, with labels of theirs."""
     try:
         import altair
     except ImportError as error:
@@ -68,13 +71,15 @@ def plot(report: UsageReport, *, top: int | None = None) -> altair.Chart | altai
     if not report.rows:
         chart = _empty(altair, chart_classes, report)
     elif over_time:
-        chart = _over_time(altair, chart_classes, report, groups)
+        chart = _over_time(altair, chart_classes, report, groups, labels)
     else:
         chart = _by_group(altair, chart_classes, report, groups)
     return chart
 
 
-def _over_time(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> Any:
+def _over_time(
+    alt: Any, classes: Any, report: UsageReport, groups: Groups, tick_labels: TickLabels
+) -> Any:
     query = report.query
     data = intervals(report, groups)
     if len(data) > _MOST_MARKS:
@@ -88,7 +93,8 @@ def _over_time(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> A
     end = query.end or _moment(last)
     # A window may begin before the period that was asked for, and end after it.
     domain = [min(first, _milliseconds(start)), max(last, _milliseconds(end))]
-    shown = ticks(_moment(domain[0]), _moment(domain[1]), time_zone_of(query.time_zone))
+    zone = time_zone_of(query.time_zone)
+    shown = ticks(_moment(domain[0]), _moment(domain[1]), zone, labels=tick_labels)
     labels = {str(_milliseconds(moment)): label for moment, label in shown}
     windows = (query.window or "").lower()
     axis = alt.Axis(
@@ -134,7 +140,7 @@ def _by_group(alt: Any, classes: Any, report: UsageReport, groups: Groups) -> An
         ],
     )
     is_other = alt.datum.group == (groups.other or "")
-    colour = alt.condition(is_other, alt.value(_OTHER), alt.value(_COLOURS[0]))
+    colour = alt.condition(is_other, alt.value(_OTHER), alt.value(COLOURS[0]))
     drawn = base.mark_bar().encode(color=colour)
     # The numbers themselves: a short bar beside a long one has no height to be read.
     text = base.mark_text(align="left", dx=4, clip=False).encode(text="value:N")
@@ -170,8 +176,8 @@ def _finished(
 
 def _colours(alt: Any, groups: Groups) -> Any:
     if not groups.titles:
-        return alt.value(_COLOURS[0])
-    colours = [*_COLOURS[: len(groups.names)], *([_OTHER] if groups.other else [])]
+        return alt.value(COLOURS[0])
+    colours = [*COLOURS[: len(groups.names)], *([_OTHER] if groups.other else [])]
     return alt.Color(
         "group:N",
         scale=alt.Scale(domain=groups.shown, range=colours),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -15,18 +15,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from ..access import ApiKeys, AuditLog, PortalTokens
-from ..errors import AccessStoreError, CatalogueError, ConfigurationError
+from ..access import ApiKeys, AuditLog, PortalTokens, Sessions
+from ..errors import AccessStoreError, CatalogueError, ConfigurationError, MissingExtraError
 from ..ledger import KnownEvents
 from ..meter import Meter
 from .allowance import Allowance
-from .desk import Desk
+from .desk import Asker, Desk
 from .gate import Gate, note
 from .intake import Intake
 from .known_subjects import KnownSubjects
 from .measures import Measures
 from .options import ServerOptions
-from .problems import Refusal, problem
+from .problems import Refusal, Refusing, as_problem
 from .reading import Reading
 from .routes import (
     allowance,
@@ -95,6 +95,7 @@ def create_app(
         intake=Intake(sources, known),
         keys=ApiKeys(settings.home),
         tokens=PortalTokens(settings.home),
+        sessions=Sessions(settings.home),
         audit=AuditLog(settings.home),
         measures=Measures(meter.statistics),
         options=options,
@@ -115,15 +116,19 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.desk = desk
+    app.state.refusing = as_problem
     for each in _ROUTES:
         app.include_router(each.router)
+    app.state.close_dashboard = _add_dashboard(app, desk)
     app.add_middleware(
         Gate,
         keys=desk.keys,
         tokens=desk.tokens,
         audit=desk.audit,
         measures=desk.measures,
+        sessions=desk.sessions,
         options=options,
+        refusing=app.state.refusing,
     )
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_path)
@@ -131,6 +136,24 @@ def create_app(
     for error in (AccessStoreError, CatalogueError):
         app.add_exception_handler(error, _refuse_for_now)
     return app
+
+
+def _add_dashboard(app: FastAPI, desk: Desk) -> Callable[[], None]:
+    """The pages, if what they are made with is installed; what ends them."""
+    try:
+        from .dashboard import add_dashboard
+    except ImportError as error:
+        if error.name is not None and error.name.startswith("llm_metering"):
+            raise
+        missing = MissingExtraError(error.name or "jinja2", "dashboard")
+        logger.info("there are no pages: %s", missing)
+
+        @app.get("/", include_in_schema=False)
+        async def no_pages(_caller: Asker) -> Response:
+            raise Refusal(501, f"there are no pages here: {missing}")
+
+        return lambda: None
+    return add_dashboard(app, desk)
 
 
 @contextlib.asynccontextmanager
@@ -153,6 +176,8 @@ async def _lifespan(app: FastAPI, *, closes_meter: bool) -> AsyncIterator[None]:
         desk.subjects.close()
         desk.keys.close()
         desk.tokens.close()
+        desk.sessions.close()
+        app.state.close_dashboard()
 
 
 async def _catch_up(sources: Sources) -> None:
@@ -164,31 +189,33 @@ async def _catch_up(sources: Sources) -> None:
             logger.error("what was left could not be gone on with: %s", error)  # noqa: TRY400
 
 
-def _instance(request: Request) -> str | None:
+def _refused(request: Request, refusal: Refusal) -> Response:
     id = request.scope.get("state", {}).get("request_id")
-    return None if id is None else f"urn:request:{id}"
+    instance = None if id is None else f"urn:request:{id}"
+    refusing: Refusing = request.app.state.refusing
+    return refusing(request.scope, refusal, instance)
 
 
 async def _refuse(request: Request, refusal: Any) -> Response:
     desk: Desk = request.app.state.desk
     await asyncio.to_thread(note, desk.audit, refusal, request.state.caller, request.scope)
-    response: Response = refusal.response(instance=_instance(request))
-    return response
+    return _refused(request, refusal)
 
 
 async def _refuse_for_now(request: Request, error: Any) -> Response:
     logger.error("%s", error)
-    return problem(
-        503,
-        "what the server keeps cannot be read or kept now",
-        headers={"Retry-After": "5"},
-        instance=_instance(request),
+    return _refused(
+        request,
+        Refusal(
+            503,
+            "what the server keeps cannot be read or kept now",
+            headers={"Retry-After": "5"},
+        ),
     )
 
 
 async def _refuse_path(request: Request, error: Any) -> Response:
-    headers = dict(error.headers or {})
-    return problem(error.status_code, headers=headers, instance=_instance(request))
+    return _refused(request, Refusal(error.status_code, headers=dict(error.headers or {})))
 
 
 async def _refuse_fields(request: Request, error: Any) -> Response:
@@ -197,6 +224,4 @@ async def _refuse_fields(request: Request, error: Any) -> Response:
         {"field": ".".join(map(str, each["loc"])), "reason": each["msg"]}
         for each in error.errors()[:20]
     ]
-    return problem(
-        400, "the request is not as it should be", instance=_instance(request), invalid=places
-    )
+    return _refused(request, Refusal(400, "the request is not as it should be", invalid=places))

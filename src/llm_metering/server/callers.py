@@ -36,13 +36,17 @@ class Caller:
             return f"key:{self.key.id}"
         return "anonymous" if self.token is None else f"token:{self.token.id}"
 
+    def may(self, scope: Scope) -> bool:
+        """Whether it has a scope."""
+        return self.token is None and (self.key is None or self.key.may(scope))
+
     def needs(self, scope: Scope) -> None:
         """Go on if it has a scope.
 
         Raises:
             Refusal: If not. A portal token has none: what it may see has paths of its own.
         """
-        if self.token is not None or (self.key is not None and not self.key.may(scope)):
+        if not self.may(scope):
             raise Refusal(403, f"this needs the scope {scope}", reason="wrong scope")
 
     def may_send(self, source: str, subject: str, *, is_signed: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
-from ..access import ApiKeys, AuditLog, PortalTokens, Scope
+from ..access import ApiKeys, AuditLog, PortalTokens, Scope, Sessions
 from ..errors import SubjectTokenError
 from ..meter import Meter
 from ..subjects import SubjectVerifier
@@ -50,6 +50,7 @@ class Desk:
         intake: What records events.
         keys: The API keys.
         tokens: The portal tokens.
+        sessions: Who has signed in to the pages.
         audit: The audit log.
         measures: What Prometheus is told.
         options: How much is taken.
@@ -66,6 +67,7 @@ class Desk:
     intake: Intake
     keys: ApiKeys
     tokens: PortalTokens
+    sessions: Sessions
     audit: AuditLog
     measures: Measures
     options: ServerOptions

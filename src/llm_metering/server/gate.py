@@ -17,26 +17,33 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..access import ApiKeys, AuditLog, PortalTokens
+from ..access import ApiKeys, AuditLog, PortalTokens, Sessions
 from ..access.portal_token import PREFIX as TOKEN_PREFIX
 from ..errors import AccessStoreError, ApiKeyError, PortalTokenError
 from .callers import Caller
-from .cookies import PORTAL, cookie_of
+from .cookies import cookie_of, session_of
 from .incoming import is_deeper
 from .measures import Measures
 from .options import ServerOptions
-from .problems import Refusal, problem
+from .paths import PORTAL_API, is_page
+from .problems import Refusal, Refusing
 from .rates import Rates
 
 __all__ = ["PUBLIC", "Gate", "note"]
 
 logger = logging.getLogger("llm_metering")
 
-PUBLIC: Final = frozenset(["/healthz", "/readyz"])
-"""Paths that are answered without a key; they say nothing but whether the server works."""
+PUBLIC: Final = frozenset(["/healthz", "/readyz", "/login", "/portal/link"])
+"""Paths that are answered without a key: those of health say nothing but whether the server works, and who
+comes to the others has something to show, a key or the code of a link."""
 
-EXCHANGE: Final = f"{PORTAL}/session"
+STATIC: Final = "/static/"
+"""Below it are style and script of the pages, which are the same for everybody."""
+
+EXCHANGE: Final = f"{PORTAL_API}/session"
 """Where a code is exchanged for a cookie: who comes with one has nothing else to show."""
+
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 _TOO_SLOW: Final = 408
@@ -51,7 +58,9 @@ class Gate:
         tokens: Who has a portal token.
         audit: Hears of who was refused.
         measures: Hears of every answer.
+        sessions: Who has signed in with a key.
         options: How much is taken.
+        refusing: Makes the answers to who is refused.
         clock: Monotonic, in seconds.
     """
 
@@ -63,7 +72,9 @@ class Gate:
         tokens: PortalTokens,
         audit: AuditLog,
         measures: Measures,
+        sessions: Sessions,
         options: ServerOptions,
+        refusing: Refusing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
@@ -71,7 +82,9 @@ class Gate:
         self._tokens = tokens
         self._audit = audit
         self._measures = measures
+        self._sessions = sessions
         self._options = options
+        self._refusing = refusing
         self._clock = clock
         self._rates = Rates(clock=clock)
 
@@ -88,10 +101,12 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                given = list(message.get("headers", []))
+                if not any(name == b"cache-control" for name, _ in given):
+                    given.append((b"cache-control", b"no-store"))
                 message["headers"] = [
-                    *message.get("headers", []),
+                    *given,
                     (b"x-request-id", request_id.encode()),
-                    (b"cache-control", b"no-store"),
                     (b"x-content-type-options", b"nosniff"),
                 ]
             await send(message)
@@ -104,10 +119,12 @@ class Gate:
             headers = Headers(scope=scope)
             caller = state["caller"] = await self._caller(scope, headers, client)
             self._slow_down(caller)
+            _check_origin(scope, headers)
             replay = await self._body(headers, receive)
         except Refusal as refusal:
             await run_in_threadpool(note, self._audit, refusal, caller, scope)
-            await refusal.response(instance=f"urn:request:{request_id}")(scope, receive, send_on)
+            response = self._refusing(scope, refusal, f"urn:request:{request_id}")
+            await response(scope, receive, send_on)
         except ClientGone:
             return
         else:
@@ -133,12 +150,14 @@ class Gate:
             where = "".join(traceback.format_tb(error.__traceback__))
             logger.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)  # noqa: TRY400
             if not has_begun:
-                await problem(500, instance=f"urn:request:{request_id}")(scope, receive, send)
+                broken = self._refusing(scope, Refusal(500), f"urn:request:{request_id}")
+                await broken(scope, receive, send)
 
     async def _caller(self, scope: Scope, headers: Headers, client: str | None) -> Caller:
         path = scope["path"]
         # Also of whoever still has the cookie of an earlier link.
-        if path in PUBLIC or (path == EXCHANGE and scope["method"] == "POST"):
+        is_exchange = path == EXCHANGE and scope["method"] == "POST"
+        if path in PUBLIC or path.startswith(STATIC) or is_exchange:
             return Caller(client=client)
         given = headers.get("authorization")
         cookie = cookie_of(path, headers)
@@ -148,7 +167,10 @@ class Gate:
             if not await run_in_threadpool(self._are_keys_required):
                 self._check_host(headers)
                 return Caller(client=client)
-            raise _unknown("no key")
+            session = session_of(path, headers)
+            if session is None:
+                raise _unknown("no key")
+            return await run_in_threadpool(self._signed_in, session, client)
         kind, _, text = given.strip().partition(" ")
         if kind.lower() != "bearer":
             raise _unknown("no key")
@@ -163,6 +185,14 @@ class Gate:
             raise _unknown(f"key {error.reason}", error.id) from None
         except PortalTokenError as error:
             raise _unknown(f"token {error.reason}", error.id) from None
+        except AccessStoreError as error:
+            raise Refusal(503, "keys cannot be read now", headers={"Retry-After": "5"}) from error
+
+    def _signed_in(self, text: str, client: str | None) -> Caller:
+        try:
+            return Caller(key=self._keys.find(self._sessions.recognise(text).key), client=client)
+        except ApiKeyError as error:
+            raise _unknown(f"session {error.reason}", error.id) from None
         except AccessStoreError as error:
             raise Refusal(503, "keys cannot be read now", headers={"Retry-After": "5"}) from error
 
@@ -236,6 +266,23 @@ class Gate:
         if whole and is_deeper(whole, self._options.max_depth):
             raise Refusal(400, f"the body is nested more than {self._options.max_depth} deep")
         return _replaying(whole, receive)
+
+
+def _check_origin(scope: Scope, headers: Headers) -> None:
+    """Refuse what a page of another site has made a browser send here, with our cookie or without.
+
+    Browsers say of what kind a request is (https://www.w3.org/TR/fetch-metadata/), or at least from where.
+    What a program sends to the API is JSON and has a key, which no such page can do.
+    """
+    if scope["method"] in _SAFE or not is_page(scope["path"]):
+        return
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        is_ours = site in ("same-origin", "none")
+    else:
+        is_ours = headers.get("origin", "").partition("://")[2] == headers.get("host", "-")
+    if not is_ours:
+        raise Refusal(403, "this was not sent by a page of this server", reason="origin")
 
 
 def note(audit: AuditLog, refusal: Refusal, caller: Caller, scope: Scope) -> None:

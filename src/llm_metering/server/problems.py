@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from starlette.responses import Response
+from starlette.types import Scope
 
-__all__ = ["MEDIA_TYPE", "Refusal", "problem"]
+__all__ = ["MEDIA_TYPE", "Refusal", "Refusing", "as_problem", "problem"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -19,7 +20,8 @@ class Refusal(Exception):  # noqa: N818  # it is answered, not raised to the cal
 
     Args:
         status: The status code.
-        detail: What is wrong, for who called; of what the caller sent at most names and positions.
+        detail: What is wrong, for who called; of what the caller sent at most names and positions. What
+            the status stands for, if left out.
         reason: Why, for the audit log; `None` if it is nothing for that.
         headers: Of the answer.
         extra: What else the document says.
@@ -28,29 +30,48 @@ class Refusal(Exception):  # noqa: N818  # it is answered, not raised to the cal
     def __init__(
         self,
         status: int,
-        detail: str,
+        detail: str | None = None,
         *,
         reason: str | None = None,
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail)
         self.status = status
-        self.detail = detail
+        # OpenMeter's clients count on there being one.
+        self.detail = detail or HTTPStatus(status).description or HTTPStatus(status).phrase
+        super().__init__(self.detail)
         self.reason = reason
         self.headers = dict(headers or {})
         self.extra = extra
 
-    def response(self, *, instance: str | None = None) -> Response:
-        """The answer."""
-        return problem(
-            self.status, self.detail, headers=self.headers, instance=instance, **self.extra
-        )
+
+class Refusing(Protocol):
+    """Makes the answer to a request that is refused."""
+
+    def __call__(self, scope: Scope, refusal: Refusal, instance: str | None) -> Response:
+        """The answer.
+
+        Args:
+            scope: The request.
+            refusal: What is wrong.
+            instance: What this very answer is called in the log.
+        """
+
+
+def as_problem(scope: Scope, refusal: Refusal, instance: str | None) -> Response:
+    """A problem document, whoever asks."""
+    return problem(
+        refusal.status,
+        refusal.detail,
+        headers=refusal.headers,
+        instance=instance,
+        **refusal.extra,
+    )
 
 
 def problem(
     status: int,
-    detail: str | None = None,
+    detail: str,
     *,
     headers: Mapping[str, str] | None = None,
     instance: str | None = None,
@@ -60,7 +81,7 @@ def problem(
 
     Args:
         status: The status code.
-        detail: What is wrong; what the status stands for, if left out.
+        detail: What is wrong.
         headers: Of the answer.
         instance: What this very answer is called in the log.
         **extra: What else it says.
@@ -69,8 +90,7 @@ def problem(
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        # OpenMeter's clients count on there being one.
-        "detail": detail or HTTPStatus(status).description or HTTPStatus(status).phrase,
+        "detail": detail,
         **({"instance": instance} if instance is not None else {}),
         **extra,
     }

@@ -25,7 +25,15 @@ from .reading import Reading
 from .shapes import Given
 from .stored_meters import StoredMeter
 
-__all__ = ["Asked", "QueryRequest", "answer", "keys_of", "subjects_of", "values_of"]
+__all__ = [
+    "Asked",
+    "QueryRequest",
+    "answer",
+    "keys_of",
+    "question_of",
+    "subjects_of",
+    "values_of",
+]
 
 MOST_ITEMS: Final = 100
 _DEPTH: Final = 30
@@ -187,29 +195,9 @@ def answer(reading: Reading, ledger: Ledger, stored: StoredMeter, asked: Asked) 
         Refusal: If the meter has no such key (400).
         LedgerError: If the ledger cannot be read.
     """
-    known = keys_of(stored.definition)
-    for key in (*(each for each in asked.group_by if each != "subject"), *asked.conditions):
-        if key not in known:
-            raise Refusal(
-                400,
-                f"the meter {stored.slug} has no key {key[:100]}; "
-                f"there are {', '.join(['subject', *sorted(known)])}",
-            )
-    by_subject = ("subject",) if asked.subjects == () else ()
-    query = usage_query(
-        stored.definition,
-        subject=asked.subjects or None,
-        window=asked.window,
-        start=asked.start,
-        end=asked.end,
-        group_by=(*asked.group_by, *by_subject),
-        time_zone=asked.time_zone or "UTC",
-    )
-    since = stored.event_from
-    if since is not None and (query.start is None or query.start < since):
-        if query.end is not None and query.end <= since:
-            return UsageReport(query=query)
-        query = replace(query, start=since)
+    query = question_of(stored, asked)
+    if query is None:
+        return UsageReport(query=_query(stored, asked))
     filters = {}
     for key, condition in asked.conditions.items():
         values = _fitting(ledger, query, key, condition)
@@ -218,6 +206,47 @@ def answer(reading: Reading, ledger: Ledger, stored: StoredMeter, asked: Asked) 
         if values is not None:
             filters[key] = values
     return reading.usage(ledger, replace(query, filters=tuple(filters.items())))
+
+
+def question_of(stored: StoredMeter, asked: Asked) -> UsageQuery | None:
+    """The question to the ledger, without its conditions; `None` if the meter counts nothing of the period.
+
+    Args:
+        stored: The meter.
+        asked: What about it.
+
+    Raises:
+        QueryError: If the question makes no sense.
+        Refusal: If the meter has no such key (400).
+    """
+    known = keys_of(stored.definition)
+    for key in (*(each for each in asked.group_by if each != "subject"), *asked.conditions):
+        if key not in known:
+            raise Refusal(
+                400,
+                f"the meter {stored.slug} has no key {key[:100]}; "
+                f"there are {', '.join(['subject', *sorted(known)])}",
+            )
+    query = _query(stored, asked)
+    since = stored.event_from
+    if since is not None and (query.start is None or query.start < since):
+        if query.end is not None and query.end <= since:
+            return None
+        query = replace(query, start=since)
+    return query
+
+
+def _query(stored: StoredMeter, asked: Asked) -> UsageQuery:
+    by_subject = ("subject",) if asked.subjects == () else ()
+    return usage_query(
+        stored.definition,
+        subject=asked.subjects or None,
+        window=asked.window,
+        start=asked.start,
+        end=asked.end,
+        group_by=(*asked.group_by, *by_subject),
+        time_zone=asked.time_zone or "UTC",
+    )
 
 
 def values_of(ledger: Ledger, query: UsageQuery, key: str) -> list[str]:

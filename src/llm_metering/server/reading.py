@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from ..errors import (
@@ -66,11 +66,21 @@ class Reading:
             QueryError: If the question makes no sense.
             LedgerError: If the ledger cannot be read.
         """
-        if query.meter.book is not None:
+        return self.usages(ledger, [query])[0]
+
+    def usages(self, ledger: Ledger, queries: Sequence[UsageQuery]) -> list[UsageReport]:
+        """Answer several questions at one moment, as `usage` does one.
+
+        Raises:
+            QueryError: If a question makes no sense.
+            LedgerError: If the ledger cannot be read.
+        """
+        books = sorted({query.meter.book for query in queries if query.meter.book is not None})
+        if books:
             # What could not be priced now is told of in the report.
             with contextlib.suppress(LedgerError):
-                self._meter.price(query.meter.book)
-        return ledger.query(query)
+                self._meter.price(*books)
+        return ledger.query_all(queries)
 
     def close(self) -> None:
         """End the threads, when the questions under way are answered."""

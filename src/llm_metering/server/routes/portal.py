@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ...access import PortalToken
 from ...errors import PortalTokenError
-from ..cookies import clear_cookie, set_cookie
+from ..cookies import clear_portal_cookie, set_portal_cookie
 from ..desk import Asker, Desk, TheDesk
 from ..documents import refusals
 from ..problems import Refusal
@@ -20,7 +20,7 @@ from ..stored_meters import StoredMeter
 from .meters import found_meter
 from .queries import QUERY, QueryResult, answered
 
-__all__ = ["router"]
+__all__ = ["router", "shows"]
 
 router = APIRouter(prefix="/api/v1/portal", tags=["Portal"])
 
@@ -72,7 +72,7 @@ async def begin_session(request: Request, response: Response, desk: TheDesk) -> 
         token, text = await run_in_threadpool(desk.tokens.exchange, given.code)
     except PortalTokenError as error:
         raise Refusal(401, "the code is not accepted", reason=f"code {error.reason}") from None
-    set_cookie(request, response, text, token.expires_at - desk.now())
+    set_portal_cookie(request, response, text, token.expires_at - desk.now())
     return await _session(desk, token)
 
 
@@ -99,7 +99,7 @@ async def end_session(request: Request, caller: Asker) -> Response:
     """The token holds on, elsewhere; it is taken back with `invalidate`. Takes a portal token."""
     caller.needs_token()
     response = Response(status_code=204)
-    clear_cookie(request, response)
+    clear_portal_cookie(request, response)
     return response
 
 
@@ -119,12 +119,13 @@ async def query_portal_meter(slug: str, request: Request, desk: TheDesk, caller:
     token = caller.needs_token()
     asked = Asked.of_parameters(request.query_params.multi_items(), of_subjects=(token.subject,))
     meter = await found_meter(desk, slug)
-    if not _shows(token, meter):
+    if not shows(token, meter):
         raise Refusal(403, "this token does not show that meter", reason="meter")
     return await answered(request, desk, meter, asked)
 
 
-def _shows(token: PortalToken, meter: StoredMeter) -> bool:
+def shows(token: PortalToken, meter: StoredMeter) -> bool:
+    """Whether a token shows a meter."""
     # What a call cost whoever sells it is none of a customer's business, unless somebody says so.
     if token.meters is None:
         return meter.definition.book is None
@@ -135,6 +136,6 @@ async def _session(desk: Desk, token: PortalToken) -> Session:
     meters = await run_in_threadpool(desk.meters.all)
     return Session(
         subject=token.subject,
-        meters=sorted(meter.slug for meter in meters if _shows(token, meter)),
+        meters=sorted(meter.slug for meter in meters if shows(token, meter)),
         expires_at=token.expires_at,
     )
