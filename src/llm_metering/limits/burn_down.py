@@ -123,8 +123,8 @@ def burn_down(balance: Balance, rows: Iterable[UsageRow]) -> BurnDown:
     left: Amount = balance.available
     points = [Point(moment=now, left=left)]
     for begin, end, amount in sorted([*used, *begun], reverse=True):
-        # It is not known when within the window it was used: evenly, say.
-        points.append(Point(moment=end, left=left))
+        # It is not known when within the window it was used: evenly, say, and before what came in it.
+        points.append(Point(moment=min(end, points[-1].moment), left=left))
         left += amount
         points.append(Point(moment=begin, left=left))
     points.append(Point(moment=start, left=left))

@@ -29,6 +29,7 @@ _NARROW: Final = {"width": 280, "height": 220}
 _CONFIG: Final[dict[str, Any]] = {
     # What a screen reader is told is the title and the table behind the chart.
     "aria": False,
+    "mark": {"aria": False},
     "view": {"stroke": None},
     "axis": {
         "domainColor": "#888",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +34,7 @@ _BESIDE: Final = (
     ("by_status", _CALLS, "status"),
 )
 _MOST_OFFERED: Final = 200
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +174,26 @@ async def csv_of(desk: Desk, view: View, meter: StoredMeter) -> Response:
     def written(ledger: Ledger) -> str:
         if query is None:
             return UsageReport(query=UsageQuery(meter=meter.definition)).to_csv()
-        return desk.reading.usage(ledger, query).to_csv()
+        return _for_spreadsheets(desk.reading.usage(ledger, query).to_csv())
 
     headers = {"Content-Disposition": f'attachment; filename="{meter.slug}.csv"'}
     text = await desk.reading.ask(written)
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _for_spreadsheets(text: str) -> str:
+    """CSV in which no text is a formula (https://owasp.org/www-community/attacks/CSV_Injection).
+
+    Who sends usage names subjects and models, and somebody else opens the file.
+    """
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    for row in csv.reader(io.StringIO(text, newline="")):
+        # The value is the last one, and a number.
+        writer.writerow(
+            [f"'{each}" if each.startswith(_FORMULA) else each for each in row[:-1]] + row[-1:]
+        )
+    return written.getvalue()
 
 
 def named_meter(meters: Sequence[StoredMeter], slug: str) -> StoredMeter:

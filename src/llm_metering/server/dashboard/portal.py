@@ -17,7 +17,7 @@ from ...access import PortalToken
 from ...bills import Bill
 from ...bills.pages import details_of
 from ...bills.plan_files import read_plans
-from ...errors import PlanError, PortalTokenError
+from ...errors import BillError, PlanError, PortalTokenError
 from ...meter import Meter
 from ...meters import time_zone_of
 from ..cookies import clear_portal_cookie, set_portal_cookie
@@ -222,8 +222,8 @@ def _zone_of(desk: Desk, subject: str) -> str:
         return "UTC"
     try:
         return read_plans(settings.plans, settings.meters).time_zone_of(subject)
-    except PlanError:
-        # The operator is told of it where bills are made.
+    except (BillError, PlanError):
+        # It is on no plan; or the operator is told, where bills are made, what is wrong with them.
         return "UTC"
 
 
