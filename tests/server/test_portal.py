@@ -42,7 +42,10 @@ def code_of(client, token):
     """A code for a link."""
     response = client.post(f"{TOKENS}/{token['id']}/code")
     assert response.status_code == 200
-    return response.json()["code"]
+    made = response.json()
+    page = client.get(made["path"], headers={"Accept": "text/html"})
+    assert (page.status_code, made["code"] in page.text) == (200, True)
+    return made["code"]
 
 
 def values(response):

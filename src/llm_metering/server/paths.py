@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlencode
 
 from starlette.datastructures import Headers
 
-__all__ = ["API", "PORTAL_API", "PORTAL_PAGES", "is_page", "is_portal", "wants_page"]
+__all__ = ["API", "PORTAL_API", "PORTAL_PAGES", "is_page", "is_portal", "link_path", "wants_page"]
 
 API: Final = "/api/"
 PORTAL_API: Final = "/api/v1/portal"
@@ -23,6 +24,15 @@ def is_page(path: str) -> bool:
 def is_portal(path: str) -> bool:
     """Whether a path is for customers, who show a portal token."""
     return path == PORTAL_PAGES or path.startswith((f"{PORTAL_PAGES}/", f"{PORTAL_API}/"))
+
+
+def link_path(code: str) -> str:
+    """The path of a link that carries a code.
+
+    >>> link_path("a-b_c")
+    '/portal/link?code=a-b_c'
+    """
+    return f"{PORTAL_PAGES}/link?{urlencode({'code': code})}"
 
 
 def wants_page(path: str, headers: Headers) -> bool:

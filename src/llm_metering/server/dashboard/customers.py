@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +15,7 @@ from ...errors import SubjectError
 from ..callers import Caller
 from ..cookies import is_local
 from ..desk import Admin, Desk, TheDesk
-from ..paths import PORTAL_PAGES
+from ..paths import link_path
 from ..problems import Refusal
 from .forms import fields_of
 from .inside import InsidePages
@@ -56,7 +55,7 @@ async def link(request: Request, desk: TheDesk, pages: InsidePages, caller: Admi
         return pages.page(request, "customers", content, status=refusal.status)
     # As browsers will call us: over HTTPS unless it is this machine.
     scheme = "http" if is_local(request) else "https"
-    made = f"{scheme}://{request.url.netloc}{PORTAL_PAGES}/link?{urlencode({'code': code})}"
+    made = f"{scheme}://{request.url.netloc}{link_path(code)}"
     content = {**await _content(desk, subject=subject), "link": made, "life": LIVES[life][0]}
     return pages.page(request, "customers", content)
 

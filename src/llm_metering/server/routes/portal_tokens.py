@@ -16,6 +16,7 @@ from ...errors import InvalidArgumentError, PortalTokenError, SubjectError
 from ..desk import Admin, TheDesk
 from ..documents import refusals
 from ..parameters import check_parameters, parameter, whole_number_of
+from ..paths import link_path
 from ..problems import Refusal
 from ..shapes import Answered, Given, Moment
 
@@ -73,6 +74,7 @@ class Code(Answered):
     model_config = ConfigDict(title="PortalCode")
 
     code: str = Field(description="To be exchanged once.")
+    path: str = Field(description="Of the page that exchanges it, where there are pages.")
     expires_at: Moment
 
 
@@ -166,7 +168,7 @@ async def create_code(id: str, desk: TheDesk, caller: Admin) -> Code:
     except PortalTokenError:
         raise Refusal(404, "there is no such token, or it holds no more") from None
     await desk.noted("token.code", caller, token=id)
-    return Code(code=code, expires_at=moment + CODE_LIFE)
+    return Code(code=code, path=link_path(code), expires_at=moment + CODE_LIFE)
 
 
 def _shown(token: PortalToken, now: datetime, *, text: str | None = None) -> Token:
