@@ -2,6 +2,9 @@
 
 from contextlib import closing
 
+import pytest
+
+from llm_metering.errors import QueryError
 from llm_metering.ledger import Ledger, store
 from llm_metering.ledger._queries import report
 from llm_metering.meters import usage_query
@@ -36,3 +39,16 @@ def test_answers_come_in_the_order_of_the_questions(tmp_path):
         assert full == [ledger.query(query) for query in queries]
     assert [report.query for report in empty] == queries
     assert [len(report) for report in empty] == [0, 0, 0]
+
+
+def test_what_takes_longer_than_it_may_is_broken_off(tmp_path):
+    """All questions together, where a limit was set; the ledger answers on afterwards."""
+    path = tmp_path / "ledger.db"
+    question = usage_query("calls_total", group_by="run_id")
+    with closing(Ledger(path)) as patient, closing(Ledger(path, time_limit=-1.0)) as hasty:
+        for _ in range(10):
+            patient.deliver(batch_of([make_event() for _ in range(400)]))
+        with pytest.raises(QueryError, match="takes longer than -1 seconds; ask for a shorter"):
+            hasty.query(question)
+        hasty.time_limit = 60.0
+        assert hasty.query(question).total == patient.query(question).total == 4000

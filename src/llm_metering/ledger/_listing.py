@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ..errors import QueryError
+from ._patience import patience
 from ._rows import EPOCH, microseconds
 from .listing import EventQuery, ListedEvent
 
@@ -23,8 +23,9 @@ __all__ = ["list_events"]
 TIME_LIMIT: Final = 20.0
 """Seconds for an answer; what is rare in a long period may have to be looked for in all of it."""
 
-_STEPS: Final = 20_000
-"""Steps of SQLite's machine between two looks at the clock; some milliseconds."""
+_TOO_LONG: Final = (
+    "looking for these events takes longer than {}; ask for a shorter period, or for a subject"
+)
 
 _ARRIVALS_SINCE: Final = 6
 _SPANS_SINCE: Final = 3
@@ -103,15 +104,12 @@ def list_events(connection: sqlite3.Connection, query: EventQuery) -> list[Liste
         "first": None,
         "behind": None,
     }
-    until = time.monotonic() + TIME_LIMIT
-    connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
-    try:
+    with patience(connection, TIME_LIMIT, _TOO_LONG):
+        arrival = ""
         if by_arrival:
             if not _bound(connection, asked):
                 return []
             arrival = _OF_ARRIVAL.format(arrival=_ARRIVAL)
-        else:
-            arrival = ""
         if query.subject is None:
             found = _latest(connection, asked, arrival, has_spans=version >= _SPANS_SINCE)
         elif version >= _SPANS_SINCE:
@@ -120,15 +118,6 @@ def list_events(connection: sqlite3.Connection, query: EventQuery) -> list[Liste
             arrival += " AND subject = :subject"
             found = _latest(connection, asked, arrival, has_spans=False)
         return _read(connection, [place for _, place in found], has_arrivals=has_arrivals)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        raise QueryError(
-            f"looking for these events takes longer than {TIME_LIMIT:g} seconds; ask for a shorter "
-            "period, or for a subject"
-        ) from None
-    finally:
-        connection.set_progress_handler(None, 0)
 
 
 def _bound(connection: sqlite3.Connection, asked: dict[str, Any]) -> bool:

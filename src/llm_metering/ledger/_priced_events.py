@@ -34,8 +34,11 @@ class PricedEvents:
         keys: What its events are signed with.
     """
 
-    def __init__(self, path: Path, *, keys: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self, path: Path, *, keys: Iterable[bytes] = (), time_limit: float | None = None
+    ) -> None:
         self.path = path
+        self.time_limit = time_limit
         self.keys = tuple(keys)
         self._handle = Handle(path, self.keys)
 

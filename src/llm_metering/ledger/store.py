@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from ..errors import LedgerError, QueryError
 from ..meters import Book, UsageQuery, UsageReport
@@ -23,6 +24,7 @@ from ._events import (
 from ._files import UnavailableError
 from ._from_costs import check_price_version
 from ._listing import list_events
+from ._patience import patience
 from ._priced_events import PricedEvents
 from ._queries import report
 from ._rows import EPOCH, Row, inserts, microseconds, read_row
@@ -34,6 +36,8 @@ from .verification import Head, Verification
 from .verifying import verify_ledger
 
 __all__ = ["Ledger"]
+
+_TOO_LONG: Final = "this takes longer than {}; ask for a shorter period, for longer windows, or for keys of the meter alone"
 
 
 class Ledger(PricedEvents):
@@ -48,6 +52,7 @@ class Ledger(PricedEvents):
         keys: Secrets that events are signed with, so that `verify` finds what was tampered with. The
             first signs, once there is one; with the others they were signed before. Without one of the
             keys that a ledger is signed with, nothing is added to it.
+        time_limit: Seconds for the answers to `query` and `query_all`; none, if left out.
     """
 
     name = "ledger"
@@ -93,7 +98,7 @@ class Ledger(PricedEvents):
 
         Raises:
             QueryError: If the question groups by a key that cannot be looked up, there is no such
-                version, or amounts of several currencies would have to be added up.
+                version, amounts of several currencies would have to be added up, or it takes too long.
             LedgerError: If the file cannot be read, or a newer library wrote it.
         """
         return self.query_all([query], version=version)[0]
@@ -119,7 +124,8 @@ class Ledger(PricedEvents):
                 if version is not None:
                     check_price_version(None, version)
                 return [UsageReport(query=query) for query in queries]
-            return [report(connection, query, version=version) for query in queries]
+            with patience(connection, self.time_limit, _TOO_LONG):
+                return [report(connection, query, version=version) for query in queries]
 
     def moments(
         self, start: datetime | None, end: datetime | None, *, source: str

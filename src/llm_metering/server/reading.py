@@ -29,6 +29,9 @@ AT_ONCE: Final = 4
 MOST_WAITING: Final = 64
 """Questions that wait; who comes then is told to come again."""
 
+TIME_LIMIT: Final = 30.0
+"""Seconds for an answer: whoever asks has gone by then, and others wait for the thread."""
+
 T = TypeVar("T")
 
 
@@ -90,7 +93,7 @@ class Reading:
         ledger = getattr(self._mine, "ledger", None)
         if ledger is None:
             # Of one object one question is answered at a time.
-            ledger = self._mine.ledger = Ledger(self._path)
+            ledger = self._mine.ledger = Ledger(self._path, time_limit=TIME_LIMIT)
         try:
             return function(ledger)
         except (QueryError, MeterError) as error:
