@@ -8,6 +8,10 @@ Both are done in turn by `llm-metering serve` and by the least that could be one
 FastAPI, with a route that reads the body as JSON and answers.
 
     python benchmarks/server_ingest.py [--rate EVENTS] [--seconds S] [--connections N] [--rounds N]
+        [--watched SECONDS]
+
+With --watched a third one is like the first, while somebody looks: the overview is asked for so often,
+with its charts.
 
 The exit code is 1 if the ledger has not each event that was answered with 2xx once and no other.
 """
@@ -24,12 +28,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import machine
 
 from llm_metering.access import ApiKeys
@@ -164,6 +170,32 @@ async def send(
     return took
 
 
+class Watcher:
+    """Somebody who looks at the overview again and again."""
+
+    def __init__(self, server: Server, key: str, every: float) -> None:
+        self.took: list[float] = []
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, args=(server, key, every))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self, server: Server, key: str, every: float) -> None:
+        headers = {"Authorization": f"Bearer {key}", "Accept": "text/html"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client:
+            while not self._done.wait(every):
+                begun = time.perf_counter()
+                page = client.get("/", timeout=60)
+                assert page.status_code == 200, page.text
+                self.took.append(time.perf_counter() - begun)
+
+
 def percentile(took: list[float], share: float) -> float:
     """In milliseconds."""
     return sorted(took)[min(int(len(took) * share), len(took) - 1)] * 1000
@@ -200,6 +232,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--watched", type=float, metavar="SECONDS")
     asked = parser.parse_args()
     print(machine.describe())
     is_right = True
@@ -207,23 +240,38 @@ def main() -> int:
     for number in range(asked.rounds):
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            key = ApiKeys(home).create("benchmark", ["ingest"], sources=["benchmark"])[1]
-            serve = [sys.executable, "-m", "llm_metering", "serve", "--port", "0", "--home", folder]
-            servers = {
-                "serve": Server(serve, {"LLM_METERING_SINKS": ""}, key),
-                "least": Server([sys.executable, "-c", LEAST]),
-            }
+            servers = {"least": Server([sys.executable, "-c", LEAST])}
+            readers = {}
+            for name in ("serve", *(["watched"] if asked.watched else [])):
+                keys = ApiKeys(home / name)
+                key = keys.create("benchmark", ["ingest"], sources=["benchmark"])[1]
+                readers[name] = keys.create("reader", ["read"])[1]
+                serve = [sys.executable, "-m", "llm_metering", "serve", "--port", "0"]
+                serve += ["--home", str(home / name)]
+                servers[name] = Server(serve, {"LLM_METERING_SINKS": ""}, key)
             for name in sorted(servers, reverse=bool(number % 2)):
                 with servers[name] as server:
-                    took, rate, sent = measure(server, asked)
-                    rates[name].append(rate)
+                    watcher = (
+                        Watcher(server, readers[name], asked.watched)
+                        if name == "watched"
+                        else nullcontext()
+                    )
+                    with watcher as looking:
+                        took, rate, sent = measure(server, asked)
+                    rates.setdefault(name, []).append(rate)
                     print(
                         f"{name}: at {asked.rate:,} events/s p50 {percentile(took, 0.5):.1f} ms, "
                         f"p99 {percentile(took, 0.99):.1f} ms, max {max(took) * 1000:.0f} ms; "
                         f"flat out {rate:,.0f} events/s"
                     )
-                    if name == "serve":
-                        there = count(home / "ledger.db")
+                    if looking is not None:
+                        slowest = max(looking.took)
+                        print(
+                            f"looked at {len(looking.took)} times, in the median "
+                            f"{statistics.median(looking.took):.2f} s, at most {slowest:.2f} s"
+                        )
+                    if name != "least":
+                        there = count(home / name / "ledger.db")
                         is_right &= there == sent
                         print(f"ledger: {there:,} of {sent:,} different events")
     ratio = statistics.median(a / b for a, b in zip(rates["serve"], rates["least"], strict=True))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
+
 from ...errors import LedgerError, QueryError
 from ...ledger import Ledger
 from ...limits import Balance, BurnDown, Feature, burn_down, burn_down_query
 from ...meter import Meter
 from ..desk import Desk
 from ..problems import Refusal
-from .charts import Picture, pictures
+from .charts import Picture, picture_of_spec
 from .drawing import Drawing
 from .words import Words
 
@@ -114,11 +116,10 @@ async def picture_of_balance(shown: Shown, drawing: Drawing, words: Words) -> Pi
     """The chart of a balance."""
     if shown.down is None:
         return None
-    chart = shown.down.plot(labels=words.tick_labels)
-    unit = shown.balance.unit
-    return await pictures(
-        chart, f"{words.text(shown.balance.feature)}: {unit} left", drawing, words
-    )
+    down, unit = shown.down, shown.balance.unit
+    spec = await run_in_threadpool(lambda: down.plot(labels=words.tick_labels).to_dict())
+    title = f"{words.text(shown.balance.feature)}: {unit} left"
+    return await picture_of_spec(spec, title, drawing, words)
 
 
 def _shown(balance: Balance, down: BurnDown | None, words: Words) -> Shown:

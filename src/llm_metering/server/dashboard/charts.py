@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import altair
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 
 from ...errors import QueryError
 from ...meters import UsageReport
@@ -16,7 +17,7 @@ from ...meters.charts import MOST_COLOURS, plot
 from .drawing import Drawing
 from .words import Words
 
-__all__ = ["Picture", "Pivot", "picture_of", "pictures", "pivot_of"]
+__all__ = ["Picture", "Pivot", "picture_of", "picture_of_spec", "pivot_of"]
 
 _VERSION: Final = altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
 MOST_MARKS: Final = 2500
@@ -90,17 +91,19 @@ async def picture_of(report: UsageReport, title: str, drawing: Drawing, words: W
     windows = len({row.window_start for row in report.rows})
     top = max(min(MOST_COLOURS, MOST_MARKS // max(windows, 1) - 1), 1)
     try:
-        chart = plot(report, top=top, labels=words.tick_labels)
+        # In a thread, as all that takes milliseconds: what comes in meanwhile is not to wait for it.
+        spec = await run_in_threadpool(
+            lambda: plot(report, top=top, labels=words.tick_labels).to_dict()
+        )
     except QueryError as error:
         return Picture(title=title, problem=str(error))
-    return await pictures(chart, title, drawing, words)
+    return await picture_of_spec(spec, title, drawing, words)
 
 
-async def pictures(
-    chart: altair.Chart | altair.LayerChart, title: str, drawing: Drawing, words: Words
+async def picture_of_spec(
+    spec: dict[str, Any], title: str, drawing: Drawing, words: Words
 ) -> Picture:
-    """A chart of Altair on a page."""
-    spec = chart.to_dict()
+    """A chart of Altair, as Vega-Lite, on a page."""
     heading = spec.pop("title", {})
     subtitle = heading.get("subtitle", []) if isinstance(heading, Mapping) else []
     wide, narrow = [

@@ -40,7 +40,7 @@ async def customers(
 ) -> Response:
     """Makes links, and lists those that hold. Needs `admin`."""
     subject = request.query_params.get("subject", "")[:1024]
-    return pages.page(request, "customers", await _content(desk, subject=subject))
+    return await pages.page(request, "customers", await _content(desk, subject=subject))
 
 
 @router.post("/customers/link")
@@ -52,12 +52,12 @@ async def link(request: Request, desk: TheDesk, pages: InsidePages, caller: Admi
         code = await _code(desk, caller, subject, life)
     except Refusal as refusal:
         content = {**await _content(desk, subject=subject), "problem": refusal.detail}
-        return pages.page(request, "customers", content, status=refusal.status)
+        return await pages.page(request, "customers", content, status=refusal.status)
     # As browsers will call us: over HTTPS unless it is this machine.
     scheme = "http" if is_local(request) else "https"
     made = f"{scheme}://{request.url.netloc}{link_path(code)}"
     content = {**await _content(desk, subject=subject), "link": made, "life": LIVES[life][0]}
-    return pages.page(request, "customers", content)
+    return await pages.page(request, "customers", content)
 
 
 @router.post("/customers/revoke")

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import jinja2
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.types import Scope
@@ -78,10 +79,10 @@ class Pages:
         """Those of the reader."""
         return Words.for_header(request.headers.get("accept-language", ""))
 
-    def page(
+    async def page(
         self, request: Request, template: str, content: Content, *, status: int = 200
     ) -> Response:
-        """A page.
+        """A page; made in a thread, since what comes in meanwhile is not to wait for it.
 
         Args:
             request: Who asks.
@@ -89,9 +90,8 @@ class Pages:
             content: What the template is given.
             status: The status code.
         """
-        return HTMLResponse(
-            self._text(request, template, content), status_code=status, headers=HEADERS
-        )
+        text = await run_in_threadpool(self._text, request, template, content)
+        return HTMLResponse(text, status_code=status, headers=HEADERS)
 
     async def answer(
         self,
@@ -118,7 +118,7 @@ class Pages:
             task.cancel()
             raise
         if done:
-            return self.page(request, template, {**content, **task.result()})
+            return await self.page(request, template, {**content, **task.result()})
         pieces = self._pieces(request, template, content, task)
         return StreamingResponse(pieces, media_type="text/html; charset=utf-8", headers=HEADERS)
 
@@ -134,9 +134,8 @@ class Pages:
         headers = {
             name: value for name, value in refusal.headers.items() if name != "WWW-Authenticate"
         }
-        response = self.page(request, "error", _problem(refusal, instance), status=refusal.status)
-        response.headers.update(headers)
-        return response
+        text = self._text(request, "error", _problem(refusal, instance))
+        return HTMLResponse(text, status_code=refusal.status, headers={**HEADERS, **headers})
 
     async def _pieces(
         self, request: Request, template: str, content: Content, task: asyncio.Future[Content]
@@ -144,7 +143,7 @@ class Pages:
         yield self._text(request, "loading", content).partition(_MARK)[0]
         try:
             found = await task
-            text = self._text(request, template, {**content, **found})
+            text = await run_in_threadpool(self._text, request, template, {**content, **found})
         except Refusal as refusal:
             text = self._text(request, "error", {**content, **_problem(refusal, None)})
         except Exception as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fastapi import Response
+from starlette.concurrency import run_in_threadpool
 
 from ...ledger import Ledger
 from ...meters import METERS, MeterDefinition, UsageQuery, UsageReport
@@ -88,7 +89,7 @@ async def usage_panel(
         "change": _change(total, found.before, words),
         "empty": empty,
         "picture": None if empty else await picture_of(report, title, pages.drawing, words),
-        "pivot": None if empty else pivot_of(report, words),
+        "pivot": None if empty else await run_in_threadpool(pivot_of, report, words),
         "unpriced": report.unpriced,
         "shares": shares_of(found.calls, found.tokens) if shares else None,
         "interrupted": sum(

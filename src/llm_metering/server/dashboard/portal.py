@@ -160,7 +160,7 @@ async def usage_csv(request: Request, desk: TheDesk, customer: TheCustomer) -> R
 async def counting(request: Request, pages: InsidePages, customer: TheCustomer) -> Response:
     """What a token is, and how estimates arise. Takes a portal token."""
     content = {"title": "How it is counted", "meanings": MEANINGS, "sees_all": customer.sees_all}
-    return pages.page(request, "counting", content)
+    return await pages.page(request, "counting", content)
 
 
 @router.get("/bill")
@@ -188,7 +188,7 @@ async def bill_csv(request: Request, desk: TheDesk, customer: TheCustomer) -> Re
 async def link_page(request: Request, pages: InsidePages) -> Response:
     """Asks whoever has a link to open it: what looks links up before people do would use it up."""
     content = {"title": "Your usage", "code": request.query_params.get("code", "")[:256]}
-    return pages.page(request, "link", content)
+    return await pages.page(request, "link", content)
 
 
 @router.post("/link")
@@ -201,7 +201,7 @@ async def open_link(request: Request, desk: TheDesk, pages: InsidePages, caller:
         refusal = Refusal(401, "the link is no longer valid", reason=f"code {error.reason}")
         await run_in_threadpool(note, desk.audit, refusal, caller, request.scope)
         content = {"title": "Your usage", "code": "", "problem": refusal.detail}
-        return pages.page(request, "link", content, status=401)
+        return await pages.page(request, "link", content, status=401)
     response = RedirectResponse("/portal", status_code=303)
     set_portal_cookie(request, response, text, token.expires_at - desk.now())
     return response

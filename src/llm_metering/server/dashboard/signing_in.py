@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 async def login_page(request: Request, pages: InsidePages) -> Response:
     """Asks for a key."""
     content = {"title": "Sign in", "next": local_path(request.query_params.get("next", "/"))}
-    return pages.page(request, "login", content)
+    return await pages.page(request, "login", content)
 
 
 @router.post("/login")
@@ -39,7 +39,7 @@ async def login(request: Request, desk: TheDesk, pages: InsidePages, caller: Ask
     except Refusal as refusal:
         await run_in_threadpool(note, desk.audit, refusal, caller, request.scope)
         content = {"title": "Sign in", "next": onwards, "problem": refusal.detail}
-        return pages.page(request, "login", content, status=refusal.status)
+        return await pages.page(request, "login", content, status=refusal.status)
     who = Caller(key=await run_in_threadpool(desk.keys.find, session.key), client=caller.client)
     await desk.noted("session.begin", who)
     response = RedirectResponse(onwards, status_code=303)
