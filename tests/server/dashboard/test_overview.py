@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -213,3 +214,36 @@ def test_what_draws_is_begun_again_when_it_was_killed(client, send):
     drawing._kept.clear()
     assert get(client, "/").text.count('role="img"') == 2
     assert pid not in drawing._pool._processes
+
+
+def test_more_bars_than_can_be_read_are_no_picture(client, send):
+    """Of all time nobody knows before how many there are; the file has them."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    times = [(start + timedelta(hours=n)).isoformat() for n in range(1501)]
+    send(client, *(call(str(n), time=each) for n, each in enumerate(times)))
+    page = get(client, "/?period=all&windowSize=HOUR")
+    shown = text_of(page)
+    assert "180,120 tokens, of all time" in shown
+    assert "1,501 bars cannot be read" in shown
+    assert "1,301 earlier windows are not in this table" in shown
+    assert len(page.text) < 200_000
+    rows = client.get("/usage.csv?period=all&windowSize=HOUR").text.splitlines()
+    assert len(rows) == 1502
+
+
+def test_values_that_do_not_add_up_have_no_sum(client, send):
+    """A mean of one subject is one; of two it is none."""
+    made = {
+        "slug": "mean",
+        "aggregation": "AVG",
+        "eventType": "llm.usage",
+        "valueProperty": "$.total_tokens",
+    }
+    assert client.post("/api/v1/meters", json=made).is_success
+    send(client, call("1"), call("2", subject="globex", data={"total_tokens": 60}))
+    path = "/?meter=mean&groupBy=none"
+    assert "90 mean (AVG), in the last 7 days" in text_of(get(client, path))
+    assert "60 mean (AVG)" in text_of(get(client, f"{path}&subject=globex"))
+    both = text_of(get(client, f"{path}&subject=globex&subject=acme"))
+    assert "- mean (AVG), in the last 7 days" in both
+    assert "nothing mean" not in both

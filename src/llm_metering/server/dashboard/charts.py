@@ -15,6 +15,7 @@ from ...meters import UsageReport
 from ...meters.chart_data import groups_of, named_rows
 from ...meters.charts import MOST_COLOURS, plot
 from .drawing import Drawing
+from .views import MOST_WINDOWS
 from .words import Words
 
 __all__ = ["Picture", "Pivot", "picture_of", "picture_of_spec", "pivot_of"]
@@ -89,6 +90,12 @@ async def picture_of(report: UsageReport, title: str, drawing: Drawing, words: W
         words: Of the reader.
     """
     windows = len({row.window_start for row in report.rows})
+    if windows > MOST_WINDOWS:
+        return Picture(
+            title=title,
+            problem=f"{words.number(windows)} bars cannot be read: choose longer windows, or a shorter "
+            "period. The CSV file has all of them.",
+        )
     top = max(min(MOST_COLOURS, MOST_MARKS // max(windows, 1) - 1), 1)
     try:
         # In a thread, as all that takes milliseconds: what comes in meanwhile is not to wait for it.

@@ -19,7 +19,7 @@ from ...meters.windows import Window, time_zone_of, window_bounds
 from ..problems import Refusal
 from ..questions import Asked
 
-__all__ = ["PERIODS", "Defaults", "View", "moment_in", "read_view", "zone_in"]
+__all__ = ["MOST_WINDOWS", "PERIODS", "Defaults", "View", "moment_in", "read_view", "zone_in"]
 
 PERIODS: Final[Mapping[str, str]] = {
     "24h": "Last 24 hours",
@@ -32,7 +32,7 @@ PERIODS: Final[Mapping[str, str]] = {
 }
 """Spans that move with the time, and what they are called."""
 
-MOST_WINDOWS: Final = 3000
+MOST_WINDOWS: Final = 1500
 """More would be a table that nobody reads, and a chart with bars of a part of a pixel."""
 
 _LENGTHS: Final[Mapping[Window, timedelta]] = {
