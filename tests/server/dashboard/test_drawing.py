@@ -25,7 +25,10 @@ def test_it_ends_with_the_server_however_that_ends(serve):
     server = serve()
     answer = httpx.post(f"{server.url}/api/v1/events", json=[call("1")])
     assert answer.status_code == 204
-    eventually(lambda: 'role="img"' in httpx.get(server.url, headers=PAGE, timeout=60).text)
+    eventually(
+        lambda: httpx.get(server.url, headers=PAGE, timeout=60).text,
+        lambda page: 'role="img"' in page,
+    )
     begun = children(server.pid)
     assert begun
     server.kill()
@@ -38,4 +41,4 @@ def test_it_ends_with_the_server_however_that_ends(serve):
         # One that nobody waits for is over as well.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
-    eventually(lambda: all(is_gone(each) for each in begun))
+    eventually(lambda: [each for each in begun if not is_gone(each)], lambda left: not left)
