@@ -9,7 +9,7 @@ import contextlib
 import csv
 import os
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -255,6 +255,41 @@ def test_every_field_is_in_the_address(browse, who, js):
     page.click("[aria-label='Without the condition on framework']")
     expect(page.locator(".chips >> text=framework")).to_have_count(0)
     assert int(page.text_content("#usage .total strong")) > int(total)
+
+
+@pytest.mark.parametrize("js", [True, False], ids=["script", "no script"])
+def test_every_other_form_asks_for_what_is_written_in_it(browse, js):
+    """Times, a month, whose events, whose balances."""
+    page = browse("operator", js=js)
+    now = datetime.now(UTC)
+    start = now - timedelta(days=20)
+    page.click("text=Times and conditions")
+    page.fill(".pickers [name=from]", f"{start:%Y-%m-%d}T00:00")
+    page.fill(".pickers [name=to]", f"{now:%Y-%m-%d}T00:00")
+    page.click(".pickers button")
+    expect(page.locator("#usage .total")).to_contain_text("from ")
+    assert page.input_value(".pickers [name=from]") == f"{start:%Y-%m-%d}T00:00"
+    page.click("details.numbers summary")
+    expect(page.locator("details.numbers tbody tr").first).to_be_visible()
+
+    page.goto("/costs")
+    page.fill("[name=month]", "2020-01")
+    page.click("button.primary")
+    expect(page.locator("h1")).to_have_text("Costs of January 2020")
+    page.click("text=2019-12")
+    expect(page.locator("h1")).to_have_text("Costs of December 2019")
+
+    page.goto("/events")
+    page.fill("[name=subject]", "globex")
+    page.fill("[name=from]", f"{start:%Y-%m-%d}T00:00")
+    page.click("button.primary")
+    shown = page.locator("#events tbody tr:not(.detail) td:nth-child(2)").all_text_contents()
+    assert set(shown) == {"globex"}
+
+    page.goto("/balances")
+    page.fill("[name=subject]", "initech")
+    page.click("button.primary")
+    expect(page.locator("h1")).to_have_text("Balances of initech")
 
 
 @pytest.mark.parametrize("js", [True, False], ids=["script", "no script"])

@@ -125,6 +125,14 @@ def test_a_condition_of_the_form_is_one_of_the_address():
         "groupBy": "none",
     }
     assert found.without("/", "filterGroupBy[model]") == "/?groupBy=none"
+    other = view(meter="tokens_input", subject="acme").only(
+        "/", "status", "failed", meter="calls_total"
+    )
+    assert dict(parse_qsl(urlsplit(other).query)) == {
+        "subject": "acme",
+        "filterGroupBy[status]": "failed",
+        "meter": "calls_total",
+    }
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -17,6 +18,9 @@ __all__ = ["InsidePages", "Statistics", "TheStatistics", "pages_of"]
 KEPT_FOR: Final = 2.0
 """Seconds for which what was counted is shown again: it is read from the files of the journal."""
 
+_SHARE: Final = 10
+"""So many times as long as it took to count: a large backlog is not counted again all the time."""
+
 
 class Statistics:
     """How the events of a home fare, as `llm-metering status` says it.
@@ -29,16 +33,20 @@ class Statistics:
         self._desk = desk
         self._found: Mapping[str, Any] | None = None
         self._until = 0.0
+        self._turn = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Statistics of {self._desk.meter!r}>"
 
     async def now(self) -> Mapping[str, Any]:
-        """What there is to say; at most two seconds old."""
-        if self._found is None or time.monotonic() >= self._until:
-            self._found = await run_in_threadpool(self._desk.meter.statistics)
-            self._until = time.monotonic() + KEPT_FOR
-        return self._found
+        """What there is to say: two seconds old at most, or older where it takes long to count."""
+        async with self._turn:
+            if self._found is None or time.monotonic() >= self._until:
+                begun = time.monotonic()
+                self._found = await run_in_threadpool(self._desk.meter.statistics)
+                now = time.monotonic()
+                self._until = now + max(KEPT_FOR, _SHARE * (now - begun))
+            return self._found
 
     def forget(self) -> None:
         """Something was changed: look again."""

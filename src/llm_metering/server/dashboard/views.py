@@ -134,13 +134,13 @@ class View:
         query = urlencode([*kept, *((name, value) for name, value in added if value)])
         return f"{path}?{query}" if query else path
 
-    def only(self, path: str, key: str, value: str) -> str:
-        """An address with this view, of usage alone that has a value."""
-        if key == "subject":
-            return self.link(path, subject=value)
-        name = f"filterGroupBy[{key}]"
-        kept = [each for each in self.chosen if each[0] != name and each[1]]
-        return f"{path}?{urlencode([*kept, (name, value)])}"
+    def only(self, path: str, key: str, value: str, *, meter: str | None = None) -> str:
+        """An address with this view, of usage alone that has a value; by another meter, if one is named."""
+        changes = {"subject" if key == "subject" else f"filterGroupBy[{key}]": value}
+        if meter is not None:
+            changes["meter"] = meter
+        kept = [each for each in self.chosen if each[0] not in changes and each[1]]
+        return f"{path}?{urlencode([*kept, *changes.items()])}"
 
     def without(self, path: str, name: str) -> str:
         """An address with this view, but for one of its parameters."""
