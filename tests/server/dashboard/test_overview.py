@@ -80,6 +80,13 @@ def test_the_address_says_what_is_shown(client, send):
     assert "globex" not in re.sub("(?s)<datalist.*?</datalist>", "", page.text)
 
 
+def test_of_one_subject_groups_go_without_its_name(client, send):
+    """It would stand before each of them; of two it has to."""
+    send(client, call("1"), call("2", subject="globex"))
+    assert "acme / gpt-5-mini" not in get(client, "/?subject=acme").text
+    assert "acme / gpt-5-mini" in get(client, "/?subject=acme&subject=globex").text
+
+
 def test_a_chart_is_drawn_and_has_its_numbers_in_a_table(client, send):
     """Once for a desk and once for a phone; without colours of text, which are the theme's."""
     send(client, call("1"), call("2", data={"model": "o3", "total_tokens": 7}))
